@@ -1,0 +1,40 @@
+# make quickstart: from nothing to a significance table.   make test: everything a change must pass.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: setup quickstart check test test-slow schema clean
+.DEFAULT_GOAL := quickstart
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: $(READY)
+	$(BIN)/python -m medvision.assets fetch
+	$(BIN)/python -m orchestrator.run ablations/quickstart.yaml
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m medvision.assets fetch
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m medvision.assets fetch
+	$(BIN)/python -m pytest -m slow
+
+schema: $(READY)
+	$(BIN)/python -m orchestrator.run --schema > ablations/schema.json
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,52 @@
+"""Where this machine keeps what can be made again: downloaded assets, extracted blocks, preprocessed volumes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT_VARIABLE = "MEDVISION_CACHE"
+
+
+def cache_root() -> Path:
+    """`$MEDVISION_CACHE`, or `medvision` in the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    if explicit := os.environ.get(ENVIRONMENT_VARIABLE):
+        return Path(explicit).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "medvision"
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target` and move it there when the block ends well; otherwise remove it.
+
+    Readers see the old file or the whole new one, and several writers of the same content do no harm.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """The file's JSON, or `default` where it is missing or unreadable: a cache is never a reason to stop."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return default
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, sort_keys=True))

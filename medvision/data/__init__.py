@@ -1,0 +1,1 @@
+"""Tasks in the layout of the Medical Segmentation Decathlon: reading, splitting, preparing, augmenting."""

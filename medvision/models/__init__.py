@@ -1,0 +1,48 @@
+"""The models by label. `MODEL_LABELS` and the settings need no torch; `build_model` imports it when called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medvision.models.settings import MODEL_LABELS, resolve_settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["MODEL_LABELS", "build_model"]
+
+
+def build_model(
+    label: str,
+    *,
+    image_size: tuple[int, int, int],
+    patch_size: tuple[int, int, int],
+    in_channels: int = 1,
+    out_channels: int = 1,
+    **settings: Any,
+) -> nn.Module:
+    """A segmentation network by label, with freshly initialised weights (from torch's global random state).
+
+    Args:
+        label: one of `MODEL_LABELS`; case and `-`/`_` are forgiven.
+        image_size: voxels (X, Y, Z) of the input, each a multiple of the patch.
+        patch_size: voxels (X, Y, Z) of one token.
+        in_channels: image channels. out_channels: label groups, one logit each.
+        settings: what `medvision.models.settings` lists for the label; `llm` is required where there is a block.
+
+    Returns:
+        A module mapping images [B, in_channels, X, Y, Z] to logits [B, out_channels, X, Y, Z].
+
+    Raises:
+        ValueError: unknown label, unknown or wrong setting, sizes that do not divide.
+    """
+    resolved = resolve_settings(label, **settings)
+    from medvision.models.vit import VisionTransformer
+
+    return VisionTransformer(
+        resolved,
+        image_size=image_size,
+        patch_size=patch_size,
+        in_channels=in_channels,
+        out_channels=out_channels,
+    )

@@ -1,0 +1,1 @@
+"""Wires medvision and reports into an ablation; the only package that knows Ray and MLflow."""
