@@ -24,6 +24,7 @@ from pydantic import (
 from medvision.data.tasks import tolerance_mm
 from medvision.metrics.definitions import METRICS
 from medvision.models.settings import MODEL_LABELS, ModelSettings, canonical_label
+from medvision.recipe import Scoring, Training
 
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -138,58 +139,12 @@ class SplitsSpec(_Model):
         return value
 
 
-class AugmentationSpec(_Model):
-    """Random changes of training samples, drawn from (seed, epoch, case)."""
-
-    rotation_degrees: float = Field(default=5.0, ge=0, le=180, description="in-plane, uniform in +- this")
-    intensity: float = Field(default=0.1, ge=0, lt=1, description="factor uniform in 1 +- this")
-
-
-class TrainingSpec(_Model):
-    """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
-
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
-    batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
-        default="plateau", description="plateau halves the rate after 10 epochs without a better validation loss"
-    )
-    dice_weight: float = Field(default=1.0, ge=0)
-    bce_weight: float = Field(default=1.0, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    augmentation: AugmentationSpec | None = AugmentationSpec()
-    select: Literal["best", "last"] = Field(
-        default="best", description="best: the epoch with the highest validation Dice, cases never trained on"
-    )
-    checkpoint_epochs: PositiveInt = Field(default=10, description="epochs between two checkpoints")
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> TrainingSpec:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("give epochs or steps, not both")
-        if self.dice_weight == 0 and self.bce_weight == 0:
-            raise ValueError("dice_weight and bce_weight are both 0: there would be no loss")
-        return self
-
-
-class EvaluationSpec(_Model):
-    """What is computed for every test case, on the case's own grid in mm."""
+class EvaluationSpec(Scoring):
+    """What is scored for every test case, on the case's own grid in mm, and what the tables show of it."""
 
     metrics: list[Metric] = Field(
         default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"], min_length=1
     )
-    nsd: Literal["surfel", "voxel"] = Field(default="surfel", description="definition of the NSD")
-    hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
-        default="voxel-max", description="definition of HD95, HD and ASSD"
-    )
-    tolerances: Literal["msd"] | list[PositiveFloat] = Field(
-        default="msd", description="NSD tolerances in mm, the first one is the table's; msd: the challenge's per task"
-    )
-    strict_tolerance: bool = Field(default=False, description="d <= tolerance without the 1e-6 for float32 spacings")
-    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability above which a voxel is foreground")
     both_empty: Literal["exclude", "perfect"] = Field(
         default="exclude", description="a case without structure and without prediction: left out, or a perfect score"
     )
@@ -237,7 +192,7 @@ class Spec(_Model):
     seeds: list[int] = Field(default=[0], min_length=1)
     data: DataSpec = DataSpec()
     splits: SplitsSpec = SplitsSpec()
-    training: TrainingSpec = TrainingSpec()
+    training: Training = Training()
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
     comparisons: Annotated[

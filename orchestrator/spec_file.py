@@ -71,7 +71,7 @@ def _mistake(source: Path, root: yaml.Node, overridden: Sequence[str], detail: A
     elif "input" in detail and not isinstance(detail["input"], dict | list):
         message = f"{message}, got {detail['input']!r}"
     where = f"{source}:{line}"
-    if any(f"{key}.".startswith(f"{name}.") for name in overridden):
+    if any(f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for name in overridden):
         where = "--set"
     return f"{where}: {key}: {message}"
 

@@ -1,0 +1,158 @@
+"""Which cases train, validate and test. Pure functions: nothing is read, drawn from a clock or from a global state.
+
+Order is decided by sha256(seed, unit), so it is the same on every machine and library version, and a new case does not
+reshuffle the others. A unit is a patient where a grouping is given, otherwise a case; units never divide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VALIDATION_EVERY = 5
+RULE = (
+    "A fold's `order` lists the cases that are not its test cases, in the study's one order (sha256 of splits.seed and "
+    "patient). A fraction f takes the first max(1, round(f * n)) patients of it; every fifth patient of the order "
+    "validates, the others train. Smaller fractions are therefore contained in larger ones, in both roles."
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Case ids of one trial, in the study's order; `notes` says in words what was rounded or is missing."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """`order`: units (tuples of case ids) that are not tested, in the study's order."""
+
+    test: tuple[str, ...]
+    order: tuple[tuple[str, ...], ...]
+
+    def roles(self, fraction: float) -> Roles:
+        """Training and validation cases at a fraction in (0, 1]; the test cases are the same at every fraction.
+
+        Raises:
+            ValueError: the fraction is outside (0, 1].
+        """
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        exact = fraction * len(self.order)
+        taken = max(1, round(exact))
+        train: list[str] = []
+        validation: list[str] = []
+        for position, unit in enumerate(self.order[:taken], start=1):
+            (train if position % VALIDATION_EVERY else validation).extend(unit)
+        notes = []
+        if abs(taken - exact) > 1e-9:
+            notes.append(f"fraction {fraction:g} of {len(self.order)} is {exact:g}, rounded to {taken}")
+        if not validation:
+            notes.append("no validation case is left, so the last epoch is taken")
+        return Roles(tuple(train), tuple(validation), self.test, tuple(notes))
+
+
+def make_folds(
+    volumes: Mapping[str, float],
+    *,
+    scheme: str,
+    seed: int,
+    folds: int = 5,
+    test_fraction: float = 0.1,
+    fixed_test: Sequence[str] = (),
+    group_pattern: str | None = None,
+) -> list[Fold]:
+    """The folds of one task.
+
+    Args:
+        volumes: case id -> foreground volume; k-fold and hold-out are stratified by it.
+        scheme: `kfold` (every case is tested in exactly one fold), `holdout` (one fold, `test_fraction` of the cases)
+            or `fixed` (one fold whose test cases are `fixed_test`).
+        seed: decides the folds and the order.
+        group_pattern: regular expression whose one group is the patient of a case id.
+
+    Raises:
+        ValueError: fewer units than folds, no training unit would be left, or a case id that the pattern does not fit.
+    """
+    training = {case: volume for case, volume in volumes.items() if case not in set(fixed_test)}
+    units = _units(training, group_pattern)
+    order = sorted(units, key=lambda name: _rank(seed, "order", name))
+    if scheme == "fixed":
+        if not fixed_test:
+            raise ValueError("scheme `fixed` needs test cases (imagesTs with labelsTs); the task has none")
+        test_patients = set(_units(dict.fromkeys(fixed_test, 0.0), group_pattern))
+        if group_pattern and (shared := sorted(test_patients & set(units))):
+            raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
+        return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
+    parts = folds if scheme == "kfold" else max(2, round(1 / test_fraction))
+    if scheme == "holdout" and test_fraction > 0.5:
+        raise ValueError(f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5")
+    if len(units) < parts:
+        raise ValueError(f"{len(units)} cases (or patients) cannot be divided into {parts} test sets")
+    assigned = _stratified(units, training, parts, seed)
+    tested = range(folds) if scheme == "kfold" else range(1)
+    return [
+        Fold(
+            test=tuple(case for name in order if assigned[name] == fold for case in units[name]),
+            order=tuple(units[name] for name in order if assigned[name] != fold),
+        )
+        for fold in tested
+    ]
+
+
+def to_json(folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, every fold."""
+    return {
+        "rule": RULE,
+        "settings": dict(settings),
+        "cases": dict(fingerprints),
+        "folds": [{"test": list(fold.test), "order": [list(unit) for unit in fold.order]} for fold in folds],
+    }
+
+
+def from_json(content: Mapping[str, Any]) -> list[Fold]:
+    """The folds of a split file."""
+    return [
+        Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"])) for fold in content["folds"]
+    ]
+
+
+def _units(volumes: Mapping[str, float], pattern: str | None) -> dict[str, tuple[str, ...]]:
+    units: dict[str, list[str]] = {}
+    for case in sorted(volumes):
+        name = case
+        if pattern:
+            match = re.search(pattern, case)
+            if match is None or match[1] is None:
+                raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
+            name = match[1]
+        units.setdefault(name, []).append(case)
+    return {name: tuple(cases) for name, cases in units.items()}
+
+
+def _stratified(
+    units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], parts: int, seed: int
+) -> dict[str, int]:
+    """Unit -> part. Units sorted by mean volume are dealt in blocks of `parts`, each block in its own hashed order."""
+
+    def size(name: str) -> float:
+        return sum(volumes[case] for case in units[name]) / len(units[name])
+
+    by_size = sorted(units, key=lambda name: (size(name), _rank(seed, "tie", name)))
+    assigned = {}
+    for start in range(0, len(by_size), parts):
+        block = by_size[start : start + parts]
+        hands = sorted(range(parts), key=lambda part: _rank(seed, f"block {start}", str(part)))
+        assigned |= dict(zip(block, hands, strict=False))
+    return assigned
+
+
+def _rank(seed: int, purpose: str, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest()

@@ -1,0 +1,27 @@
+"""Mappers between a transformer's width and a language model's: plain linear, or LoRA through PEFT."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from medvision.models.settings import LlmViTSettings
+
+
+def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Module:
+    """A map [..., inputs] to [..., outputs].
+
+    `linear` is a trained linear layer without bias (the paper's `_Frozen` model). `lora` is a frozen base with a trained
+    low-rank part, W x + (alpha / rank) B A x (Hu et al. 2021), where the base W keeps torch's own initialisation of a
+    linear layer (Kaiming uniform, drawn from the trial's seed; there is nothing pre-trained to put there) and B starts at
+    zero, so that training starts from W.
+    """
+    if settings.mapper == "linear":
+        return nn.Linear(inputs, outputs, bias=False)
+    from peft import LoraConfig
+    from peft.tuners.lora import Linear as LoraLinear
+
+    base = nn.Linear(inputs, outputs)
+    config = LoraConfig(r=settings.lora.rank, lora_alpha=settings.lora.alpha)
+    mapper = LoraLinear(base, "default", config=config, r=settings.lora.rank, lora_alpha=settings.lora.alpha)
+    base.requires_grad_(False)
+    return mapper

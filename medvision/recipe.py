@@ -1,0 +1,70 @@
+"""How a model is trained and a case is scored, as values; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(_Settings):
+    """Random changes of training samples, drawn from (seed, epoch, case)."""
+
+    rotation_degrees: float = Field(default=5.0, ge=0, le=180, description="in-plane, uniform in +- this")
+    intensity: float = Field(default=0.1, ge=0, lt=1, description="factor uniform in 1 +- this")
+
+
+class Training(_Settings):
+    """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
+
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
+    batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
+        default="plateau", description="plateau halves the rate after 10 epochs without a better validation loss"
+    )
+    dice_weight: float = Field(default=1.0, ge=0)
+    bce_weight: float = Field(default=1.0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    augmentation: Augmentation | None = Augmentation()
+    select: Literal["best", "last"] = Field(
+        default="best", description="best: the epoch with the highest validation Dice, on cases never trained on"
+    )
+    checkpoint_epochs: PositiveInt = Field(default=10, description="epochs between two checkpoints")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Training:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both")
+        if self.dice_weight == 0 and self.bce_weight == 0:
+            raise ValueError("dice_weight and bce_weight are both 0: there would be no loss")
+        return self
+
+    def total_steps(self, cases: int) -> int:
+        """Optimizer steps of a training on so many cases."""
+        return self.steps if self.steps is not None else (self.epochs or 100) * self.steps_per_epoch(cases)
+
+    def steps_per_epoch(self, cases: int) -> int:
+        """Optimizer steps of one pass over the cases."""
+        return -(-cases // self.batch_size)
+
+
+class Scoring(_Settings):
+    """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
+
+    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(default="surfel", description="definition of the NSD")
+    hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
+        default="voxel-max", description="definition of HD95, HD and ASSD"
+    )
+    tolerances: Literal["msd"] | list[PositiveFloat] = Field(
+        default="msd", description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per task"
+    )
+    strict_tolerance: bool = Field(default=False, description="d <= tolerance without the 1e-6 for float32 spacings")
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a voxel is foreground")
