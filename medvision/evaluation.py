@@ -18,19 +18,19 @@ from medvision.recipe import Scoring
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, case: Prepared, shape: Sequence[int], *, threshold: float, device: torch.device, bf16: bool = False
+    model: nn.Module, case: Prepared, shape: Sequence[int], *, device: torch.device, bf16: bool = False
 ) -> np.ndarray:
     """Predicted label groups, bool [G, *shape], on the case's own grid.
 
     The probabilities are resampled (trilinear, voxel centres aligned, the inverse of how the input was made) and then
-    cut, so that the boundary is not that of the coarse grid.
+    cut at one half, so that the boundary is not that of the coarse grid.
     """
     model.eval()
     image = torch.tensor(case.image)[None].to(device).float()
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits = model(image)
     fine = F.interpolate(logits.float().sigmoid(), size=tuple(shape), mode="trilinear", align_corners=False)
-    return (fine[0] >= threshold).cpu().numpy()
+    return (fine[0] > 0.5).cpu().numpy()
 
 
 def score(

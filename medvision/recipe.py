@@ -22,20 +22,24 @@ class Training(_Settings):
     """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
 
     epochs: PositiveInt | None = None
-    steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
+    steps: PositiveInt | None = Field(
+        default=None, description="optimizer steps, whatever the number of cases"
+    )
     batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
-        default="plateau", description="plateau halves the rate after 10 epochs without a better validation loss"
+        default="plateau",
+        description="plateau halves the rate after 10 epochs without a better validation loss",
     )
     dice_weight: float = Field(default=1.0, ge=0)
     bce_weight: float = Field(default=1.0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     augmentation: Augmentation | None = Augmentation()
     select: Literal["best", "last"] = Field(
-        default="best", description="best: the epoch with the highest validation Dice, on cases never trained on"
+        default="best",
+        description="best: the epoch with the highest validation Dice, on cases never trained on",
     )
     checkpoint_epochs: PositiveInt = Field(default=10, description="epochs between two checkpoints")
 
@@ -59,12 +63,16 @@ class Training(_Settings):
 class Scoring(_Settings):
     """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
 
-    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(default="surfel", description="definition of the NSD")
+    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
+        default="surfel", description="definition of the NSD"
+    )
     hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
         default="voxel-max", description="definition of HD95, HD and ASSD"
     )
     tolerances: Literal["msd"] | list[PositiveFloat] = Field(
-        default="msd", description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per task"
+        default="msd",
+        description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per task",
     )
-    strict_tolerance: bool = Field(default=False, description="d <= tolerance without the 1e-6 for float32 spacings")
-    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a voxel is foreground")
+    strict_tolerance: bool = Field(
+        default=False, description="d <= tolerance without the 1e-6 for float32 spacings"
+    )

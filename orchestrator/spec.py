@@ -60,18 +60,21 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class _TaskSettings(_Model):
+class TaskSpec(_Model):
     name: str = Field(pattern=NAME, description="the task's folder under data.root")
     channel: int = Field(default=0, ge=0, description="which channel of a 4D image is the input")
     tolerances: list[PositiveFloat] | None = Field(
-        default=None, min_length=1, description="NSD tolerances in mm of this task, instead of evaluation.tolerances"
+        default=None,
+        min_length=1,
+        description="NSD tolerances in mm of this task, instead of evaluation.tolerances",
     )
 
 
 Model = Annotated[
-    ModelSettings, BeforeValidator(_expand_model, json_schema_input_type=Literal[MODEL_LABELS] | ModelSettings)
+    ModelSettings,
+    BeforeValidator(_expand_model, json_schema_input_type=Literal[MODEL_LABELS] | ModelSettings),
 ]
-Task = Annotated[_TaskSettings, BeforeValidator(_expand_task, json_schema_input_type=str | _TaskSettings)]
+Task = Annotated[TaskSpec, BeforeValidator(_expand_task, json_schema_input_type=str | TaskSpec)]
 Fraction = Annotated[
     float,
     BeforeValidator(_fraction, json_schema_input_type=float | Literal["full"]),
@@ -90,7 +93,8 @@ class DataSpec(_Model):
         description="folder of MSD tasks; `embedded` is the quickstart's; by default the variable MEDVISION_DATA",
     )
     protocol: Literal["paper"] = Field(
-        default="paper", description="paper: whole volume resized to image_size, z-score, then min-max to [0, 1]"
+        default="paper",
+        description="paper: whole volume resized to image_size, z-score, then min-max to [0, 1]",
     )
     image_size: Size = (128, 128, 128)
     patch_size: Size = (8, 8, 8)
@@ -116,7 +120,9 @@ class SplitsSpec(_Model):
         default="kfold",
         description="kfold: every case is tested once; holdout: one test set; fixed: the task's imagesTs/labelsTs",
     )
-    seed: int = Field(default=0, description="decides the folds and the one order that fractions are prefixes of")
+    seed: int = Field(
+        default=0, description="decides the folds and the one order that fractions are prefixes of"
+    )
     test_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the test cases, for holdout")
     group_pattern: str | None = Field(
         default=None,
@@ -146,14 +152,17 @@ class EvaluationSpec(Scoring):
         default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"], min_length=1
     )
     both_empty: Literal["exclude", "perfect"] = Field(
-        default="exclude", description="a case without structure and without prediction: left out, or a perfect score"
+        default="exclude",
+        description="a case without structure and without prediction: left out, or a perfect score",
     )
 
 
 class ResourcesSpec(_Model):
     """What one trial gets. Never part of a trial's identity."""
 
-    workers: PositiveInt = Field(default=1, description="processes of one trial; more than one trains with DDP")
+    workers: PositiveInt = Field(
+        default=1, description="processes of one trial; more than one trains with DDP"
+    )
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between trials")
     max_lanes: PositiveInt | None = Field(
@@ -167,7 +176,9 @@ class ComparisonSpec(_Model):
 
     baseline: str
     candidates: list[str] = Field(min_length=1)
-    metrics: list[Metric] | None = Field(default=None, min_length=1, description="by default all of evaluation.metrics")
+    metrics: list[Metric] | None = Field(
+        default=None, min_length=1, description="by default all of evaluation.metrics"
+    )
     family: list[Literal["candidate", "task", "fraction", "metric", "group"]] = Field(
         default=["candidate", "fraction"],
         description="comparisons that agree in these columns are one family, corrected together by Holm and BH",
@@ -235,7 +246,7 @@ class Spec(_Model):
                 raise ValueError(f"{comparison.baseline!r} is baseline and candidate at once")
         return comparisons
 
-    def tolerances(self, task: _TaskSettings) -> list[float]:
+    def tolerances(self, task: TaskSpec) -> list[float]:
         """NSD tolerances in mm of one task; the first is the one in the tables."""
         if task.tolerances:
             return list(task.tolerances)

@@ -39,7 +39,9 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError([f"{source}: not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
-        raise SpecError([f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r}"])
+        raise SpecError(
+            [f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r}"]
+        )
 
     mistakes = [f"{source}:{line}: {key}: given twice" for key, line in _repeated_keys(root)]
     overridden: list[str] = []
@@ -65,7 +67,9 @@ def _mistake(source: Path, root: yaml.Node, overridden: Sequence[str], detail: A
     if detail["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        message = f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known: {', '.join(known)}"
+        message = (
+            f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known: {', '.join(known)}"
+        )
     elif detail["type"] == "missing":
         message = "this key is required"
     elif "input" in detail and not isinstance(detail["input"], dict | list):

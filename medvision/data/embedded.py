@@ -54,7 +54,10 @@ def write_embedded_task() -> Path:
         (folder / "labelsTr").mkdir()
         names = []
         middle = image.shape[0] // 2  # the plane of symmetry; the crops stay on one side of it
-        starts = [range(2, middle - EDGE + 1, EDGE), *(range(0, size - EDGE + 1, EDGE) for size in image.shape[1:])]
+        starts = [
+            range(2, middle - EDGE + 1, EDGE),
+            *(range(0, size - EDGE + 1, EDGE) for size in image.shape[1:]),
+        ]
         for corner in ((x, y, z) for x in starts[0] for y in starts[1] for z in starts[2]):
             box = tuple(slice(start, start + EDGE) for start in corner)
             if label[box].mean() <= 0.05:
@@ -66,7 +69,7 @@ def write_embedded_task() -> Path:
             nibabel.save(nibabel.Nifti1Image(label[box], affine), folder / "labelsTr" / names[-1])
         description = {
             "name": TASK_NAME,
-            "description": "Crops of one hemisphere of one group-average brain (MNI152 2009a): no subjects",
+            "description": "Crops of one hemisphere of one group-average brain (MNI152 2009a): no subjects, no MSD scores",
             "licence": _LICENCE,
             "modality": {"0": "MRI"},
             "labels": {"0": "background", "1": "grey matter"},

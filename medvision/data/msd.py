@@ -26,12 +26,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Task:
-    """`cases` are the labelled ones (imagesTr/labelsTr); `test_cases` those of imagesTs that have a label in labelsTs."""
+    """`cases` are the labelled ones (imagesTr/labelsTr); `test_cases` those of imagesTs that have a label in labelsTs;
+    `description` is dataset.json's."""
 
     name: str
     folder: Path
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...]
+    description: str = ""
 
 
 def read_task(root: Path, name: str) -> Task:
@@ -43,22 +45,28 @@ def read_task(root: Path, name: str) -> Task:
     """
     folder = root / name
     if not folder.is_dir():
-        raise DataError(f"task {name!r}: there is no folder {folder}; set data.root or MEDVISION_DATA to the folder above")
+        raise DataError(
+            f"task {name!r}: there is no folder {folder}; set data.root or MEDVISION_DATA to the folder above"
+        )
+    description = ""
     if (folder / "dataset.json").is_file():
-        pairs = _from_dataset_json(folder / "dataset.json")
+        pairs, description = _from_dataset_json(folder / "dataset.json")
     elif (folder / "data_file.txt").is_file():
         pairs = _from_data_file(folder / "data_file.txt")
     else:
         raise DataError(f"task {name!r}: {folder} holds neither dataset.json nor data_file.txt")
     cases = [Case(_case_id(image), folder / image, folder / label) for image, label in pairs]
     _check(name, cases)
-    return Task(name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder))
+    return Task(
+        name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder), description
+    )
 
 
-def _from_dataset_json(path: Path) -> list[tuple[str, str]]:
+def _from_dataset_json(path: Path) -> tuple[list[tuple[str, str]], str]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return [(str(entry["image"]), str(entry["label"])) for entry in content["training"]]
+        pairs = [(str(entry["image"]), str(entry["label"])) for entry in content["training"]]
+        return pairs, str(content.get("description", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: cannot be read as MSD's dataset.json ({type(error).__name__}: {error}); it needs "

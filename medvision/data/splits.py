@@ -93,7 +93,9 @@ def make_folds(
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
     parts = folds if scheme == "kfold" else max(2, round(1 / test_fraction))
     if scheme == "holdout" and test_fraction > 0.5:
-        raise ValueError(f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5")
+        raise ValueError(
+            f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5"
+        )
     if len(units) < parts:
         raise ValueError(f"{len(units)} cases (or patients) cannot be divided into {parts} test sets")
     assigned = _stratified(units, training, parts, seed)
@@ -107,7 +109,9 @@ def make_folds(
     ]
 
 
-def to_json(folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+def to_json(
+    folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
     """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, every fold."""
     return {
         "rule": RULE,

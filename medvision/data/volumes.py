@@ -52,7 +52,9 @@ def read_image(case: Case, channel: int = 0) -> np.ndarray:
         raise DataError(f"{case.image}: a 3D volume is needed, its shape is {array.shape}")
     image = np.asarray(array, dtype=np.float32)
     if not np.isfinite(image).all():
-        raise DataError(f"{case.image}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite")
+        raise DataError(
+            f"{case.image}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite"
+        )
     return image
 
 
@@ -73,7 +75,9 @@ def read_truth(case: Case, groups: Groups) -> Truth:
     return Truth(np.stack(masks), spacing)
 
 
-def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequence[int], channel: int) -> Prepared:
+def prepare(
+    case: Case, fingerprint: str, *, groups: Groups, image_size: Sequence[int], channel: int
+) -> Prepared:
     """What the network sees of a case (protocol `paper`), made once and then read from the cache, memory-mapped.
 
     The whole volume is resized to `image_size` (trilinear, voxel centres aligned), z-scored, then scaled to [0, 1]; masks
@@ -82,7 +86,10 @@ def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequenc
     Raises:
         DataError: as `read_image` and `read_truth`, or image and label of different shapes.
     """
-    settings = {"groups": {k: v if v == "all" else list(v) for k, v in groups.items()}, "size": list(image_size)}
+    settings = {
+        "groups": {k: v if v == "all" else list(v) for k, v in groups.items()},
+        "size": list(image_size),
+    }
     key_text = json.dumps([PREPARED_VERSION, fingerprint, settings, channel], sort_keys=True)
     key = hashlib.sha256(key_text.encode()).hexdigest()
     folder = cache_root() / "prepared" / key[:2]
@@ -100,7 +107,8 @@ def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequenc
             with atomic_path(path) as temporary:
                 np.save(temporary, array, allow_pickle=False)
     return Prepared(
-        np.load(image_path, mmap_mode="r", allow_pickle=False), np.load(masks_path, mmap_mode="r", allow_pickle=False)
+        np.load(image_path, mmap_mode="r", allow_pickle=False),
+        np.load(masks_path, mmap_mode="r", allow_pickle=False),
     )
 
 

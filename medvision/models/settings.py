@@ -44,7 +44,9 @@ class LlmSettings(_Settings):
         min_length=1,
         description="a checkpoint's folder or file, an asset's name (smollm2-135m), or a Hugging Face id",
     )
-    layer: int | list[int] = Field(default=-1, description="index of the layer, negative from the end, or a list")
+    layer: int | list[int] = Field(
+        default=-1, description="index of the layer, negative from the end, or a list"
+    )
     rope: bool = Field(default=False, description="rotary positions inside the block; the paper has none")
     causal: bool = Field(default=False, description="causal attention inside the block; the paper has none")
     final_norm: bool = Field(default=True, description="apply the checkpoint's final norm after the layer")

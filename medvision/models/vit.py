@@ -24,7 +24,11 @@ class Mlp(nn.Sequential):
     def __init__(self, dim: int, ratio: float, dropout: float) -> None:
         hidden = int(dim * ratio)
         super().__init__(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
         )
 
 
@@ -40,7 +44,9 @@ class Attention(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         batch, count, dim = tokens.shape
-        query, key, value = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, count, dim)))
 
@@ -94,11 +100,19 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(
-        self, settings: ViTSettings | LlmViTSettings, *, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+        self,
+        settings: ViTSettings | LlmViTSettings,
+        *,
+        image_size: Size,
+        patch_size: Size,
+        in_channels: int,
+        out_channels: int,
     ) -> None:
         super().__init__()
         if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-            raise ValueError(f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}")
+            raise ValueError(
+                f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}"
+            )
         dim = settings.embed_dim
         self.patch_size = tuple(patch_size)
         self.grid = tuple(size // patch for size, patch in zip(image_size, patch_size, strict=True))

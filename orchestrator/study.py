@@ -1,0 +1,99 @@
+"""The files that tell a study's workers and reports what is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medvision.data.msd import read_task
+from medvision.data.splits import to_json
+from medvision.metrics.definitions import METRICS
+from orchestrator.inputs import data_root
+from orchestrator.plan import Inputs, Plan
+from orchestrator.spec import Spec, model_name
+from orchestrator.spec_file import dump
+from orchestrator.trial import Job
+from reports.store import Store
+
+SCHEMA_VERSION = 1
+
+
+def open_store(spec: Spec) -> Store:
+    """The study's store, `<storage>/<name>`; a local folder becomes absolute, so that workers find it."""
+    storage = spec.storage if "://" in spec.storage else str(Path(spec.storage).expanduser().resolve())
+    return Store(f"{storage.rstrip('/')}/{spec.name}")
+
+
+def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
+    """Write splits, the resolved spec for the workers, and the plan for the reports."""
+    root = data_root(spec)
+    for task in spec.tasks:
+        known = inputs.tasks[task.name]
+        settings = spec.splits.model_dump(mode="json") | {"folds": spec.folds}
+        store.write_json(f"splits/{task.name}.json", to_json(known.folds, settings, known.fingerprints))
+    blocks = {name: block.fingerprint for name, block in inputs.blocks.items()}
+    store.write_json(
+        "study.json",
+        {"schema": SCHEMA_VERSION, "spec": dump(spec), "blocks": blocks, "data_root": str(root)},
+    )
+    store.write_json(
+        "plan.json", _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks})
+    )
+
+
+def fingerprints(inputs: Inputs) -> dict[str, Any]:
+    """Content fingerprints of every case and block, for the manifest."""
+    return {
+        "cases": {name: dict(task.fingerprints) for name, task in inputs.tasks.items()},
+        "blocks": {name: block.fingerprint for name, block in inputs.blocks.items()},
+    }
+
+
+def jobs(plan: Plan, token: str) -> list[Job]:
+    """The plan's trials to run, longest first."""
+    return [
+        Job(trial.cell, str(trial.train_id), str(trial.eval_id), token, trial.rescore_of)
+        for trial in plan.in_order()
+    ]
+
+
+def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[str, Any]:
+    """What the reports need to know; they read nothing else of the spec."""
+    shown = spec.evaluation.metrics
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": spec.name,
+        "models": [model_name(model) for model in spec.models],
+        "tasks": [task.name for task in spec.tasks],
+        "fractions": list(spec.fractions),
+        "metrics": dict(METRICS),
+        "both_empty": spec.evaluation.both_empty,
+        "scoring": {
+            "nsd": spec.evaluation.nsd,
+            "hd95": spec.evaluation.hd95,
+            "tolerances": {task.name: spec.tolerances(task) for task in spec.tasks},
+        },
+        "comparisons": [
+            dump(comparison) | {"metrics": comparison.metrics or shown}
+            for comparison in spec.all_comparisons()
+        ],
+        "descriptions": dict(descriptions),
+        "trials": [
+            {
+                "model": trial.cell.model,
+                "task": trial.cell.task,
+                "fraction": trial.cell.fraction,
+                "fold": trial.cell.fold,
+                "seed": trial.cell.seed,
+                "train_id": trial.train_id,
+                "eval_id": trial.eval_id,
+                "notes": list(trial.notes),
+            }
+            for trial in plan.trials
+        ],
+    }
+
+
+def _description(root: Path | None, task: str) -> str:
+    return read_task(root, task).description if root else ""

@@ -1,0 +1,135 @@
+"""What a trial is called: two ids that change exactly when the numbers can change.
+
+`train_id` covers all that can change the weights, `eval_id` all that can change the scores. Resources, storage, names and
+logging are no part of either. Pure; imports no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medvision.data.splits import Roles
+from medvision.numerics import EVAL_NUMERICS, TRAIN_NUMERICS
+from orchestrator.spec import Spec, TaskSpec
+
+Identity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid; `model` is the name shown in tables."""
+
+    model: str
+    task: str
+    fraction: float
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.task} fraction {self.fraction:g} fold {self.fold} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told: everything else stands in the study. `rescore_of`: evaluation whose masks are scored again."""
+
+    cell: Cell
+    train_id: str
+    eval_id: str
+    token: str
+    rescore_of: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Job:
+        return cls(**{**value, "cell": Cell(**value["cell"])})
+
+
+def train_identity(
+    spec: Spec,
+    model: Any,
+    task: TaskSpec,
+    seed: int,
+    roles: Roles,
+    fingerprints: Mapping[str, str],
+    block: str | None,
+) -> Identity:
+    """All that can change the weights of one trial.
+
+    Args:
+        fingerprints: case id -> content fingerprint. block: fingerprint of the language-model block, None without one.
+    """
+    settings = model.model_dump(mode="json", exclude={"name"})
+    if "llm" in settings:
+        settings["llm"] = {key: value for key, value in settings["llm"].items() if key != "source"} | {
+            "block": block
+        }
+    return {
+        "numerics": TRAIN_NUMERICS,
+        "model": settings,
+        "task": {"name": task.name, "channel": task.channel},
+        "train_cases": _content(roles.train, fingerprints),
+        "validation_cases": _content(roles.validation, fingerprints),
+        "seed": seed,
+        "data": spec.data.model_dump(mode="json", exclude={"root"}),
+        "training": spec.training.model_dump(mode="json", exclude={"checkpoint_epochs"}),
+    }
+
+
+def eval_identity(
+    spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]
+) -> Identity:
+    """All that can change the scores of a trained model."""
+    scoring = spec.evaluation.model_dump(mode="json", include={"nsd", "hd95", "strict_tolerance"})
+    return {
+        "numerics": EVAL_NUMERICS,
+        "train_id": train_id,
+        "test_cases": _content(roles.test, fingerprints),
+        "scoring": scoring | {"tolerances": spec.tolerances(task)},
+    }
+
+
+def digest(identity: Identity) -> str:
+    """sha256 of the canonical JSON form."""
+    return hashlib.sha256(_canonical(identity).encode()).hexdigest()
+
+
+def differences(old: Identity, new: Identity) -> list[str]:
+    """What changed between two identities, one readable line per key: `training.epochs: 10 -> 5`."""
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _content(cases: Sequence[str], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """A role's cases in their order, short: their number and one hash over ids and contents."""
+    return {"count": len(cases), "sha256": digest({"cases": [[case, fingerprints[case]] for case in cases]})}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return "absent"
+    text = _canonical(values[key])
+    return text[:11] + '…"' if len(text) > 40 else text

@@ -1,0 +1,110 @@
+"""From rows per case to pairs of numbers that a paired test may see.
+
+The unit is the test case. Label groups are averaged within a case, then seeds are averaged, then cases are paired; the
+case sets of both models must be the same. Treating case x seed as independent pairs would inflate false positives to
+several times the nominal rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+BOTH_EMPTY = "both-empty"
+LISTED = 5
+
+
+class PairingError(ValueError):
+    """The two models were not tested on the same cases, folds or seeds; the message lists the difference."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of the same cases, [n] each, sorted by case id.
+
+    `x`: candidate, `y`: baseline, with infinite distances as they are; `x_capped`, `y_capped`: infinities replaced by the
+    volume's diagonal in mm. `capped`: how many of the 2n scores that were; `dropped`: cases left out as both-empty.
+    """
+
+    cases: tuple[str, ...]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    x_capped: NDArray[np.float64]
+    y_capped: NDArray[np.float64]
+    capped: int
+    dropped: int
+
+
+def pair(
+    rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both_empty: str = "exclude"
+) -> Pairs:
+    """Pair two models' scores of one metric over the rows of one task and fraction.
+
+    Args:
+        rows: columns model, case, seed, group, fold, status, diagonal and the metric.
+        both_empty: `exclude` leaves a case out, for both models, where either has `both-empty` for every group;
+            `perfect` scores it as perfect.
+
+    Raises:
+        PairingError: the models' (case, seed, group) sets differ.
+    """
+    keys = ["case", "seed", "group"]
+    selected = {
+        name: rows[rows["model"] == name].set_index(keys).sort_index() for name in (candidate, baseline)
+    }
+    x_rows, y_rows = selected[candidate], selected[baseline]
+    if not x_rows.index.equals(y_rows.index):
+        raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
+    x = _per_case(x_rows, metric, both_empty)
+    y = _per_case(y_rows, metric, both_empty)
+    keep = ~(x["empty"] | y["empty"]) if both_empty == "exclude" else pd.Series(True, index=x.index)
+    x, y = x[keep], y[keep]
+    return Pairs(
+        cases=tuple(map(str, x.index)),
+        x=x["raw"].to_numpy(dtype=np.float64),
+        y=y["raw"].to_numpy(dtype=np.float64),
+        x_capped=x["capped"].to_numpy(dtype=np.float64),
+        y_capped=y["capped"].to_numpy(dtype=np.float64),
+        capped=int(np.isinf(x["raw"]).sum() + np.isinf(y["raw"]).sum()),
+        dropped=int((~keep).sum()),
+    )
+
+
+def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
+    """Mean over groups, then over seeds: columns raw, capped, empty, indexed by case."""
+    values = rows[metric].astype(float)
+    empty = rows["status"] == BOTH_EMPTY
+    if both_empty == "perfect":
+        # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
+        values = values.mask(empty & values.isna(), 0.0 if _is_distance(metric) else 1.0)
+    # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
+    capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
+    frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
+    by_seed = frame.groupby(level=["case", "seed"], sort=True).agg(
+        {"raw": "mean", "capped": "mean", "empty": "all"}
+    )
+    return by_seed.groupby(level="case", sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
+
+
+def _is_distance(metric: str) -> bool:
+    return metric in ("hd95", "hd", "assd")
+
+
+def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:
+    parts = []
+    for name, more in ((candidate, x.difference(y)), (baseline, y.difference(x))):
+        if len(more):
+            listed = ", ".join(f"{case} (seed {seed}, {group})" for case, seed, group in list(more)[:LISTED])
+            rest = f" and {len(more) - LISTED} more" if len(more) > LISTED else ""
+            parts.append(f"only {name} has {listed}{rest}")
+    return f"{candidate} and {baseline} were not tested on the same cases: " + "; ".join(parts)
+
+
+def planned_cells(plan: Mapping[str, Any], **where: Any) -> list[dict[str, Any]]:
+    """The plan's trials whose columns equal the given values."""
+    return [trial for trial in plan["trials"] if all(trial[key] == value for key, value in where.items())]

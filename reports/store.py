@@ -1,0 +1,242 @@
+"""The result store: the files of a study, written whole or not at all, on any path or fsspec URI.
+
+    spec.json  study.json  plan.json  manifest.json       what is to be run, and where (the driver's)
+    splits/TASK.json                                      which case plays which role
+    claims/TRAIN_ID.json                                  the token of the attempt that may commit
+    checkpoints/TRAIN_ID/                                 an unfinished training
+    trials/TRAIN_ID/TOKEN/                                the files of one attempt
+    commits/EVAL_ID.json                                  the marker: this evaluation is finished, and these are its files
+    failures/TRAIN_ID/TOKEN.json                          why an attempt failed
+    report/                                               tables and figures
+
+An attempt's files lie in a folder named by its token and count only once a commit names them, so a half-written or
+orphaned attempt is never read. Object stores need no rename for this: writing the marker is one atomic put.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+CELL = ("model", "task", "fraction", "fold", "seed")
+HISTORY_COLUMNS = ("epoch", "split", "metric", "value")
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read or written, or holds something that it should not; the message says what to do."""
+
+
+class FencedError(StoreError):
+    """The attempt's token is not the claimed one: a newer driver has taken the trial over, and nothing was committed."""
+
+
+class Store:
+    """The files of one study by relative path. `uri`: a local folder or any fsspec URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = str(uri).rstrip("/")
+        try:
+            self.filesystem, self.root = fsspec.core.url_to_fs(self.uri)
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"storage {uri!r} cannot be used: {error}") from error
+        self.local = "file" in (
+            self.filesystem.protocol
+            if isinstance(self.filesystem.protocol, tuple)
+            else (self.filesystem.protocol,)
+        )
+
+    def path(self, relative: str) -> str:
+        """Full path of a file, as the file system knows it."""
+        return f"{self.root}/{relative}"
+
+    def read(self, relative: str) -> bytes | None:
+        """A file's content, None where there is none."""
+        try:
+            return bytes(self.filesystem.cat_file(self.path(relative)))
+        except FileNotFoundError:
+            return None
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Write a file whole or not at all.
+
+        Raises:
+            StoreError: the disk is full, read-only or out of reach; nothing half-written is left.
+        """
+        target = self.path(relative)
+        try:
+            if self.local:
+                _write_local(Path(target), content)
+            else:
+                self.filesystem.pipe_file(target, content)
+        except OSError as error:
+            raise StoreError(
+                f"{target}: cannot be written: {error}. Free space or mend the access, then run the same command again"
+            ) from error
+
+    def read_json(self, relative: str) -> Any:
+        """A file's JSON, None where there is none.
+
+        Raises:
+            StoreError: the file is no JSON.
+        """
+        content = self.read(relative)
+        if content is None:
+            return None
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.path(relative)}: is not valid JSON ({error}); remove it and run again"
+            ) from error
+
+    def write_json(self, relative: str, value: Any) -> None:
+        """Write JSON whole or not at all."""
+        self.write(relative, json.dumps(value, indent=1, sort_keys=True).encode())
+
+    def remove(self, relative: str) -> None:
+        """Remove a file or folder; nothing happens where there is none."""
+        if self.filesystem.exists(self.path(relative)):
+            self.filesystem.rm(self.path(relative), recursive=True)
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; empty where there is none."""
+        try:
+            entries = self.filesystem.ls(self.path(folder), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def read_folder(self, folder: str) -> dict[str, Any]:
+        """Every JSON file of a folder by its name without suffix."""
+        names = [name for name in self.names(folder) if name.endswith(".json")]
+        return {name.removesuffix(".json"): self.read_json(f"{folder}/{name}") for name in names}
+
+    def commits(self) -> dict[str, dict[str, Any]]:
+        """Commit markers by evaluation id."""
+        return self.read_folder("commits")
+
+    def commit(self, marker: Mapping[str, Any]) -> None:
+        """Make an attempt's result count; the first commit of an evaluation stays.
+
+        Args:
+            marker: `eval_id`, `train_id`, `token`, `cell`, `identity`, `files` (kind -> relative path), `cost`, `attempt`.
+
+        Raises:
+            FencedError: another attempt holds the claim.
+            StoreError: a named file is missing.
+        """
+        claim = self.read_json(f"claims/{marker['train_id']}.json") or {}
+        if claim.get("token") != marker["token"]:
+            raise FencedError(
+                f"attempt {marker['token']} of trial {marker['train_id'][:12]} may not commit: the claim is now held by "
+                f"{claim.get('token')}"
+            )
+        checksums = {}
+        for kind, relative in marker["files"].items():
+            content = self.read(relative)
+            if content is None:
+                raise StoreError(f"{self.path(relative)}: is named by a commit and is missing")
+            checksums[kind] = hashlib.sha256(content).hexdigest()
+        name = f"commits/{marker['eval_id']}.json"
+        if self.read(name) is None:
+            self.write_json(name, {"schema": SCHEMA_VERSION, **marker, "sha256": checksums})
+
+    def failures(self) -> dict[str, list[dict[str, Any]]]:
+        """Failed attempts by training id, in the order of time."""
+        found = {
+            train_id: self.read_folder(f"failures/{train_id}").values() for train_id in self.names("failures")
+        }
+        return {
+            train_id: sorted(entries, key=lambda entry: entry["time"]) for train_id, entries in found.items()
+        }
+
+
+def _write_local(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as a Parquet file; floats keep every bit."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), buffer)
+    return buffer.getvalue()
+
+
+def read_table(store: Store, relative: str) -> pd.DataFrame:
+    """A Parquet file of the store.
+
+    Raises:
+        StoreError: it is missing or broken.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = store.read(relative)
+    if content is None:
+        raise StoreError(f"{store.path(relative)}: is missing; remove its commit to run the trial again")
+    try:
+        return pq.read_table(io.BytesIO(content)).to_pandas()
+    except pa.ArrowException as error:
+        raise StoreError(f"{store.path(relative)}: is no valid Parquet file: {error}") from error
+
+
+def read_results(store: Store, kind: str) -> pd.DataFrame:
+    """All `cases` or `history` rows of the current plan's finished trials, in the plan's order.
+
+    Columns of the cell (model, task, fraction, fold, seed) come from the plan, so a renamed model needs no new run.
+
+    Raises:
+        StoreError: the study has no plan, or a committed file is missing or broken.
+    """
+    import pandas as pd
+
+    plan = read_plan(store)
+    commits = store.commits()
+    frames = []
+    for trial in plan["trials"]:
+        marker = commits.get(trial["eval_id"])
+        if marker is None:
+            continue
+        frame = read_table(store, marker["files"][kind])
+        frames.append(frame.assign(**{name: trial[name] for name in CELL}, eval_id=trial["eval_id"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*CELL, "eval_id"])
+
+
+def read_plan(store: Store) -> dict[str, Any]:
+    """The plan that the last run wrote.
+
+    Raises:
+        StoreError: there is none: this is no study.
+    """
+    plan: dict[str, Any] | None = store.read_json("plan.json")
+    if plan is None:
+        raise StoreError(
+            f"{store.uri}: holds no plan.json, so it is no study; give the folder <storage>/<name> of a run"
+        )
+    return plan
