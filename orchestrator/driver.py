@@ -206,6 +206,7 @@ def run_jobs(jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit) -> None:
                 verbose=0,
                 # Attempts are counted in `execution`; this is for the loss of a lane's own small process.
                 failure_config=tune.FailureConfig(max_failures=3),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )
         try:

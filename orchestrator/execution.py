@@ -42,6 +42,8 @@ def run_to_the_end(
         FINISHED or QUARANTINED.
     """
     failures = store.failures().get(job.train_id, [])
+    if store.read(f"commits/{job.eval_id}.json") is not None:  # its lane was lost after the commit
+        return State.FINISHED
     while True:
         token = f"{job.token}-{uuid.uuid4().hex[:8]}"
         store.write_json(f"claims/{job.train_id}.json", {"token": token})
