@@ -27,6 +27,4 @@ def hard_dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     predicted, truth = (logits > 0).flatten(2), masks.flatten(2) > 0
     sizes = predicted.sum(-1) + truth.sum(-1)
     overlap = (predicted & truth).sum(-1)
-    return torch.where(
-        sizes > 0, 2 * overlap / sizes.clamp(min=1), torch.ones_like(sizes, dtype=torch.float)
-    ).mean(1)
+    return torch.where(sizes > 0, 2 * overlap / sizes.clamp(min=1), torch.ones_like(sizes, dtype=torch.float)).mean(1)

@@ -22,9 +22,7 @@ class Training(_Settings):
     """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
 
     epochs: PositiveInt | None = None
-    steps: PositiveInt | None = Field(
-        default=None, description="optimizer steps, whatever the number of cases"
-    )
+    steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
     batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = Field(default=2e-3, gt=0)
@@ -63,9 +61,7 @@ class Training(_Settings):
 class Scoring(_Settings):
     """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
 
-    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
-        default="surfel", description="definition of the NSD"
-    )
+    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(default="surfel", description="definition of the NSD")
     hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
         default="voxel-max", description="definition of HD95, HD and ASSD"
     )
@@ -73,6 +69,4 @@ class Scoring(_Settings):
         default="msd",
         description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per task",
     )
-    strict_tolerance: bool = Field(
-        default=False, description="d <= tolerance without the 1e-6 for float32 spacings"
-    )
+    strict_tolerance: bool = Field(default=False, description="d <= tolerance without the 1e-6 for float32 spacings")

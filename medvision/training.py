@@ -174,9 +174,7 @@ def _train_epoch(
         seen += len(mine)
     total, count = ranks.sum([loss_sum, float(seen)])
     if not math.isfinite(total):
-        raise TrainingError(
-            f"the training loss is {total} in epoch {epoch}; a smaller learning rate may help"
-        )
+        raise TrainingError(f"the training loss is {total} in epoch {epoch}; a smaller learning rate may help")
     return {"train_loss": total / count}
 
 

@@ -58,9 +58,7 @@ class Workbench:
         scoring = eval_identity(self.spec, self.task, digest(training), self.roles, self.fingerprints)
         self.identity = {"train": training, "eval": scoring}
         if (digest(training), digest(scoring)) != (job.train_id, job.eval_id):
-            raise RuntimeError(
-                f"{cell}: the study changed since this trial was planned; run the same command again"
-            )
+            raise RuntimeError(f"{cell}: the study changed since this trial was planned; run the same command again")
         found = read_task(Path(study["data_root"]), cell.task)
         self.cases: Mapping[str, Case] = {case.id: case for case in (*found.cases, *found.test_cases)}
         self.folder = f"trials/{job.train_id}/{job.token}"
@@ -200,9 +198,7 @@ def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks) -> list
     return scored
 
 
-def _rescore(
-    bench: Workbench, ranks: Ranks, emit: Emit
-) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
+def _rescore(bench: Workbench, ranks: Ranks, emit: Emit) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     """Score the kept masks of an earlier evaluation of the same training with other definitions."""
     earlier = bench.store.read_json(f"commits/{bench.job.rescore_of}.json")
     masks = _unpack_masks(bench.store.read(earlier["files"]["masks"]) or b"")
@@ -235,9 +231,7 @@ def _history_rows(trained: Trained) -> list[dict[str, Any]]:
 def _checkpoints(bench: Workbench, ranks: Ranks) -> Checkpoints:
     """The trial's checkpoint in the study, kept apart by world size and threads: others would give other numbers."""
     name = f"checkpoints/{bench.job.train_id}/{ranks.world}x{torch.get_num_threads()}.pt"
-    return Checkpoints(
-        load=functools.partial(bench.store.read, name), save=functools.partial(bench.store.write, name)
-    )
+    return Checkpoints(load=functools.partial(bench.store.read, name), save=functools.partial(bench.store.write, name))
 
 
 def _gathered(mine: Any, ranks: Ranks) -> list[Any]:
@@ -259,9 +253,7 @@ def _pack_masks(scored: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _unpack_masks(content: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        shapes = {
-            name.removeprefix("shape/"): arrays[name] for name in arrays.files if name.startswith("shape/")
-        }
+        shapes = {name.removeprefix("shape/"): arrays[name] for name in arrays.files if name.startswith("shape/")}
         return {
             case: np.unpackbits(arrays[f"bits/{case}"], count=int(np.prod(shape))).reshape(shape).astype(bool)
             for case, shape in shapes.items()
@@ -271,9 +263,7 @@ def _unpack_masks(content: bytes) -> dict[str, np.ndarray]:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )  # of the process, over all its trials so far
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process, over all its trials so far
 
 
 def _device_name(device: torch.device) -> str:

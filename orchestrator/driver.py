@@ -44,7 +44,7 @@ _QUIET = {
 }
 
 
-class ClusterTooSmall(RuntimeError):  # noqa: N818  # reads as what it says
+class ClusterTooSmall(RuntimeError):  # reads as what it says
     """One trial asks for more than the cluster holds."""
 
 
@@ -131,9 +131,7 @@ class WorkerGroup:
         """
         self.inbox.put(job.to_json())
         while True:
-            alive = (
-                self.thread.is_alive()
-            )  # asked first, so that a last message of a dead group is still read
+            alive = self.thread.is_alive()  # asked first, so that a last message of a dead group is still read
             try:
                 event = self.outbox.get(timeout=POLL_SECONDS)
             except (Empty, queue.Empty):
@@ -216,9 +214,7 @@ def run_jobs(jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit) -> None:
             with contextlib.suppress(Exception):
                 events.shutdown(force=True)
         if results.errors:
-            raise RuntimeError(
-                f"{len(results.errors)} trials were lost with their lanes: {results.errors[0]}"
-            )
+            raise RuntimeError(f"{len(results.errors)} trials were lost with their lanes: {results.errors[0]}")
 
 
 class _Listener:

@@ -19,7 +19,7 @@ Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
 
-class AttemptFailed(Exception):  # noqa: N818  # says what happened; callers catch it as a result
+class AttemptFailed(Exception):  # says what happened; callers catch it as a result
     """One attempt failed. `reason` is one line, `details` the traceback or the last words of a lost worker."""
 
     def __init__(self, reason: str, details: str = "") -> None:
@@ -47,9 +47,7 @@ def run_to_the_end(
     while True:
         token = f"{job.token}-{uuid.uuid4().hex[:8]}"
         store.write_json(f"claims/{job.train_id}.json", {"token": token})
-        emit(
-            {"event": "started", "cell": str(job.cell), "eval_id": job.eval_id, "attempt": len(failures) + 1}
-        )
+        emit({"event": "started", "cell": str(job.cell), "eval_id": job.eval_id, "attempt": len(failures) + 1})
         try:
             result = attempt(replace(job, token=token))
         except AttemptFailed as failure:

@@ -75,9 +75,7 @@ def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
         found = read_task(root, task.name)
         cases = index_cases(found) if measure else cached_index(found)
         if cases is None:
-            return TaskInputs(
-                missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does"
-            )
+            return TaskInputs(missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does")
         return TaskInputs(_folds(spec, task, found, cases), {case.id: case.fingerprint for case in cases})
     except DataError as error:
         return TaskInputs(missing=str(error))

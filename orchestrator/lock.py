@@ -49,9 +49,7 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
 
     def renew() -> None:
         while not stop.wait(lease_seconds / 4):
-            with contextlib.suppress(
-                Exception
-            ):  # a short loss of the storage is not the end; the lease bridges it
+            with contextlib.suppress(Exception):  # a short loss of the storage is not the end; the lease bridges it
                 store.write_json(FILE, mine | {"renewed": time.time()})
 
     renewer = threading.Thread(target=renew, daemon=True)

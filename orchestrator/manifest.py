@@ -67,9 +67,7 @@ def _processor() -> str:
 
 
 def _gpus() -> list[str]:
-    return _output(
-        ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    ).splitlines()
+    return _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]).splitlines()
 
 
 def _output(command: list[str]) -> str:

@@ -19,9 +19,7 @@ from orchestrator.state import State, next_state, reason
 from orchestrator.trial import Cell, Identity, differences, digest, eval_identity, train_identity
 
 Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "unknown"]
-CPU_FLOPS = (
-    2.5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
-)
+CPU_FLOPS = 2.5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
 GPU_FLOPS = 1.5e13  # assumed, not measured: half-used tensor cores of a current data-centre GPU
 UNKNOWN_CASES = 100
 
@@ -150,9 +148,7 @@ def _trial(
     if known.missing or (block and block.missing):
         return replace(trial, why="its data are missing" if known.missing else "its block is missing")
     assert roles is not None  # noqa: S101  # folds are known where nothing is missing
-    training = train_identity(
-        spec, model, task, seed, roles, known.fingerprints, block.fingerprint if block else None
-    )
+    training = train_identity(spec, model, task, seed, roles, known.fingerprints, block.fingerprint if block else None)
     train_id = digest(training)
     scoring = eval_identity(spec, task, train_id, roles, known.fingerprints)
     eval_id = digest(scoring)
@@ -169,9 +165,7 @@ def _trial(
         old = history.by_eval[earlier]["identity"]["eval"]
         if old["test_cases"] == scoring["test_cases"]:
             why = "; ".join(differences(old, scoring))
-            return replace(
-                trial, status="rescore", why=f"scored again from its masks: {why}", rescore_of=earlier
-            )
+            return replace(trial, status="rescore", why=f"scored again from its masks: {why}", rescore_of=earlier)
     failed = failures.get(train_id, [])
     state = next_state(failed, spec.resources.max_attempts)
     if state is State.QUARANTINED:
@@ -180,9 +174,7 @@ def _trial(
         return replace(trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}")
     if cell in history.by_cell:
         changed = differences(history.by_eval[history.by_cell[cell]]["identity"]["train"], training)
-        return replace(
-            trial, status="changed", why="; ".join(changed) or "its evaluation's test cases changed"
-        )
+        return replace(trial, status="changed", why="; ".join(changed) or "its evaluation's test cases changed")
     return replace(trial, status="new", why="never run")
 
 

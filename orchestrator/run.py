@@ -55,9 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG
 
 
-def run(
-    spec: Spec, store: Store, *, address: str | None = None, in_process: bool = False, retry: bool = False
-) -> int:
+def run(spec: Spec, store: Store, *, address: str | None = None, in_process: bool = False, retry: bool = False) -> int:
     """Run a study to its report; returns the exit code.
 
     Args:
@@ -84,14 +82,10 @@ def run(
         return _report(spec, store, ran=bool(waiting))
 
 
-def _run_jobs(
-    waiting: Any, spec: Spec, store: Store, plan: Plan, *, address: str | None, in_process: bool
-) -> None:
+def _run_jobs(waiting: Any, spec: Spec, store: Store, plan: Plan, *, address: str | None, in_process: bool) -> None:
     from orchestrator.tracking import BackgroundTracker, Tracker, tracking_uri
 
-    tracker = (
-        BackgroundTracker(Tracker(store, spec.name, tracking_uri(spec))) if spec.tracking.enabled else None
-    )
+    tracker = BackgroundTracker(Tracker(store, spec.name, tracking_uri(spec))) if spec.tracking.enabled else None
     progress = _Progress(len(waiting))
 
     def emit(event: dict[str, Any]) -> None:
@@ -127,9 +121,7 @@ def _report(spec: Spec, store: Store, *, ran: bool) -> int:
         uri = tracking_uri(spec)
         problem = Tracker(store, spec.name, uri).deliver(report.files, again=ran)
         print(
-            f"MLflow   mlflow ui --backend-store-uri {uri}"
-            if problem is None
-            else f"MLflow   not delivered: {problem}"
+            f"MLflow   mlflow ui --backend-store-uri {uri}" if problem is None else f"MLflow   not delivered: {problem}"
         )
     return COMPLETE if report.complete else INCOMPLETE
 
@@ -191,9 +183,7 @@ def _total_seconds(plan: Plan) -> float:
 
 def _counts(plan: Plan) -> str:
     counts = {"done": 0, "new": 0} | plan.counts()
-    return f"{len(plan.trials)} trials: " + ", ".join(
-        f"{number} {status}" for status, number in counts.items()
-    )
+    return f"{len(plan.trials)} trials: " + ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
 def _duration(seconds: float) -> str:
@@ -213,17 +203,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC", help="the study's YAML file")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; reads no data")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the spec"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the spec")
     parser.add_argument(
         "--address", metavar="ADDR", help="a Ray cluster (default: RAY_ADDRESS, or Ray on this machine)"
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a spec")
     parser.add_argument("--retry-quarantined", action="store_true", help="try quarantined trials again")
-    parser.add_argument(
-        "--in-process", action="store_true", help="without Ray, one trial after the other (debugging)"
-    )
+    parser.add_argument("--in-process", action="store_true", help="without Ray, one trial after the other (debugging)")
     return parser
 
 

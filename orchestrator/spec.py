@@ -120,9 +120,7 @@ class SplitsSpec(_Model):
         default="kfold",
         description="kfold: every case is tested once; holdout: one test set; fixed: the task's imagesTs/labelsTs",
     )
-    seed: int = Field(
-        default=0, description="decides the folds and the one order that fractions are prefixes of"
-    )
+    seed: int = Field(default=0, description="decides the folds and the one order that fractions are prefixes of")
     test_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the test cases, for holdout")
     group_pattern: str | None = Field(
         default=None,
@@ -160,9 +158,7 @@ class EvaluationSpec(Scoring):
 class ResourcesSpec(_Model):
     """What one trial gets. Never part of a trial's identity."""
 
-    workers: PositiveInt = Field(
-        default=1, description="processes of one trial; more than one trains with DDP"
-    )
+    workers: PositiveInt = Field(default=1, description="processes of one trial; more than one trains with DDP")
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between trials")
     max_lanes: PositiveInt | None = Field(
@@ -176,9 +172,7 @@ class ComparisonSpec(_Model):
 
     baseline: str
     candidates: list[str] = Field(min_length=1)
-    metrics: list[Metric] | None = Field(
-        default=None, min_length=1, description="by default all of evaluation.metrics"
-    )
+    metrics: list[Metric] | None = Field(default=None, min_length=1, description="by default all of evaluation.metrics")
     family: list[Literal["candidate", "task", "fraction", "metric", "group"]] = Field(
         default=["candidate", "fraction"],
         description="comparisons that agree in these columns are one family, corrected together by Holm and BH",

@@ -39,9 +39,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError([f"{source}: not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
-        raise SpecError(
-            [f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r}"]
-        )
+        raise SpecError([f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r}"])
 
     mistakes = [f"{source}:{line}: {key}: given twice" for key, line in _repeated_keys(root)]
     overridden: list[str] = []
@@ -59,7 +57,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     return spec
 
 
-def _mistake(source: Path, root: yaml.Node, overridden: Sequence[str], detail: Any) -> str:
+def _mistake(source: Path, root: yaml.Node | None, overridden: Sequence[str], detail: Any) -> str:
     """One line: `file:line: key: problem`."""
     location, line = _locate(root, detail["loc"])
     key = ".".join(str(part) for part in location) or "the spec"
@@ -67,9 +65,7 @@ def _mistake(source: Path, root: yaml.Node, overridden: Sequence[str], detail: A
     if detail["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        message = (
-            f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known: {', '.join(known)}"
-        )
+        message = f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known: {', '.join(known)}"
     elif detail["type"] == "missing":
         message = "this key is required"
     elif "input" in detail and not isinstance(detail["input"], dict | list):
@@ -80,10 +76,11 @@ def _mistake(source: Path, root: yaml.Node, overridden: Sequence[str], detail: A
     return f"{where}: {key}: {message}"
 
 
-def _locate(root: yaml.Node, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], int]:
+def _locate(root: yaml.Node | None, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], int]:
     """The keys of `loc` that a reader sees in the file (pydantic adds union tags), and the nearest line."""
     node: yaml.Node | None = root
-    line, seen = root.start_mark.line + 1, []
+    line = 1
+    seen: list[str | int] = []
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
         found = _child(node, part)

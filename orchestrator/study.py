@@ -53,8 +53,7 @@ def fingerprints(inputs: Inputs) -> dict[str, Any]:
 def jobs(plan: Plan, token: str) -> list[Job]:
     """The plan's trials to run, longest first."""
     return [
-        Job(trial.cell, str(trial.train_id), str(trial.eval_id), token, trial.rescore_of)
-        for trial in plan.in_order()
+        Job(trial.cell, str(trial.train_id), str(trial.eval_id), token, trial.rescore_of) for trial in plan.in_order()
     ]
 
 
@@ -75,8 +74,7 @@ def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[
             "tolerances": {task.name: spec.tolerances(task) for task in spec.tasks},
         },
         "comparisons": [
-            dump(comparison) | {"metrics": comparison.metrics or shown}
-            for comparison in spec.all_comparisons()
+            dump(comparison) | {"metrics": comparison.metrics or shown} for comparison in spec.all_comparisons()
         ],
         "descriptions": dict(descriptions),
         "trials": [

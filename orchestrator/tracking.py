@@ -129,32 +129,25 @@ class Tracker:
         from mlflow.entities import Metric, Param, RunTag
 
         run = self._find(client, experiment, TAG, trial["eval_id"])
-        end = int(
-            datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp() * 1000
-        )
+        end = int(datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp() * 1000)
         start = end - int(1000 * marker["cost"]["seconds"])
         if run is None:
             name = f"{trial['model']} {trial['task']} {trial['fraction']:g} fold {trial['fold']} seed {trial['seed']}"
             tags = {"mlflow.parentRunId": parent, "mlflow.runName": name, TAG: trial["eval_id"]}
             tags |= {f"medvision.{key}": str(trial[key]) for key in (*CELL, "train_id")}
-            tags |= {
-                "medvision.git": str(
-                    (self.store.read_json("manifest.json") or {}).get("git", {}).get("commit")
-                )
-            }
+            tags |= {"medvision.git": str((self.store.read_json("manifest.json") or {}).get("git", {}).get("commit"))}
             run = client.create_run(experiment, start_time=start, tags=tags)
         run_id = str(run.info.run_id)
         params = [Param(key, str(value)) for key, value in _flat({**trial, **marker["identity"]})]
         history = read_table(self.store, marker["files"]["history"])
         metrics = [
-            Metric(f"{row.split}_{row.metric}", row.value, start, row.epoch)
-            for row in history.itertuples(index=False)
+            Metric(f"{row.split}_{row.metric}", row.value, start, row.epoch) for row in history.itertuples(index=False)
         ]
         cases = read_table(self.store, marker["files"]["cases"])
-        for name, value in cases.select_dtypes("number").mean().items():
+        for column, value in cases.select_dtypes("number").mean().items():
             # Means over this trial's test cases, for charts; infinite where a structure was missed.
-            if name not in CELL and value == value and abs(value) != float("inf"):
-                metrics.append(Metric(f"test_{name}".replace("@", "_at_"), float(value), end, 0))
+            if column not in CELL and value == value and abs(value) != float("inf"):
+                metrics.append(Metric(f"test_{column}".replace("@", "_at_"), float(value), end, 0))
         metrics += [Metric(f"cost_{key}", float(value), end, 0) for key, value in marker["cost"].items()]
         for first in range(0, max(len(metrics), 1), 1000):
             client.log_batch(run_id, metrics=metrics[first : first + 1000])
@@ -170,9 +163,7 @@ class Tracker:
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [
-            pair
-            for key, inner in value.items()
-            for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+            pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
         ]
     return [(prefix, value)]
 

@@ -67,9 +67,7 @@ def train_identity(
     """
     settings = model.model_dump(mode="json", exclude={"name"})
     if "llm" in settings:
-        settings["llm"] = {key: value for key, value in settings["llm"].items() if key != "source"} | {
-            "block": block
-        }
+        settings["llm"] = {key: value for key, value in settings["llm"].items() if key != "source"} | {"block": block}
     return {
         "numerics": TRAIN_NUMERICS,
         "model": settings,
@@ -82,9 +80,7 @@ def train_identity(
     }
 
 
-def eval_identity(
-    spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]
-) -> Identity:
+def eval_identity(spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]) -> Identity:
     """All that can change the scores of a trained model."""
     scoring = spec.evaluation.model_dump(mode="json", include={"nsd", "hd95", "strict_tolerance"})
     return {
@@ -105,9 +101,7 @@ def differences(old: Identity, new: Identity) -> list[str]:
     before, after = dict(_flatten(old)), dict(_flatten(new))
     keys = sorted(before.keys() | after.keys())
     return [
-        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
-        for key in keys
-        if before.get(key) != after.get(key)
+        f"{key}: {_shown(before, key)} -> {_shown(after, key)}" for key in keys if before.get(key) != after.get(key)
     ]
 
 

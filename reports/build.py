@@ -48,9 +48,7 @@ def build_report(store: Store) -> Report:
     else:
         reason = "no trial has finished yet" if rows.empty else "the spec compares nothing (it has one model)"
         notes = _notes(plan, commits, missing, store, capped=0)
-        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(
-            f"- {note}\n" for note in notes
-        )
+        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(f"- {note}\n" for note in notes)
         contents = {"significance.md": text.encode()}
     contents |= training_curves(read_results(store, "history"), plan)
     for name, content in contents.items():
@@ -83,17 +81,13 @@ def _notes(
         f"NSD: definition {scoring['nsd']}, tolerance {tolerances}. HD95: definition {scoring['hd95']}."
     )
     if capped:
-        notes.append(
-            f"{capped} infinite distances (a structure missed) count as the volume's diagonal in the means."
-        )
+        notes.append(f"{capped} infinite distances (a structure missed) count as the volume's diagonal in the means.")
     notes.append(
         "p: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt), label groups and seeds averaged "
         "first; Holm and BH: corrected within the declared family; the verdict is Holm at 0.05. 'Not significant' does "
         "not mean 'equal'."
     )
-    attempts = [
-        commits[trial["eval_id"]]["attempt"] for trial in plan["trials"] if trial["eval_id"] in commits
-    ]
+    attempts = [commits[trial["eval_id"]]["attempt"] for trial in plan["trials"] if trial["eval_id"] in commits]
     kinds = sorted({f"{attempt['world']} x {attempt['threads']} threads" for attempt in attempts})
     if len(kinds) > 1:
         notes.append(f"Trials ran with different numbers of processes or threads: {', '.join(kinds)}.")

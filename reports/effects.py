@@ -169,9 +169,7 @@ def _unattainable(estimate: float, level: float, n: int) -> Interval:
 
 
 def _finite_differences(x: ArrayLike, y: ArrayLike) -> Floats:
-    infinite = np.flatnonzero(
-        np.isinf(np.asarray(x, dtype=np.float64)) | np.isinf(np.asarray(y, dtype=np.float64))
-    )
+    infinite = np.flatnonzero(np.isinf(np.asarray(x, dtype=np.float64)) | np.isinf(np.asarray(y, dtype=np.float64)))
     d, _ = paired_differences(x, y)
     if infinite.size:
         raise ValueError(

@@ -46,16 +46,12 @@ def training_curves(history: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str,
             axis.set_ylabel(title)
             axis.grid(alpha=0.25)
     handles, labels = axes[0][-1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False)
     files = {}
     for suffix in ("png", "pdf"):
         buffer = io.BytesIO()
         # No date in the file, so that the same results give the same bytes.
-        figure.savefig(
-            buffer, format=suffix, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None
-        )
+        figure.savefig(buffer, format=suffix, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
         files[f"training_curves.{suffix}"] = buffer.getvalue()
     plt.close(figure)
     return files

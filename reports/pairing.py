@@ -40,9 +40,7 @@ class Pairs:
     dropped: int
 
 
-def pair(
-    rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both_empty: str = "exclude"
-) -> Pairs:
+def pair(rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both_empty: str = "exclude") -> Pairs:
     """Pair two models' scores of one metric over the rows of one task and fraction.
 
     Args:
@@ -54,9 +52,7 @@ def pair(
         PairingError: the models' (case, seed, group) sets differ.
     """
     keys = ["case", "seed", "group"]
-    selected = {
-        name: rows[rows["model"] == name].set_index(keys).sort_index() for name in (candidate, baseline)
-    }
+    selected = {name: rows[rows["model"] == name].set_index(keys).sort_index() for name in (candidate, baseline)}
     x_rows, y_rows = selected[candidate], selected[baseline]
     if not x_rows.index.equals(y_rows.index):
         raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
@@ -85,9 +81,7 @@ def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
     capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
     frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
-    by_seed = frame.groupby(level=["case", "seed"], sort=True).agg(
-        {"raw": "mean", "capped": "mean", "empty": "all"}
-    )
+    by_seed = frame.groupby(level=["case", "seed"], sort=True).agg({"raw": "mean", "capped": "mean", "empty": "all"})
     return by_seed.groupby(level="case", sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
 
 

@@ -109,9 +109,7 @@ def pairwise_wilcoxon(scores: ArrayLike, *, zeros: Zeros = "pratt") -> PairwiseW
 def critical_difference(n: int, k: int, *, alpha: float = 0.05) -> float:
     """Nemenyi's critical difference of the mean ranks of k models over n rows (Demsar 2006, sect. 3.2.2)."""
     if n < 2 or k < 2 or not 0 < alpha < 1:
-        raise ValueError(
-            f"a critical difference needs n >= 2, k >= 2 and 0 < alpha < 1, but has {n}, {k}, {alpha}"
-        )
+        raise ValueError(f"a critical difference needs n >= 2, k >= 2 and 0 < alpha < 1, but has {n}, {k}, {alpha}")
     from scipy.stats import studentized_range  # a second to import, and only this needs it
 
     return float(studentized_range.ppf(1 - alpha, k, np.inf)) * math.sqrt(k * (k + 1) / (12 * n))
@@ -169,9 +167,7 @@ def ranking_stability(
     table, kept, dropped = _complete_rows(scores)
     labels = np.zeros(len(kept)) if tasks is None else np.asarray(tasks)
     if labels.shape != kept.shape or not len(table):
-        raise ValueError(
-            f"tasks must label each of the {len(kept)} rows, one at least, but has shape {labels.shape}"
-        )
+        raise ValueError(f"tasks must label each of the {len(kept)} rows, one at least, but has shape {labels.shape}")
     if by == "mean" and np.isinf(table).any():
         raise ValueError("scores hold infinite values: cap them, or rank with by='rank'")
     cost = -table if higher_is_better else table
@@ -221,9 +217,7 @@ def _complete_rows(scores: ArrayLike) -> tuple[Floats, NDArray[np.bool_], int]:
     """The rows without NaN, which rows they are, and how many were left out."""
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] < 2:
-        raise ValueError(
-            f"scores must be [cases, models] with two models at least, but have shape {table.shape}"
-        )
+        raise ValueError(f"scores must be [cases, models] with two models at least, but have shape {table.shape}")
     missing: Integers = np.isnan(table).sum(axis=1)
     partly = (missing > 0) & (missing < table.shape[1])
     if partly.any():

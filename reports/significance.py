@@ -41,9 +41,7 @@ COLUMNS = (
 )
 
 
-def significance_table(
-    rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]
-) -> pd.DataFrame:
+def significance_table(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]) -> pd.DataFrame:
     """One row per comparison x task x fraction x metric, in the spec's order.
 
     Columns: means and sample standard deviations over cases (infinite distances capped at the volume's diagonal, counted
@@ -102,16 +100,12 @@ def _row(
     row |= {"baseline": comparison["baseline"], "better": "", "method": "", "verdict": ""}
     row["family"] = " | ".join([str(number), *(f"{name}={key[name]}" for name in comparison["family"])])
     models = (comparison["baseline"], candidate)
-    cells = [
-        cell for model in models for cell in planned_cells(plan, model=model, task=task, fraction=fraction)
-    ]
+    cells = [cell for model in models for cell in planned_cells(plan, model=model, task=task, fraction=fraction)]
     if missing := sum(cell["eval_id"] not in commits for cell in cells):
         return row | {"n": 0, "verdict": f"incomplete: {missing} of {len(cells)} trials missing"}
     here = rows[(rows["task"] == task) & (rows["fraction"] == fraction)]
     try:
-        pairs = pair(
-            here, candidate=candidate, baseline=models[0], metric=metric, both_empty=plan["both_empty"]
-        )
+        pairs = pair(here, candidate=candidate, baseline=models[0], metric=metric, both_empty=plan["both_empty"])
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
     return row | _tested(pairs, models, higher_is_better=plan["metrics"][metric]["higher_is_better"])

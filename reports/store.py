@@ -52,9 +52,7 @@ class Store:
         except (ValueError, ImportError) as error:
             raise StoreError(f"storage {uri!r} cannot be used: {error}") from error
         self.local = "file" in (
-            self.filesystem.protocol
-            if isinstance(self.filesystem.protocol, tuple)
-            else (self.filesystem.protocol,)
+            self.filesystem.protocol if isinstance(self.filesystem.protocol, tuple) else (self.filesystem.protocol,)
         )
 
     def path(self, relative: str) -> str:
@@ -97,9 +95,7 @@ class Store:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise StoreError(
-                f"{self.path(relative)}: is not valid JSON ({error}); remove it and run again"
-            ) from error
+            raise StoreError(f"{self.path(relative)}: is not valid JSON ({error}); remove it and run again") from error
 
     def write_json(self, relative: str, value: Any) -> None:
         """Write JSON whole or not at all."""
@@ -156,12 +152,8 @@ class Store:
 
     def failures(self) -> dict[str, list[dict[str, Any]]]:
         """Failed attempts by training id, in the order of time."""
-        found = {
-            train_id: self.read_folder(f"failures/{train_id}").values() for train_id in self.names("failures")
-        }
-        return {
-            train_id: sorted(entries, key=lambda entry: entry["time"]) for train_id, entries in found.items()
-        }
+        found = {train_id: self.read_folder(f"failures/{train_id}").values() for train_id in self.names("failures")}
+        return {train_id: sorted(entries, key=lambda entry: entry["time"]) for train_id, entries in found.items()}
 
 
 def _write_local(target: Path, content: bytes) -> None:

@@ -48,9 +48,7 @@ def augment(
     if rotation_degrees:
         grid = _rotation_grid(angles, images.shape).to(images)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        masks = (
-            F.grid_sample(masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False) >= 0.5
-        ).float()
+        masks = (F.grid_sample(masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False) >= 0.5).float()
     return (images * factors.to(images).view(-1, 1, 1, 1, 1)).clamp(0, 1), masks
 
 

@@ -63,7 +63,7 @@ def write_embedded_task() -> Path:
             if label[box].mean() <= 0.05:
                 continue
             affine = brain.affine.copy()
-            affine[:3, 3] = nibabel.affines.apply_affine(brain.affine, corner)
+            affine[:3, 3] = brain.affine[:3, :3] @ corner + brain.affine[:3, 3]
             names.append("crop_{:03d}_{:03d}_{:03d}.nii.gz".format(*corner))
             nibabel.save(nibabel.Nifti1Image(image[box], affine), folder / "imagesTr" / names[-1])
             nibabel.save(nibabel.Nifti1Image(label[box], affine), folder / "labelsTr" / names[-1])

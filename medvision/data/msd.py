@@ -57,9 +57,7 @@ def read_task(root: Path, name: str) -> Task:
         raise DataError(f"task {name!r}: {folder} holds neither dataset.json nor data_file.txt")
     cases = [Case(_case_id(image), folder / image, folder / label) for image, label in pairs]
     _check(name, cases)
-    return Task(
-        name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder), description
-    )
+    return Task(name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder), description)
 
 
 def _from_dataset_json(path: Path) -> tuple[list[tuple[str, str]], str]:

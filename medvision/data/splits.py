@@ -93,9 +93,7 @@ def make_folds(
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
     parts = folds if scheme == "kfold" else max(2, round(1 / test_fraction))
     if scheme == "holdout" and test_fraction > 0.5:
-        raise ValueError(
-            f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5"
-        )
+        raise ValueError(f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5")
     if len(units) < parts:
         raise ValueError(f"{len(units)} cases (or patients) cannot be divided into {parts} test sets")
     assigned = _stratified(units, training, parts, seed)
@@ -109,9 +107,7 @@ def make_folds(
     ]
 
 
-def to_json(
-    folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]
-) -> dict[str, Any]:
+def to_json(folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, every fold."""
     return {
         "rule": RULE,
@@ -123,9 +119,7 @@ def to_json(
 
 def from_json(content: Mapping[str, Any]) -> list[Fold]:
     """The folds of a split file."""
-    return [
-        Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"])) for fold in content["folds"]
-    ]
+    return [Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"])) for fold in content["folds"]]
 
 
 def _units(volumes: Mapping[str, float], pattern: str | None) -> dict[str, tuple[str, ...]]:
@@ -150,7 +144,7 @@ def _stratified(
         return sum(volumes[case] for case in units[name]) / len(units[name])
 
     by_size = sorted(units, key=lambda name: (size(name), _rank(seed, "tie", name)))
-    assigned = {}
+    assigned: dict[str, int] = {}
     for start in range(0, len(by_size), parts):
         block = by_size[start : start + parts]
         hands = sorted(range(parts), key=lambda part: _rank(seed, f"block {start}", str(part)))

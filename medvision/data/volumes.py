@@ -52,9 +52,7 @@ def read_image(case: Case, channel: int = 0) -> np.ndarray:
         raise DataError(f"{case.image}: a 3D volume is needed, its shape is {array.shape}")
     image = np.asarray(array, dtype=np.float32)
     if not np.isfinite(image).all():
-        raise DataError(
-            f"{case.image}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite"
-        )
+        raise DataError(f"{case.image}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite")
     return image
 
 
@@ -71,13 +69,11 @@ def read_truth(case: Case, groups: Groups) -> Truth:
         raise DataError(f"{case.label}: a 3D label is needed, its shape is {label.shape}")
     if not np.isfinite(label).all() or (label != np.round(label)).any():
         raise DataError(f"{case.label}: labels must be whole numbers")
-    masks = [label > 0 if labels == "all" else np.isin(label, list(labels)) for labels in groups.values()]
+    masks = [label > 0 if labels == "all" else np.isin(label, [int(x) for x in labels]) for labels in groups.values()]
     return Truth(np.stack(masks), spacing)
 
 
-def prepare(
-    case: Case, fingerprint: str, *, groups: Groups, image_size: Sequence[int], channel: int
-) -> Prepared:
+def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequence[int], channel: int) -> Prepared:
     """What the network sees of a case (protocol `paper`), made once and then read from the cache, memory-mapped.
 
     The whole volume is resized to `image_size` (trilinear, voxel centres aligned), z-scored, then scaled to [0, 1]; masks

@@ -44,9 +44,7 @@ class LlmSettings(_Settings):
         min_length=1,
         description="a checkpoint's folder or file, an asset's name (smollm2-135m), or a Hugging Face id",
     )
-    layer: int | list[int] = Field(
-        default=-1, description="index of the layer, negative from the end, or a list"
-    )
+    layer: int | list[int] = Field(default=-1, description="index of the layer, negative from the end, or a list")
     rope: bool = Field(default=False, description="rotary positions inside the block; the paper has none")
     causal: bool = Field(default=False, description="causal attention inside the block; the paper has none")
     final_norm: bool = Field(default=True, description="apply the checkpoint's final norm after the layer")
@@ -67,7 +65,7 @@ class ViTSettings(_Settings):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        return PRESETS.get(values.get("label"), {}) | values if isinstance(values, dict) else values
+        return PRESETS.get(str(values.get("label")), {}) | values if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _divisible(self) -> ViTSettings:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medvision.models.dropout import Dropout
 from medvision.models.mappers import make_mapper
 from medvision.models.settings import LlmViTSettings, ViTSettings
 
@@ -26,9 +27,9 @@ class Mlp(nn.Sequential):
         super().__init__(
             nn.Linear(dim, hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 
@@ -40,13 +41,11 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.projection = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         batch, count, dim = tokens.shape
-        query, key, value = (
-            self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        )
+        query, key, value = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, count, dim)))
 
@@ -110,16 +109,14 @@ class VisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-            raise ValueError(
-                f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}"
-            )
+            raise ValueError(f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}")
         dim = settings.embed_dim
         self.patch_size = tuple(patch_size)
         self.grid = tuple(size // patch for size, patch in zip(image_size, patch_size, strict=True))
         self.out_channels = out_channels
         self.embedding = nn.Conv3d(in_channels, dim, self.patch_size, stride=self.patch_size)
         self.positions = nn.Parameter(torch.zeros(1, math.prod(self.grid), dim))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             Block(dim, settings.heads, settings.mlp_ratio, settings.dropout) for _ in range(settings.depth)
         )

@@ -80,9 +80,7 @@ GOLDEN = [
         [0.009135893547671933],
         p_value("wilcox"),
     ),
-    Golden(
-        "untied30", SHIFT.format(0.95), [0.10528150000000003, -0.009942499999999993, 0.2266015], shift(0.95)
-    ),
+    Golden("untied30", SHIFT.format(0.95), [0.10528150000000003, -0.009942499999999993, 0.2266015], shift(0.95)),
     Golden(
         "untied30",
         SHIFT.format(0.9),

@@ -93,9 +93,7 @@ def whole_number_cdf(ranks, w):
     return Fraction(sum(ways for total, ways in counts.items() if total <= w), 2 ** len(ranks))
 
 
-@pytest.mark.parametrize(
-    "ranks", [range(2, 122, 2), [3, 3, 8, 8, 8, 8, 13, 17, 17] * 7, [1], [2, 2], [5, 9, 11]]
-)
+@pytest.mark.parametrize("ranks", [range(2, 122, 2), [3, 3, 8, 8, 8, 8, 13, 17, 17] * 7, [1], [2, 2], [5, 9, 11]])
 def test_every_tail_has_full_relative_accuracy(ranks):
     null = SignedRankNull.of(np.array(ranks))
     total = sum(ranks)

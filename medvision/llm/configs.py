@@ -1,0 +1,164 @@
+"""A checkpoint's configuration in transformers' terms, whatever its format. No torch, no tensor is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medvision.llm.errors import BlockError
+from medvision.llm.families import FAMILIES, family_of
+from medvision.llm.sources import Checkpoint, locate, open_checkpoint
+
+# GGUF's key below its architecture's name -> transformers' name. Shared by all families here.
+_GGUF = {
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "context_length": "max_position_embeddings",
+    "rope.freq_base": "rope_theta",
+}
+_GEMMA2_27B_LAYERS = 46
+_MOST = 100_000  # layers, heads or channels: more means a damaged file
+
+
+def describe_block(source: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds, read from its configuration or header alone.
+
+    Args:
+        source: as for `load_block`.
+
+    Returns:
+        family, hidden_size, layers, heads, kv_heads and format (safetensors, torch, meta or gguf).
+
+    Raises:
+        BlockError: nothing there, or nothing supported.
+        medvision.assets.AssetError: an asset that has not been fetched.
+    """
+    checkpoint = open_checkpoint(locate(source))
+    config = read_config(checkpoint)
+    return {
+        "family": family_of(config, checkpoint.where).name,
+        "hidden_size": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
+        "format": checkpoint.layout.format,
+    }
+
+
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The configuration, with transformers' names; at least the family and the sizes are in it.
+
+    Raises:
+        BlockError: unreadable, incomplete, of an unsupported family, or quantised other than as GGUF.
+    """
+    if checkpoint.layout.format == "gguf":
+        config = from_gguf(checkpoint.gguf_header.settings, f"{checkpoint.where}/{checkpoint.layout.config}")
+    elif checkpoint.layout.format == "meta":
+        config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
+    else:
+        config = checkpoint.json(checkpoint.layout.config)
+        if "quantization_config" in config:
+            how = str(config["quantization_config"])[:200]
+            raise BlockError(
+                f"{checkpoint.where} is quantised ({how}): take the original checkpoint, or a GGUF file of it"
+            )
+    family_of(config, checkpoint.where)
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+        if not isinstance(config.get(key), int) or not 1 <= config[key] <= _MOST:
+            raise BlockError(f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}")
+    return config
+
+
+def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Meta's params.json (also Mistral's, which has its layout) in transformers' terms.
+
+    The width of the feed-forward part follows Meta's model code: two thirds of four widths, times
+    ffn_dim_multiplier, rounded up to multiple_of; Mistral states it as hidden_dim. Llama 3.1's scaled rotary
+    embedding (use_scaled_rope) has a factor of 8 unless rope_scaling_factor says otherwise.
+
+    Raises:
+        BlockError: a size is missing.
+    """
+    missing = [key for key in ("dim", "n_layers", "n_heads") if not isinstance(params.get(key), int)]
+    if missing:
+        raise BlockError(f"{where}: params.json lacks {', '.join(missing)}; is it of a Llama or Mistral checkpoint?")
+    if "moe" in params or ("vision_chunk_size" in params and params["vision_chunk_size"] > 0):
+        raise BlockError(f"{where}: params.json describes a mixture of experts or an image model; not supported")
+    dim, heads = params["dim"], params["n_heads"]
+    width = params.get("hidden_dim")
+    if width is None:
+        width = int((params.get("ffn_dim_multiplier") or 1.0) * int(2 * 4 * dim / 3))
+        width = math.ceil(width / params.get("multiple_of", 256)) * params.get("multiple_of", 256)
+    mistral = "hidden_dim" in params
+    config: dict[str, Any] = {
+        "model_type": "mistral" if mistral else "llama",
+        "hidden_size": dim,
+        "intermediate_size": width,
+        "num_hidden_layers": params["n_layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": params.get("n_kv_heads") or heads,
+        "head_dim": params.get("head_dim") or dim // heads,
+        "rms_norm_eps": params.get("norm_eps", 1e-5),
+        "rope_theta": params.get("rope_theta") or 10000.0,
+        "max_position_embeddings": 131072,
+    }
+    if mistral:
+        config["sliding_window"] = params.get("sliding_window")
+    if params.get("use_scaled_rope"):
+        config["rope_scaling"] = {
+            "rope_type": "llama3",
+            "factor": float(params.get("rope_scaling_factor") or 8.0),
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }
+    return config
+
+
+def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """GGUF's settings in transformers' terms.
+
+    Numbers are stored as float32 there; they are rounded back to the seven digits that float32 holds, so that
+    1e-5 is the same epsilon in every format. Gemma-2's scale of the queries is not stored: as in llama.cpp it
+    is the width of a head, or hidden size over heads for the 27B model.
+
+    Raises:
+        BlockError: another architecture.
+    """
+    architecture = settings.get("general.architecture")
+    if not isinstance(architecture, str) or architecture not in FAMILIES or architecture == "biogpt":
+        raise BlockError(
+            f"{where}: the GGUF architecture {architecture!r} is not supported; llama (Mistral too), qwen2, "
+            "qwen3, gemma2 and bert are"
+        )
+    if (parts := settings.get("split.count", 1)) not in (0, 1):
+        raise BlockError(f"{where} is one of {parts} parts: join them with llama-gguf-split --merge")
+    config: dict[str, Any] = {"model_type": architecture}
+    for key, name in _GGUF.items():
+        value = settings.get(f"{architecture}.{key}")
+        if value is not None:
+            config[name] = float(f"{value:.7g}") if isinstance(value, float) else value
+    scaling = settings.get(f"{architecture}.rope.scaling.type", "none")
+    if scaling != "none":
+        config["rope_scaling"] = {
+            "rope_type": scaling,
+            "factor": settings.get(f"{architecture}.rope.scaling.factor", 1.0),
+            "original_max_position_embeddings": settings.get(
+                f"{architecture}.rope.scaling.original_context_length", config.get("max_position_embeddings")
+            ),
+        }
+    if architecture == "gemma2" and {"hidden_size", "num_attention_heads"} <= config.keys():
+        per_head = config["hidden_size"] // config["num_attention_heads"]
+        big = config.get("num_hidden_layers") == _GEMMA2_27B_LAYERS
+        config["query_pre_attn_scalar"] = per_head if big else config.get("head_dim", per_head)
+    return config

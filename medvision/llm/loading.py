@@ -1,0 +1,162 @@
+"""One block out of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medvision.llm import store
+from medvision.llm.block import FrozenBlock, expected_shapes, resolve_config
+from medvision.llm.configs import read_config
+from medvision.llm.errors import BlockError
+from medvision.llm.families import FAMILIES, Family, family_of
+from medvision.llm.preparing import Layer, plain
+from medvision.llm.sources import Checkpoint, HubId, locate, open_checkpoint
+from medvision.llm.tensors import open_tensors
+from medvision.llm.weight_files import Slot
+
+
+def load_block(
+    source: str | Path,
+    layer: Layer = -1,
+    *,
+    rope: bool = False,
+    causal: bool = False,
+    final_norm: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> FrozenBlock:
+    """One layer of a language model (or several in a row) as a frozen map of tokens.
+
+    Only the asked layers' tensors and the final norm are read; they are then kept in
+    `$MEDVISION_CACHE/blocks`, and the next call reads nothing else. The layers are transformers' own.
+
+    Args:
+        source: a Hugging Face folder (`config.json` with safetensors or `pytorch_model.bin`, whole or in
+            shards), a folder with Meta's `params.json` and `consolidated.*.pth`, a `.gguf` file or a folder
+            with one, one weight file of these; the name of a fetched asset (`smollm2-135m`, `minilm-l6`); or
+            a hub id `organisation/name[@revision]`, of which only the needed byte ranges (or else shards) are
+            downloaded.
+        layer: index from 0, negative from the end, or several, applied in the given order.
+        rope: rotary position embedding over positions 0 to T-1, as the model was trained; the paper's block
+            has none.
+        causal: causal mask (and the model's sliding window, where it has one); the paper's block has none.
+        final_norm: apply the model's final norm after the layers: RMSNorm, for BioGPT LayerNorm. BERT has
+            none (its layers end with one), so there it changes nothing.
+        dtype: floating dtype of the parameters.
+
+    Returns:
+        A module from [B, T, C] to [B, T, C] with hidden_size (C), family, layer, fingerprint and projections.
+        It is always in evaluation mode and needs no gradients itself, but passes them on.
+
+    Raises:
+        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not have;
+            rope=True for a family without it.
+        medvision.assets.AssetError: an asset that has not been fetched.
+    """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise BlockError(f"dtype={dtype!r}: a block's parameters are floating-point, such as torch.float32")
+    place = locate(source)
+    stored = store.find(store.key(place, plain(layer)))
+    tensors = store.read(stored, dtype) if stored is not None else None
+    if stored is None or tensors is None:
+        stored, tensors = extract(place, plain(layer), keep=dtype)
+    return _assemble(stored, tensors, rope=rope, causal=causal, final_norm=final_norm)
+
+
+def extract(
+    place: Path | HubId, layer: int | tuple[int, ...], *, keep: torch.dtype | None
+) -> tuple[store.Stored, dict[str, torch.Tensor]]:
+    """Read a block from its checkpoint into the cache, and into memory unless `keep` (a dtype) is None."""
+    checkpoint = open_checkpoint(place)
+    raw = read_config(checkpoint)
+    family = family_of(raw, checkpoint.where)
+    layers = _indices(layer, raw["num_hidden_layers"], checkpoint.where)
+    config = resolve_config(family, raw, layers, checkpoint.where)
+    slots = _slots(checkpoint, family, raw, layers, expected_shapes(family, config, checkpoint.where))
+    # Kept under the plain index and, where it differs, under what the user wrote (-1).
+    plain = layers[0] if isinstance(layer, int) else layers
+    names = [store.key(place, plain), store.key(place, layer)]
+    return store.write(names, slots, family=family.name, config=config, layers=layers, keep=keep)
+
+
+def _slots(
+    checkpoint: Checkpoint,
+    family: Family,
+    raw: Mapping[str, Any],
+    layers: Sequence[int],
+    expected: Mapping[str, tuple[int, ...]],
+) -> dict[str, Slot]:
+    """The checkpoint's slot for every tensor of the block, before any of them is read.
+
+    Raises:
+        BlockError: tensors are missing, have other shapes, or biases are there that the configuration denies.
+    """
+    lookup = open_tensors(checkpoint, family, raw)
+    slots: dict[str, Slot] = {}
+    missing: list[str] = []
+    for name, shape in expected.items():
+        original = _original_name(name, family, layers)
+        slot = lookup(original)
+        if slot is None:
+            missing.append(original)
+            continue
+        if slot.shape != shape:
+            raise BlockError(
+                f"{checkpoint.where}: {original} has shape {list(slot.shape)}, but by the configuration a "
+                f"{family.name} layer needs {list(shape)}"
+            )
+        bias = name.removesuffix("weight") + "bias"
+        if bias not in expected and lookup(_original_name(bias, family, layers)) is not None:
+            raise BlockError(f"{checkpoint.where}: {original} comes with a bias that the configuration does not allow")
+        slots[name] = slot
+    if missing:
+        raise BlockError(
+            f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of {family.name} layer "
+            f"{', '.join(map(str, layers))}: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; "
+            "is the copy complete, and the configuration its own?"
+        )
+    if checkpoint.layout.format == "gguf" and family.rotary and (factors := lookup("rope_factors")):
+        slots["rope_factors"] = factors
+    return slots
+
+
+def _original_name(name: str, family: Family, layers: Sequence[int]) -> str:
+    """A block's tensor name (`layers.0.x`, `norm.x`) as the checkpoint has it (`layers.31.x`)."""
+    first, _, rest = name.partition(".")
+    if first == "norm":
+        return f"{family.norm}.{rest}"
+    position, _, rest = rest.partition(".")
+    return f"{family.layers}.{layers[int(position)]}.{rest}"
+
+
+def _assemble(
+    stored: store.Stored, tensors: dict[str, torch.Tensor], *, rope: bool, causal: bool, final_norm: bool
+) -> FrozenBlock:
+    """The module, with the tensors as its parameters and no copy of them."""
+    factors = tensors.pop("rope_factors", None)
+    with torch.device("meta"):
+        block = FrozenBlock(
+            FAMILIES[stored.family],
+            stored.config,
+            stored.layers,
+            rope=rope,
+            causal=causal,
+            final_norm=final_norm,
+            fingerprint=stored.fingerprint,
+            rope_factors=factors,
+        )
+    wanted = {name: tensor for name, tensor in tensors.items() if final_norm or not name.startswith("norm.")}
+    block.load_state_dict(wanted, assign=True)
+    return block
+
+
+def _indices(layer: int | tuple[int, ...], total: int, where: str) -> tuple[int, ...]:
+    """Layers counted from 0."""
+    several = (layer,) if isinstance(layer, int) else layer
+    for index in several:
+        if not -total <= index < total:
+            raise BlockError(f"layer {index} does not exist: {where} has {total} layers, 0 to {total - 1}")
+    return tuple(index % total for index in several)
