@@ -19,20 +19,29 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class _Side:
-    """One boundary seen from the other: distance (mm) and weight (a surfel's area in mm², or 1), both [n]."""
+    """One boundary seen from the other: distance (mm) and kind of each element, both [n].
+
+    The weight of an element is `weights[kind]`: the area in mm² of a surfel of that code, or 1.
+    """
 
     distance: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    kind: NDArray[np.uint8]
+    weights: NDArray[np.float64]
 
-    def within(self, limit: float) -> float:
-        return float(self.weight[self.distance <= limit].sum())
+    def weight(self, limit: float = np.inf) -> float:
+        """Total weight of the elements within a distance: counted by kind, so that their order does not matter."""
+        kinds = np.bincount(self.kind[self.distance <= limit], minlength=len(self.weights))
+        return float((kinds * self.weights).sum())
+
+    def moment(self) -> float:
+        return float((self.distance * self.weights[self.kind]).sum())
 
     def linear_95(self) -> float:
         return float(np.percentile(self.distance, 95))
 
     def weighted_95(self) -> float:
         order = np.argsort(self.distance)
-        area = np.cumsum(self.weight[order])
+        area = np.cumsum(self.weights[self.kind[order]])
         return float(self.distance[order[np.searchsorted(area, 0.95 * (1 - _ROUNDING) * area[-1])]])
 
 
@@ -50,8 +59,8 @@ def surface_metrics(
         near = sides
     else:
         near = _sides(pair, spacing, nsd == "surfel", max(tolerances) + tie)
-    surface = sum(float(side.weight.sum()) for side in near)
-    values = {nsd_key(t): sum(side.within(t + tie) for side in near) / surface for t in tolerances}
+    surface = sum(side.weight() for side in near)
+    values = {nsd_key(t): sum(side.weight(t + tie) for side in near) / surface for t in tolerances}
     if hd95 == "surfel":
         values["hd95"] = max(side.weighted_95() for side in sides)
     elif hd95 == "voxel-max":
@@ -59,8 +68,7 @@ def surface_metrics(
     else:
         values["hd95"] = float(np.percentile(np.concatenate([side.distance for side in sides]), 95))
     values["hd"] = max(float(side.distance.max()) for side in sides)
-    moved = sum(float((side.distance * side.weight).sum()) for side in sides)
-    values["assd"] = moved / sum(float(side.weight.sum()) for side in sides)
+    values["assd"] = sum(side.moment() for side in sides) / sum(side.weight() for side in sides)
     return values
 
 
@@ -68,12 +76,10 @@ def _sides(pair: Pair, spacing: NDArray[np.float64], surfels: bool, limit: float
     """Both boundaries, each seen from the other; distances above `limit` (mm) may be infinite."""
     masks = pair.prediction, pair.truth
     find = kernels.surfel_boundary if surfels else kernels.voxel_boundary
+    weights = surfel_areas(spacing) if surfels else np.ones(1)
     boundaries = [find(mask) for mask in masks]
     sides = []
     for mask, (boundary, count), (other, _) in zip(masks, boundaries, boundaries[::-1], strict=True):
-        if surfels:
-            weight = surfel_areas(spacing)[kernels.surfel_codes(mask, boundary, count)]
-        else:
-            weight = np.broadcast_to(1.0, count)
-        sides.append(_Side(boundary_distances(boundary, count, other, spacing, limit), weight))
+        kind = kernels.surfel_codes(mask, boundary, count) if surfels else np.broadcast_to(np.uint8(0), count)
+        sides.append(_Side(boundary_distances(boundary, count, other, spacing, limit), kind, weights))
     return sides

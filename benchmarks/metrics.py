@@ -1,0 +1,308 @@
+"""Per-case metrics: `medvision.metrics` beside MONAI, DeepMind's surface-distance and medpy, on the same masks.
+
+    pip install --no-deps --target FOLDER medpy==0.5.2 surface-distance==0.1
+    python benchmarks/metrics.py --libraries FOLDER > table.md
+
+surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped and this script puts
+back. MONAI comes with the project. A library that is missing is skipped with a message. Each library is compared with
+our call of the same definitions, which also returns HD, ASSD and the overlap metrics. Everything gets one thread. Times
+are medians of interleaved runs after one warm-up; memory is the peak of the resident size during one call above the size
+before it, in a process of its own (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+
+from medvision.metrics import evaluate_case
+
+TOLERANCE = 1.0
+SIZES = {  # shape: spacing in mm
+    (64, 64, 64): (1.0, 1.0, 1.0),
+    (128, 128, 128): (1.0, 1.0, 1.0),
+    (240, 240, 155): (1.0, 1.0, 1.0),
+    (512, 512, 200): (0.75, 0.75, 2.5),
+}
+OBJECTS = ("large organ", "far false positive", "small lesion")
+Masks = tuple[np.ndarray, np.ndarray]
+Values = tuple[float, float]  # HD95 (mm), NSD at 1 mm; NaN where a library has none
+Call = Callable[[Masks, tuple[float, float, float]], Values]
+
+
+def make_masks(shape: tuple[int, int, int], name: str) -> Masks:
+    """Prediction and truth: a wavy ellipsoid of 0.3 of each side, or one of about 4 voxels."""
+    x, y, z = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    a, b, c = x / shape[0], y / shape[1], z / shape[2]
+    if name == "small lesion":
+        centre = [size / 2 for size in shape]
+        return tuple(  # type: ignore[return-value]
+            sum(((axis - m - shift) / 4) ** 2 for axis, m in zip((x, y, z), centre, strict=True)) < 1
+            for shift in (0.7, 0.0)
+        )
+    ball = sum(((axis - 0.5) / 0.3) ** 2 for axis in (a, b, c))
+    wave = 0.06 * np.sin(19 * a) * np.cos(23 * b) + 0.05 * np.sin(17 * c + 9 * a)
+    truth = ball + wave < 1
+    prediction = ball + 1.5 * wave + 0.04 * np.sin(31 * a + 21 * c) < 1
+    if name == "far false positive":
+        prediction[1:5, 1:5, 1:5] = True
+    return prediction, truth
+
+
+def ours(nsd: str, hd95: str) -> Call:
+    def call(masks: Masks, spacing: tuple[float, float, float]) -> Values:
+        result = evaluate_case(*masks, spacing, tolerances=(TOLERANCE,), nsd=nsd, hd95=hd95)
+        return float(result["hd95"]), float(result[f"nsd@{TOLERANCE}"])
+
+    return call
+
+
+def monai(subvoxels: bool) -> Call:
+    import torch
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    torch.set_num_threads(1)
+
+    def call(masks: Masks, spacing: tuple[float, float, float]) -> Values:
+        pair = [torch.from_numpy(mask)[None, None] for mask in masks]
+        options = {"include_background": True, "spacing": spacing}
+        distance = compute_hausdorff_distance(*pair, percentile=95, **options)
+        dice = compute_surface_dice(*pair, [TOLERANCE], use_subvoxels=subvoxels, **options)
+        return distance.item(), dice.item()
+
+    return call
+
+
+def surface_distance() -> Call:
+    np.Inf = np.inf  # type: ignore[attr-defined]
+    from surface_distance import metrics
+
+    def call(masks: Masks, spacing: tuple[float, float, float]) -> Values:
+        found = metrics.compute_surface_distances(masks[1], masks[0], spacing)
+        return (
+            metrics.compute_robust_hausdorff(found, 95),
+            metrics.compute_surface_dice_at_tolerance(found, TOLERANCE),
+        )
+
+    return call
+
+
+def medpy() -> Call:
+    from medpy.metric.binary import hd95
+
+    return lambda masks, spacing: (float(hd95(*masks, voxelspacing=spacing)), float("nan"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A library's call, ours of the same definitions, and what the issue asks of the pair."""
+
+    library: str
+    package: str
+    make: Callable[[], Call]
+    ours: Call
+    equal: float  # largest difference allowed, relative for HD95
+    faster: float | None  # asked for from 128³ upward
+
+
+COMPARISONS = [
+    Comparison("MONAI HD95 + NSD surfel", "monai", lambda: monai(True), ours("surfel", "voxel-max"), 1e-5, 8.0),
+    Comparison("MONAI HD95 + NSD voxel", "monai", lambda: monai(False), ours("voxel-max", "voxel-max"), 1e-5, 8.0),
+    Comparison(
+        "surface-distance HD95 + NSD",
+        "surface-distance",
+        surface_distance,
+        ours("surfel", "surfel"),
+        1e-6,
+        3.0,
+    ),
+    Comparison("medpy HD95", "medpy", medpy, ours("voxel-pooled", "voxel-pooled"), 1e-9, None),
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison on one pair of masks: values, seconds and MiB, the library's first and ours second."""
+
+    comparison: Comparison
+    shape: tuple[int, int, int]
+    name: str
+    values: tuple[Values, Values]
+    seconds: tuple[float, float]
+    memory: tuple[float, float]
+
+    def difference(self) -> float:
+        (theirs, their_nsd), (mine, my_nsd) = self.values
+        nsd = 0.0 if np.isnan(their_nsd) else abs(their_nsd - my_nsd)
+        return max(abs(theirs - mine) / max(theirs, 1.0), nsd)
+
+    def speed(self) -> float:
+        return self.seconds[0] / self.seconds[1]
+
+
+def measure(shapes: list[tuple[int, int, int]], runs: int) -> Iterator[Row]:
+    calls = {}
+    for comparison in COMPARISONS:
+        try:
+            calls[comparison] = (comparison.make(), comparison.ours)
+        except ImportError as error:
+            print(f"skipped: {comparison.library} ({error})", file=sys.stderr)
+    for shape in shapes:
+        for name in OBJECTS:
+            masks, spacing = make_masks(shape, name), SIZES[shape]
+            values = {c: tuple(call(masks, spacing) for call in pair) for c, pair in calls.items()}
+            seconds: dict[Comparison, tuple[list[float], list[float]]] = {c: ([], []) for c in calls}
+            for _ in range(runs):
+                for comparison, pair in calls.items():
+                    for call, times in zip(pair, seconds[comparison], strict=True):
+                        start = time.perf_counter()
+                        call(masks, spacing)
+                        times.append(time.perf_counter() - start)
+            for number, comparison in enumerate(COMPARISONS):
+                if comparison in calls:
+                    print(f"{shape} {name}: {comparison.library}", file=sys.stderr)
+                    theirs, mine = (statistics.median(times) for times in seconds[comparison])
+                    memory = tuple(peak_in_new_process(number, side, shape, name) for side in ("library", "ours"))
+                    yield Row(comparison, shape, name, values[comparison], (theirs, mine), memory)  # type: ignore[arg-type]
+
+
+def peak_in_new_process(number: int, side: str, shape: tuple[int, int, int], name: str) -> float:
+    task = ["--peak", str(number), side, "x".join(map(str, shape)), name]
+    command = [sys.executable, __file__, *(sys.argv[1:]), *task]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return float(done.stdout) if done.returncode == 0 else float("nan")
+
+
+def peak_memory(number: int, side: str, shape: tuple[int, int, int], name: str) -> float:
+    """MiB that one call needs at most beyond what the process held before it."""
+    comparison = COMPARISONS[number]
+    call = comparison.make() if side == "library" else comparison.ours
+    call(make_masks((32, 32, 32), "far false positive"), (1.0, 1.0, 1.0))
+    masks = make_masks(shape, name)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    before = resident("VmRSS")
+    call(masks, SIZES[shape])
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(field)))
+
+
+def report(rows: list[Row]) -> Iterator[str]:
+    packages = sorted({row.comparison.package for row in rows} | {"numpy", "scipy", "numba", "torch"})
+    yield f"Machine: {processor()}, {os.cpu_count()} cores, one thread used; Python {platform.python_version()}; "
+    yield ", ".join(f"{name} {metadata.version(name)}" for name in packages) + "."
+    yield ""
+    yield "| masks | object | library | ms | ours, ms | times faster | MiB | ours, MiB | largest difference |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|--:|"
+    for row in rows:
+        times = " | ".join(f"{1000 * seconds:.1f}" for seconds in row.seconds)
+        memory = " | ".join(f"{size:.1f}" for size in row.memory)
+        yield (
+            f"| {size_name(row.shape)} | {row.name} | {row.comparison.library} | {times} | {row.speed():.1f} "
+            f"| {memory} | {row.difference():.0e} |"
+        )
+    yield ""
+    yield "| masks | object | " + " | ".join(f"{c.library}" for c in COMPARISONS) + " |"
+    yield "|---|---|" + "--:|" * len(COMPARISONS)
+    for shape, name in dict.fromkeys((row.shape, row.name) for row in rows):
+        found = {row.comparison: row.values[0] for row in rows if (row.shape, row.name) == (shape, name)}
+        cells = [" / ".join(f"{v:.6g}" for v in found.get(c, ())) for c in COMPARISONS]
+        yield f"| {size_name(shape)} | {name} | " + " | ".join(cells) + " |"
+    yield ""
+    yield from targets(rows)
+
+
+def targets(rows: list[Row]) -> Iterator[str]:
+    """The issue's targets, each with the worst case found and whether that reaches it."""
+    for comparison in dict.fromkeys(row.comparison for row in rows):
+        mine = [row for row in rows if row.comparison == comparison]
+        yield verdict(
+            f"{comparison.library}: equal to {comparison.equal:.0e}",
+            max(mine, key=Row.difference),
+            Row.difference,
+            lambda worst, c=comparison: worst <= c.equal,
+        )
+        large = [row for row in mine if row.shape[0] >= 128 and row.name != "small lesion"]
+        if comparison.faster and large:
+            yield verdict(
+                f"{comparison.library}: {comparison.faster:g} times faster from 128³ upward",
+                min(large, key=Row.speed),
+                Row.speed,
+                lambda worst, c=comparison: worst >= c.faster,
+            )
+        if comparison.package == "monai":
+            yield verdict(
+                f"{comparison.library}: less than a fifth of its memory",
+                max(mine, key=memory_share),
+                memory_share,
+                lambda worst: worst < 0.2,
+            )
+    small = [row for row in rows if row.name == "small lesion"]
+    fastest = {row.shape: min(r.seconds[0] for r in small if r.shape == row.shape) for row in small}
+    yield verdict(
+        "small objects: never slower than the fastest library",
+        min(small, key=lambda row: fastest[row.shape] / row.seconds[1]),
+        lambda row: fastest[row.shape] / row.seconds[1],
+        lambda worst: worst >= 1,
+    )
+
+
+def verdict(target: str, row: Row, value: Callable[[Row], float], reached: Callable[[float], bool]) -> str:
+    worst = value(row)
+    word = "reached" if reached(worst) else "MISSED"
+    return f"- {target}: **{word}**, worst {worst:.3g} ({size_name(row.shape)}, {row.name})."
+
+
+def memory_share(row: Row) -> float:
+    return row.memory[1] / row.memory[0]
+
+
+def size_name(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--libraries", type=Path, help="folder into which pip put medpy and surface-distance")
+    parser.add_argument("--sizes", nargs="+", default=[size_name(shape) for shape in SIZES], help="default: all")
+    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each call (default 5)")
+    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.libraries:
+        sys.path.append(str(options.libraries))
+    warnings.simplefilter("ignore")
+    shapes = {size_name(shape): shape for shape in SIZES}
+    if options.peak:
+        number, side, size, name = options.peak
+        print(peak_memory(int(number), side, shapes[size], name))
+        return
+    rows = list(measure([shapes[size] for size in options.sizes], options.runs))
+    print("\n".join(report(rows)))
+
+
+if __name__ == "__main__":
+    main()

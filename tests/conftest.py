@@ -1,0 +1,111 @@
+"""Fixtures shared by all rooms: a cache of one's own, a small real-format task, a small Llama checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+TASK = "Task99_Spheres"
+CASES = 15
+EDGE = 16
+
+
+@pytest.fixture(scope="session")
+def assets_cache() -> str:
+    """The cache that `make test` filled with assets, before `isolated_cache` points elsewhere."""
+    from medvision.cache import cache_root
+
+    return str(cache_root())
+
+
+@pytest.fixture
+def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets_cache: str) -> Path:
+    """A cache folder of this test alone, in which the downloaded assets are to be found."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    if Path(assets_cache, "assets").is_dir():
+        (cache / "assets").symlink_to(Path(assets_cache, "assets"))
+    monkeypatch.setenv("MEDVISION_CACHE", str(cache))
+    return cache
+
+
+def write_task(root: Path, *, name: str = TASK, cases: int = CASES, seed: int = 0) -> Path:
+    """A task in MSD layout: noisy bright spheres (label 1) with a core (label 2), sizes and spacing differing by case."""
+    rng = np.random.default_rng(seed)
+    folder = root / name
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    training = []
+    for index in range(cases):
+        shape = (EDGE, EDGE + index % 3, EDGE - index % 2)
+        centre = rng.uniform(0.4, 0.6, 3) * shape
+        distance = np.linalg.norm(np.stack(np.indices(shape), -1) - centre, axis=-1)
+        radius = rng.uniform(3.5, 5.5)
+        label = (distance < radius).astype(np.uint8) + (distance < radius / 2)
+        image = (label > 0) * 100 + rng.normal(0, 20, shape)
+        affine = np.diag([1.0, 1.0 + 0.25 * (index % 2), 1.5, 1.0])
+        file = f"case_{index:02d}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(image.astype(np.float32), affine), folder / "imagesTr" / file)
+        nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), affine), folder / "labelsTr" / file)
+        training.append({"image": f"./imagesTr/{file}", "label": f"./labelsTr/{file}"})
+    description = {"name": name, "description": "Synthetic spheres", "training": training}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+@pytest.fixture(scope="session")
+def spheres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a data folder with one synthetic task."""
+    return write_task(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama checkpoint in the Hugging Face format."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+    )
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_spec(spheres: Path, tiny_llama: Path, tmp_path: Path, isolated_cache: Path) -> Path:
+    """A spec file of two small models on the spheres, three folds, stored under tmp_path/runs."""
+    spec = f"""\
+name: tiny
+models:
+  - {{label: ViT_Baseline, embed_dim: 16, depth: 2, heads: 2}}
+  - {{label: MedVisionLlama, embed_dim: 16, depth: 2, heads: 2, llm: {{source: "{tiny_llama}"}}}}
+tasks: [{TASK}]
+folds: 3
+data: {{root: "{spheres}", image_size: [16, 16, 16], patch_size: [4, 4, 4]}}
+training: {{epochs: 3, batch_size: 4, optimizer: adamw, schedule: onecycle}}
+evaluation: {{metrics: [dice, nsd, hd95], tolerances: [1.0]}}
+resources: {{max_lanes: 1}}
+storage: "{tmp_path / "runs"}"
+"""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(spec)
+    return path
+
+
+needs_msd = pytest.mark.skipif(
+    not (os.environ.get("MEDVISION_DATA") and Path(os.environ["MEDVISION_DATA"], "Task04_Hippocampus").is_dir()),
+    reason="MEDVISION_DATA does not name a folder with Task04_Hippocampus",
+)

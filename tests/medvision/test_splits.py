@@ -1,0 +1,131 @@
+"""Splits: nothing leaks, everything is tested once, fractions are nested, and the file tells all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvision.data.splits import Fold, from_json, make_folds, to_json
+
+cases = st.dictionaries(
+    st.text(alphabet="abcdefghij0123456789_", min_size=1, max_size=8),
+    st.floats(min_value=0, max_value=1e6),
+    min_size=6,
+    max_size=60,
+)
+quick = settings(deadline=None, max_examples=80)
+
+
+@given(cases, st.integers(0, 5), st.integers(2, 6))
+@quick
+def test_every_case_is_tested_once_and_never_plays_two_roles(volumes: dict[str, float], seed: int, folds: int) -> None:
+    made = make_folds(volumes, scheme="kfold", seed=seed, folds=folds)
+    assert sorted(case for fold in made for case in fold.test) == sorted(volumes)
+    for fold in made:
+        roles = fold.roles(1.0)
+        every = [*roles.train, *roles.validation, *roles.test]
+        assert sorted(every) == sorted(volumes)
+        assert len(set(every)) == len(every)
+
+
+@given(cases, st.integers(0, 3), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+@quick
+def test_fractions_are_nested_in_both_roles(volumes: dict[str, float], seed: int, one: float, two: float) -> None:
+    small, large = sorted((one, two))
+    for fold in make_folds(volumes, scheme="kfold", seed=seed, folds=3):
+        a, b = fold.roles(small), fold.roles(large)
+        assert set(a.train) <= set(b.train)
+        assert set(a.validation) <= set(b.validation)
+        assert len(a.train) >= 1
+        assert a.test == b.test
+
+
+@given(st.integers(4, 20), st.integers(1, 4), st.integers(0, 3))
+@quick
+def test_patients_never_divide(patients: int, visits: int, seed: int) -> None:
+    volumes = {f"p{p:02d}_v{v}": float(p * v) for p in range(patients) for v in range(visits)}
+    for fold in make_folds(volumes, scheme="kfold", seed=seed, folds=4, group_pattern=r"^(p\d+)_"):
+        roles = fold.roles(0.5)
+        sets = [{case[:3] for case in role} for role in (roles.train, roles.validation, roles.test)]
+        assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+
+
+def test_folds_are_stratified_by_volume() -> None:
+    volumes = {f"c{index:03d}": float(index) for index in range(100)}
+    means = [
+        sum(volumes[case] for case in fold.test) / len(fold.test)
+        for fold in make_folds(volumes, scheme="kfold", seed=0, folds=5)
+    ]
+    assert max(means) - min(means) < 4  # at most one place within each of twenty blocks of five
+
+
+def test_a_tenth_of_sixteen_cases_is_at_least_one_and_says_when_it_rounds() -> None:
+    fold = Fold(test=("t",), order=tuple((f"c{index}",) for index in range(16)))
+    roles = fold.roles(0.1)
+    assert len(roles.train) == 2
+    assert roles.notes[0] == "fraction 0.1 of 16 is 1.6, rounded to 2"
+    assert "no validation case is left" in roles.notes[1]
+    assert len(fold.roles(0.001).train) == 1
+
+
+def test_every_fifth_case_of_the_order_validates() -> None:
+    fold = Fold(test=(), order=tuple((f"c{index:02d}",) for index in range(12)))
+    assert fold.roles(1.0).validation == ("c04", "c09")
+
+
+def test_a_new_case_does_not_reshuffle_the_order() -> None:
+    volumes = {f"c{index:02d}": 1.0 for index in range(20)}
+    more = volumes | {"new": 1.0}
+    before = make_folds(volumes, scheme="holdout", seed=0, test_fraction=0.25)[0]
+    after = make_folds(more, scheme="holdout", seed=0, test_fraction=0.25)[0]
+    both = set(before.order) & set(after.order)
+    assert [unit for unit in before.order if unit in both] == [unit for unit in after.order if unit in both]
+
+
+def test_holdout_and_fixed_give_one_fold() -> None:
+    volumes = {f"c{index:02d}": float(index) for index in range(20)}
+    (held,) = make_folds(volumes, scheme="holdout", seed=0, test_fraction=0.1)
+    assert len(held.test) == 2
+    (fixed,) = make_folds(volumes, scheme="fixed", seed=0, fixed_test=["c03", "c04"])
+    assert fixed.test == ("c03", "c04")
+    assert len(fixed.order) == 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scheme": "kfold", "folds": 7}, "cannot be divided into 7 test sets"),
+        ({"scheme": "fixed"}, "needs test cases"),
+        ({"scheme": "kfold", "folds": 2, "group_pattern": "^(x)"}, "does not match the case"),
+        ({"scheme": "holdout", "test_fraction": 0.9}, "at most 0.5"),
+        ({"scheme": "fixed", "fixed_test": ["a0"], "group_pattern": "^(.)"}, "patients in both"),
+    ],
+)
+def test_impossible_splits_say_why(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_folds({f"a{index}": 1.0 for index in range(6)}, seed=0, **arguments)
+
+
+def test_a_fraction_outside_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fraction must lie in \(0, 1\]"):
+        Fold(test=(), order=(("a",),)).roles(1.5)
+
+
+@given(cases, st.integers(0, 3))
+@quick
+def test_the_file_gives_back_the_folds_and_is_stable(volumes: dict[str, float], seed: int) -> None:
+    folds = make_folds(volumes, scheme="kfold", seed=seed, folds=3)
+    text = json.dumps(to_json(folds, {"seed": seed}, dict.fromkeys(volumes, "f")))
+    assert from_json(json.loads(text)) == folds
+    shuffled = dict(sorted(volumes.items(), key=lambda item: item[0][::-1]))
+    assert make_folds(shuffled, scheme="kfold", seed=seed, folds=3) == folds
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    volumes = {f"case_{index}": float(index) for index in range(8)}
+    (first, *_) = make_folds(volumes, scheme="kfold", seed=0, folds=4)
+    assert first.test == ("case_2", "case_7")
+    assert [unit[0] for unit in first.order] == ["case_0", "case_6", "case_1", "case_3", "case_4", "case_5"]

@@ -1,0 +1,118 @@
+"""The Ray driver on a real local Ray: lanes are reused, ranks work together, a broken lane costs one attempt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import driver, local
+from orchestrator.inputs import gathered
+from orchestrator.plan import make_plan
+from orchestrator.run import main
+from orchestrator.spec import Spec
+from orchestrator.spec_file import load_spec
+from orchestrator.study import jobs, open_store, write_study
+from reports.store import Store, read_results
+
+
+def prepared(spec: Spec) -> tuple[Store, list[Any]]:
+    """A study that is planned and not run."""
+    store, inputs = open_store(spec), gathered(spec)
+    plan = make_plan(spec, inputs, store.commits(), store.failures())
+    write_study(store, spec, inputs, plan)
+    return store, jobs(plan, "test")
+
+
+@pytest.fixture
+def ray_cluster(isolated_cache: Path) -> Iterator[None]:
+    with driver.cluster(None):
+        yield
+
+
+def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_numbers(
+    tiny_spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_spec)]) == 0
+    assert "6 of 6 trials are in this report" in capsys.readouterr().out
+    store = open_store(load_spec(tiny_spec))
+    attempts = [marker["attempt"] for marker in store.commits().values()]
+    assert len(attempts) == 6
+    assert len({attempt["pid"] for attempt in attempts}) == 1  # one lane, one TorchTrainer, one process
+    assert attempts[0]["pid"] != os.getpid()
+    assert (tmp_path / "runs" / "mlflow.db").exists()
+    assert not (Path(store.root) / "lock.json").exists()
+
+    spec = load_spec(tiny_spec, [f"storage={tmp_path / 'local'}"])
+    other, waiting = prepared(spec)
+    local.run_jobs(waiting, spec, other, lambda event: None)
+    lanes, here = read_results(store, "cases"), read_results(other, "cases")
+    assert (lanes["dice"] == here["dice"]).all()
+    assert (lanes["hd95"] == here["hd95"]).all()
+
+
+def test_two_ranks_train_one_model(tiny_spec: Path, ray_cluster: None) -> None:
+    """Five validation and test cases on two ranks: uneven shares, and a last batch that leaves one rank without a case."""
+    spec = load_spec(tiny_spec, ["resources.workers=2", "training.batch_size=3", "training.augmentation=null"])
+    store, waiting = prepared(spec)
+    driver.run_jobs(waiting, spec, store, lambda event: None)
+    commits = store.commits()
+    assert len(commits) == 6
+    assert {marker["attempt"]["world"] for marker in commits.values()} == {2}
+    rows = read_results(store, "cases")
+    assert len(rows) == 30
+    assert rows["dice"].between(0, 1).all()
+
+
+def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
+    tiny_spec: Path, spheres: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    data = tmp_path / "copy"
+    shutil.copytree(spheres, data)
+    changes = [f"data.root={data}", "fractions=[0.2]", "resources.max_attempts=2", "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"]
+    spec = load_spec(tiny_spec, changes)
+    folds = gathered(spec).tasks["Task99_Spheres"].folds
+    others = {case for fold in (folds[0], folds[2]) for role in vars(fold.roles(0.2)).values() for case in role}
+    victim = next(case for case in folds[1].test if case not in others)
+    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(b"")
+    store, waiting = prepared(spec)
+    events: list[dict[str, Any]] = []
+    driver.run_jobs(waiting, spec, store, events.append)
+    assert len(store.commits()) == 2
+    (failures,) = store.failures().values()
+    assert len(failures) == 2
+    assert f"{victim}.nii.gz" in failures[0]["reason"]
+    assert [event["event"] for event in events if event["event"] in ("failed", "quarantined")] == ["failed", "quarantined"]
+
+
+def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec: Path, ray_cluster: None) -> None:
+    spec = load_spec(tiny_spec, ["models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"])
+    store, waiting = prepared(spec)
+    workers: list[int] = []
+    events: list[dict[str, Any]] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "lane-ready":
+            workers.append(event["pid"])
+        if event["event"] == "started" and event["cell"] == str(waiting[1].cell) and event["attempt"] == 1:
+            os.kill(workers[0], signal.SIGKILL)
+
+    driver.run_jobs(waiting, spec, store, watch)
+    assert len(store.commits()) == 3
+    assert len(workers) == 2
+    failed = [event for event in events if event["event"] == "failed"]
+    assert len(failed) <= 1  # none, when the trial was committed before the signal arrived
+    assert len({marker["attempt"]["pid"] for marker in store.commits().values()}) == 2
+
+
+def test_a_trial_that_no_machine_can_hold_is_refused(tiny_spec: Path, ray_cluster: None) -> None:
+    spec = load_spec(tiny_spec, ["resources.cpus_per_worker=512", "resources.max_lanes=null"])
+    store, waiting = prepared(spec)
+    with pytest.raises(driver.ClusterTooSmall, match="one trial asks for 512 CPU"):
+        driver.run_jobs(waiting, spec, store, lambda event: None)
