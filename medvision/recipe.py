@@ -33,6 +33,11 @@ class Training(_Settings):
     )
     dice_weight: float = Field(default=1.0, ge=0)
     bce_weight: float = Field(default=1.0, ge=0)
+    prior_bias: bool = Field(
+        default=True,
+        description="start the output at the share of foreground in the training cases (Lin et al. 2017); without it, a small "
+        "structure can leave a transformer at an empty prediction for good",
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     augmentation: Augmentation | None = Augmentation()
     select: Literal["best", "last"] = Field(

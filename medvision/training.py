@@ -90,6 +90,7 @@ def train(
     `select: last`, the last one. All ranks return the same.
 
     Args:
+        model: images [B, C, X, Y, Z] to logits [B, G, X, Y, Z]; with `prior_bias`, its `set_output_bias` is called.
         cases: prepared images and masks by case id. on_epoch: called on rank 0 with epoch and its metrics.
 
     Raises:
@@ -98,6 +99,8 @@ def train(
     if not train_ids:
         raise TrainingError("there is no training case")
     ranks, checkpoints = ranks or Ranks(), checkpoints or Checkpoints()
+    if recipe.prior_bias:
+        model.set_output_bias(_prior_logits(cases, train_ids))
     model.to(ranks.device)
     wrapped: nn.Module = model if ranks.world == 1 else DistributedDataParallel(model)
     optimizer = _optimizer(model, recipe)
@@ -136,6 +139,12 @@ def train(
             if epoch % recipe.checkpoint_epochs == 0 and epoch < epochs:
                 checkpoints.save(_checkpoint(model, optimizer, schedule, history, best))
     return best
+
+
+def _prior_logits(cases: Mapping[str, Prepared], train_ids: Sequence[str]) -> torch.Tensor:
+    """Log-odds of the share of foreground voxels in the training cases, [G] (Lin et al. 2017, section 4.1)."""
+    shares = torch.stack([torch.tensor(cases[case].masks).float().flatten(1).mean(1) for case in train_ids]).mean(0)
+    return torch.logit(shares.clamp(1e-4, 0.5))
 
 
 def _train_epoch(

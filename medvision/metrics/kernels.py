@@ -12,17 +12,15 @@ from medvision.metrics.words import ONE, TOP, Words, bit_count, compiled, zeros_
 def pack_columns(slab: NDArray[np.uint8], words: Words, w: int) -> None:
     """Pack word `w` of every row of a Fortran-ordered mask, given as its transpose [up to 64, Y, X]."""
     depth, rows, columns = slab.shape
-    packed = np.empty(64, np.uint64)
+    packed = np.empty(columns, np.uint64)
     for y in range(rows):
-        for start in range(0, columns, 64):
-            width = min(64, columns - start)
-            packed[:] = 0
-            for z in range(depth):
-                shift = np.uint64(z)
-                for n in range(width):
-                    packed[n] |= np.uint64(slab[z, y, start + n]) << shift
-            for n in range(width):
-                words[start + n, y, w] = packed[n]
+        packed[:] = 0
+        for z in range(depth):
+            shift = np.uint64(z)
+            for x in range(columns):
+                packed[x] |= np.uint64(slab[z, y, x]) << shift
+        for x in range(columns):
+            words[x, y, w] = packed[x]
 
 
 @compiled

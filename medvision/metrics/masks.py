@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from medvision.metrics import kernels
 from medvision.metrics.words import TOP, Words
 
-_SLAB = 1 << 22  # voxels that are converted at a time
+_SLAB = 1 << 18  # voxels that are converted at a time: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,14 @@ def pack(mask: NDArray[np.integer | np.bool_]) -> Words:
     if mask.flags.f_contiguous and not mask.flags.c_contiguous:
         for w in range((nz + 63) // 64):
             slab = mask.T[64 * w : 64 * w + 64]
-            kernels.pack_columns((slab if mask.dtype == bool else slab != 0).view(np.uint8), words, w)
+            if slab.any():
+                kernels.pack_columns((slab if mask.dtype == bool else slab != 0).view(np.uint8), words, w)
         return words
     row_bytes = words.view(np.uint8)
     thickness = max(1, _SLAB // (ny * nz))
     for x in range(0, nx, thickness):
         slab = np.ascontiguousarray(mask[x : x + thickness])
-        packed = np.packbits(slab if slab.itemsize == 1 else slab != 0, axis=-1, bitorder="little")
-        row_bytes[x : x + thickness, :, : packed.shape[-1]] = packed
+        if slab.any():
+            packed = np.packbits(slab if slab.itemsize == 1 else slab != 0, axis=-1, bitorder="little")
+            row_bytes[x : x + thickness, :, : packed.shape[-1]] = packed
     return words

@@ -145,6 +145,11 @@ class VisionTransformer(nn.Module):
             tokens = tokens + self.extra_mlp(tokens)
         return self._to_voxels(self.head(tokens))
 
+    def set_output_bias(self, logits: torch.Tensor) -> None:
+        """Start every voxel of output channel g at `logits[g]`, [out_channels]."""
+        with torch.no_grad():
+            self.head.bias.copy_(logits.repeat_interleave(math.prod(self.patch_size)))
+
     def _to_voxels(self, patches: torch.Tensor) -> torch.Tensor:
         (gx, gy, gz), (px, py, pz) = self.grid, self.patch_size
         voxels = patches.view(-1, gx, gy, gz, self.out_channels, px, py, pz).permute(0, 4, 1, 5, 2, 6, 3, 7)

@@ -74,7 +74,12 @@ def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
 ) -> None:
     data = tmp_path / "copy"
     shutil.copytree(spheres, data)
-    changes = [f"data.root={data}", "fractions=[0.2]", "resources.max_attempts=2", "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"]
+    changes = [
+        f"data.root={data}",
+        "fractions=[0.2]",
+        "resources.max_attempts=2",
+        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]",
+    ]
     spec = load_spec(tiny_spec, changes)
     folds = gathered(spec).tasks["Task99_Spheres"].folds
     others = {case for fold in (folds[0], folds[2]) for role in vars(fold.roles(0.2)).values() for case in role}
@@ -87,7 +92,10 @@ def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
     (failures,) = store.failures().values()
     assert len(failures) == 2
     assert f"{victim}.nii.gz" in failures[0]["reason"]
-    assert [event["event"] for event in events if event["event"] in ("failed", "quarantined")] == ["failed", "quarantined"]
+    assert [event["event"] for event in events if event["event"] in ("failed", "quarantined")] == [
+        "failed",
+        "quarantined",
+    ]
 
 
 def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec: Path, ray_cluster: None) -> None:

@@ -43,7 +43,9 @@ def test_a_study_ends_with_a_filled_table_and_rerunning_trains_nothing(
 
     assert run(tiny_spec) == 0
     assert "Nothing to train" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")
+    }
     assert study(tiny_spec).read("report/significance.csv") == table
 
     assert main([str(tiny_spec), "--dry-run"]) == 0
@@ -128,7 +130,12 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbe
 ) -> None:
     import orchestrator.attempt as attempt_module
 
-    arguments = ["--set", "training.checkpoint_epochs=1", "--set", "models=[{label: ViT_Baseline, embed_dim: 16, depth: 2, heads: 2}]"]
+    arguments = [
+        "--set",
+        "training.checkpoint_epochs=1",
+        "--set",
+        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 2, heads: 2}]",
+    ]
     assert run(tiny_spec, *arguments, "--set", f"storage={tmp_path / 'whole'}") == 0
     whole = read_results(Store(str(tmp_path / "whole" / "tiny")), "cases")
 

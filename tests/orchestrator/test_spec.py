@@ -47,7 +47,10 @@ def test_three_mistakes_are_all_reported_with_their_lines(tmp_path: Path) -> Non
         (GOOD.replace("ViT_Baseline", "MedVisionLlama"), "models.0.llm: this key is required"),
         (GOOD + "data: {image_size: [30, 32, 32]}\n", "must be a multiple of patch_size"),
         (GOOD + "training: {epochs: 1, steps: 2}\n", "give epochs or steps, not both"),
-        (GOOD + "comparisons: {baseline: ViT_MLP, candidates: [ViT_Baseline]}\n", "'ViT_MLP' is no model of this study"),
+        (
+            GOOD + "comparisons: {baseline: ViT_MLP, candidates: [ViT_Baseline]}\n",
+            "'ViT_MLP' is no model of this study",
+        ),
         (GOOD + "fractions: [0.5, 0.5]\n", "values given twice"),
         (GOOD + "fractions: [0]\n", "greater than 0"),
         (GOOD + "evaluation: {metrics: [dize]}\n", "unknown metric 'dize'"),
@@ -69,7 +72,12 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_overrides_reach_any_key(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     spec = load_spec(path, ["training.epochs=5", "seeds=[1, 2]", "models.0=ViT_MLP", "storage=/tmp/x"])
-    assert (spec.training.epochs, spec.seeds, model_name(spec.models[0]), spec.storage) == (5, [1, 2], "ViT_MLP", "/tmp/x")
+    assert (spec.training.epochs, spec.seeds, model_name(spec.models[0]), spec.storage) == (
+        5,
+        [1, 2],
+        "ViT_MLP",
+        "/tmp/x",
+    )
 
 
 @pytest.mark.parametrize(
