@@ -41,6 +41,8 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own experiment state is not our record
     "RAY_DEDUP_LOGS": "1",
+    # A lane starts about seven small processes at once; the default of one a core makes Ray complain of them.
+    "RAY_worker_maximum_startup_concurrency": "32",
 }
 
 
@@ -158,9 +160,10 @@ class WorkerGroup:
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Ray, started on this machine's loopback unless an address (or RAY_ADDRESS) names a cluster.
+    """Ray, started on this machine unless an address (or RAY_ADDRESS) names a cluster.
 
-    A local Ray is always our own: a bare `ray.init` could attach to somebody else's.
+    A local Ray is always our own: a bare `ray.init` could attach to somebody else's. Its dashboard is on loopback, and its
+    other ports ask for Ray's token.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -170,7 +173,6 @@ def cluster(address: str | None) -> Iterator[None]:
     else:
         ray.init(
             address="local",
-            _node_ip_address="127.0.0.1",
             dashboard_host="127.0.0.1",
             resources={LANE_RESOURCE: 10_000},
             include_dashboard=True,  # Train's cleaner asks it which placement groups to give back

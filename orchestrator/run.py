@@ -19,7 +19,7 @@ from orchestrator.lock import StudyLockedError, study_lock
 from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import Spec
 from orchestrator.spec_file import SpecError, load_spec
-from orchestrator.study import fingerprints, jobs, open_store, write_study
+from orchestrator.study import fingerprints, jobs, open_store, public_values, write_study
 from reports.store import Store, StoreError
 
 COMPLETE, INCOMPLETE, WRONG = 0, 1, 2
@@ -110,7 +110,7 @@ def _run_jobs(waiting: Any, spec: Spec, store: Store, plan: Plan, *, address: st
 
 
 def _report(spec: Spec, store: Store, *, ran: bool) -> int:
-    from orchestrator.tracking import Tracker, tracking_uri
+    from orchestrator.tracking import Tracker, shown, tracking_uri
     from reports.build import build_report
 
     report = build_report(store)
@@ -120,17 +120,15 @@ def _report(spec: Spec, store: Store, *, ran: bool) -> int:
     if spec.tracking.enabled:
         uri = tracking_uri(spec)
         problem = Tracker(store, spec.name, uri).deliver(report.files, again=ran)
-        print(
-            f"MLflow   mlflow ui --backend-store-uri {uri}" if problem is None else f"MLflow   not delivered: {problem}"
-        )
+        where = f"mlflow ui --backend-store-uri {shown(uri)}"
+        print(f"MLflow   {where if problem is None else f'not delivered, the next run tries again: {problem}'}")
     return COMPLETE if report.complete else INCOMPLETE
 
 
 def _record_manifest(store: Store, spec: Spec, inputs: Any) -> None:
     from orchestrator.manifest import manifest
-    from orchestrator.spec_file import dump
 
-    store.write_json("manifest.json", manifest(dump(spec), fingerprints(inputs)))
+    store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
 
 
 class _Progress:

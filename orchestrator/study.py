@@ -13,6 +13,7 @@ from orchestrator.inputs import data_root
 from orchestrator.plan import Inputs, Plan
 from orchestrator.spec import Spec, model_name
 from orchestrator.spec_file import dump
+from orchestrator.tracking import shown
 from orchestrator.trial import Job
 from reports.store import Store
 
@@ -35,11 +36,19 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     blocks = {name: block.fingerprint for name, block in inputs.blocks.items()}
     store.write_json(
         "study.json",
-        {"schema": SCHEMA_VERSION, "spec": dump(spec), "blocks": blocks, "data_root": str(root)},
+        {"schema": SCHEMA_VERSION, "spec": public_values(spec), "blocks": blocks, "data_root": str(root)},
     )
     store.write_json(
         "plan.json", _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks})
     )
+
+
+def public_values(spec: Spec) -> dict[str, Any]:
+    """The resolved spec as it may be stored: a password in the tracking server's address is left out."""
+    values = dump(spec)
+    if spec.tracking.uri:
+        values["tracking"]["uri"] = shown(spec.tracking.uri)
+    return values
 
 
 def fingerprints(inputs: Inputs) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,11 @@ def tracking_uri(spec: Spec) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
+def shown(uri: str) -> str:
+    """An address without the user and password that it may carry."""
+    return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
 class Tracker:
     """Delivers a study's commits to MLflow; each commit once, however often `sync` is called."""
 
@@ -49,7 +55,7 @@ class Tracker:
         """
         with self._lock:
             record = self.store.read_json(RECORD) or {}
-            known: dict[str, str] = record.setdefault(self.uri, {})
+            known: dict[str, str] = record.setdefault(shown(self.uri), {})
             commits = self.store.commits()
             planned = [trial for trial in read_plan(self.store)["trials"] if trial["eval_id"] in commits]
             waiting = [trial for trial in planned if trial["eval_id"] not in known]
@@ -75,7 +81,7 @@ class Tracker:
                 with self._lock:
                     self._finish(files)
         except Exception as error:  # MLflow raises many kinds; none of them may fail a study
-            return f"{type(error).__name__}: {error}"
+            return shown(f"{type(error).__name__}: {error}")
         return None
 
     def _finish(self, files: Iterable[str]) -> None:

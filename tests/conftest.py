@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import nibabel
@@ -103,9 +102,3 @@ storage: "{tmp_path / "runs"}"
     path = tmp_path / "tiny.yaml"
     path.write_text(spec)
     return path
-
-
-needs_msd = pytest.mark.skipif(
-    not (os.environ.get("MEDVISION_DATA") and Path(os.environ["MEDVISION_DATA"], "Task04_Hippocampus").is_dir()),
-    reason="MEDVISION_DATA does not name a folder with Task04_Hippocampus",
-)

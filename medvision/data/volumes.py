@@ -131,6 +131,6 @@ def _load(path: object) -> tuple[np.ndarray, tuple[float, float, float]]:
         zooms = tuple(float(zoom) for zoom in volume.header.get_zooms()[:3])
     except Exception as error:  # nibabel raises many kinds for broken files
         raise DataError(f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}") from error
-    if len(zooms) != 3 or any(not zoom > 0 for zoom in zooms):
+    if any(not zoom > 0 for zoom in zooms):
         raise DataError(f"{path}: voxel spacing must be three positive numbers of mm, it is {zooms}")
     return array, zooms  # type: ignore[return-value]

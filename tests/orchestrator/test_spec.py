@@ -71,12 +71,12 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_overrides_reach_any_key(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    spec = load_spec(path, ["training.epochs=5", "seeds=[1, 2]", "models.0=ViT_MLP", "storage=/tmp/x"])
+    spec = load_spec(path, ["training.epochs=5", "seeds=[1, 2]", "models.0=ViT_MLP", "storage=elsewhere"])
     assert (spec.training.epochs, spec.seeds, model_name(spec.models[0]), spec.storage) == (
         5,
         [1, 2],
         "ViT_MLP",
-        "/tmp/x",
+        "elsewhere",
     )
 
 

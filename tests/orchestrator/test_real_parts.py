@@ -1,0 +1,81 @@
+"""The committed specs on real images and a real language-model block, and a cluster that somebody else started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.run import main
+from reports.store import Store, read_results
+
+ROOT = Path(__file__).parents[2]
+MSD = Path(os.environ.get("MEDVISION_DATA", "/nonexistent"))
+
+needs_msd = pytest.mark.skipif(
+    not (MSD / "Task04_Hippocampus").is_dir(),
+    reason="MEDVISION_DATA does not name a folder with Task04_Hippocampus",
+)
+
+
+def test_the_quickstart_on_real_images_and_a_real_block(
+    tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every part real; one epoch and two folds, to be quick."""
+    options = ["--set", f"storage={tmp_path}", "--set", "training.epochs=1", "--set", "folds=2"]
+    assert main([str(ROOT / "ablations" / "quickstart.yaml"), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "| MNI152_GreyMatter | full | Dice | 49 |" in shown
+    assert "no subjects, no MSD scores" in shown
+    store = Store(str(tmp_path / "quickstart"))
+    assert store.read_json("study.json")["blocks"]["MedVisionLlama"]
+    rows = read_results(store, "cases")
+    assert len(rows) == 2 * 49
+    assert (tmp_path / "mlflow.db").exists()
+
+
+@needs_msd
+def test_real_msd_cases_train_and_score_in_their_own_grid(
+    tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--in-process", "--set", f"storage={tmp_path}", "--set", "tracking.enabled=false"]
+    options += ["--set", "models=[ViT_Baseline]", "--set", "fractions=[0.1]", "--set", "folds=5"]
+    options += ["--set", "training.epochs=null", "--set", "training.steps=4"]
+    assert main([str(ROOT / "ablations" / "hippocampus.yaml"), *options]) == 0
+    rows = read_results(Store(str(tmp_path / "hippocampus")), "cases")
+    assert rows["case"].nunique() == len(rows) == len(list((MSD / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz")))
+    assert rows["dice"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = str(Path(sys.executable).with_name("ray"))
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "RAY_TMPDIR": str(tmp_path)}
+    environment.pop("RAY_ADDRESS", None)
+    head = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", '--resources={"lane": 100}']
+    head += ["--dashboard-host=127.0.0.1", "--disable-usage-stats"]
+    # The sockets' paths must stay short, so Ray gets a folder of its own under the system's.
+    scratch = Path("/tmp") / f"ray-{port}"  # noqa: S108
+    subprocess.run([*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator.run", str(tiny_spec), "--address", f"127.0.0.1:{port}"],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        subprocess.run([ray, "stop", "--force"], env=environment, check=False, capture_output=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 trials are in this report" in done.stdout
