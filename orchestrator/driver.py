@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import queue
+import socket
 import tempfile
 import threading
 import time
@@ -25,7 +26,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from orchestrator.execution import AttemptFailed, Emit, run_to_the_end
+from orchestrator.execution import AttemptFailed, ClusterError, Emit, run_to_the_end
 from orchestrator.spec import ResourcesSpec, Spec
 from orchestrator.trial import Job
 from orchestrator.worker import lane_loop
@@ -35,6 +36,7 @@ LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the dr
 LANE_CPU = 0.01  # what a lane asks for where the cluster's head declares no such resource
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30.0
+KNOCK_SECONDS = 10.0
 _QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per lane; interruptions are met by fencing and retries
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -44,10 +46,6 @@ _QUIET = {
     # A lane starts about seven small processes at once; the default of one a core makes Ray complain of them.
     "RAY_worker_maximum_startup_concurrency": "32",
 }
-
-
-class ClusterTooSmall(RuntimeError):  # reads as what it says
-    """One trial asks for more than the cluster holds."""
 
 
 class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
@@ -164,12 +162,19 @@ def cluster(address: str | None) -> Iterator[None]:
 
     A local Ray is always our own: a bare `ray.init` could attach to somebody else's. Its dashboard is on loopback, and its
     other ports ask for Ray's token.
+
+    Raises:
+        ClusterError: no cluster answers at the address.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, ValueError, ray.exceptions.RayError) as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     else:
         ray.init(
             address="local",
@@ -185,11 +190,18 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+
+
 def run_jobs(jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit) -> None:
     """Run every job to its end through lanes, in order, and hand every event to `emit`. Needs a connected Ray.
 
     Raises:
-        ClusterTooSmall: no lane fits the cluster.
+        ClusterError: no lane fits the cluster.
     """
     lanes = min(_lane_count(spec.resources), len(jobs))
     events = Queue(actor_options={"num_cpus": 0})
@@ -261,7 +273,7 @@ def _lane_count(resources: ResourcesSpec) -> int:
     if fitting < 1:
         asked = ", ".join(f"{need:g} {kind}" for kind, need in needs.items() if need)
         has = ", ".join(f"{held.get(kind, 0):g} {kind}" for kind in needs)
-        raise ClusterTooSmall(
+        raise ClusterError(
             f"one trial asks for {asked}, the cluster holds {has}: lower resources.workers, cpus_per_worker or "
             "gpus_per_worker, or set resources.max_lanes for a cluster that grows"
         )

@@ -19,6 +19,10 @@ Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
 
+class ClusterError(RuntimeError):
+    """The cluster cannot be reached, or cannot hold a single trial."""
+
+
 class AttemptFailed(Exception):  # says what happened; callers catch it as a result
     """One attempt failed. `reason` is one line, `details` the traceback or the last words of a lost worker."""
 

@@ -19,7 +19,7 @@ from orchestrator.state import State, next_state, reason
 from orchestrator.trial import Cell, Identity, differences, digest, eval_identity, train_identity
 
 Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "unknown"]
-CPU_FLOPS = 2.5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
+CPU_FLOPS = 5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
 GPU_FLOPS = 1.5e13  # assumed, not measured: half-used tensor cores of a current data-centre GPU
 UNKNOWN_CASES = 100
 

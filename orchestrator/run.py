@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.execution import ClusterError
 from orchestrator.inputs import InputError, gathered, remembered
 from orchestrator.lock import StudyLockedError, study_lock
 from orchestrator.plan import Plan, make_plan
@@ -22,7 +23,7 @@ from orchestrator.spec_file import SpecError, load_spec
 from orchestrator.study import fingerprints, jobs, open_store, public_values, write_study
 from reports.store import Store, StoreError
 
-COMPLETE, INCOMPLETE, WRONG = 0, 1, 2
+COMPLETE, INCOMPLETE, WRONG, STOPPED = 0, 1, 2, 130
 SHOWN_TRIALS = 40
 
 
@@ -49,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             in_process=arguments.in_process,
             retry=arguments.retry_quarantined,
         )
-    except (SpecError, InputError, StoreError, StudyLockedError) as error:
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        return STOPPED
+    except (SpecError, InputError, StoreError, StudyLockedError, ClusterError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return WRONG
@@ -132,7 +136,7 @@ def _record_manifest(store: Store, spec: Spec, inputs: Any) -> None:
 
 
 class _Progress:
-    """One plain line for every trial that starts being worked on, fails or ends."""
+    """One plain line for every lane that is ready and every trial that fails or ends."""
 
     def __init__(self, total: int) -> None:
         self.total, self.ended, self.started = total, 0, time.perf_counter()
@@ -142,6 +146,7 @@ class _Progress:
         if kind in ("finished", "quarantined"):
             self.ended += 1
         text = {
+            "lane-ready": lambda: "first trial of a new lane",
             "finished": lambda: f"Dice {event['dice']:.3f}, {event['seconds']:.1f} s",
             "failed": lambda: f"failed, will be tried again: {event['reason']}",
             "quarantined": lambda: f"quarantined: {event['reason']}",

@@ -33,6 +33,8 @@ def lane_loop(config: dict[str, Any]) -> None:
     context = train.get_context()
     torch.set_num_threads(config["threads"])
     device = train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     store = Store(config["store"])
     inbox, outbox = config["inbox"], config["outbox"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import driver, local
+from orchestrator.execution import ClusterError
 from orchestrator.inputs import gathered
 from orchestrator.plan import make_plan
 from orchestrator.run import main
@@ -122,5 +123,10 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec
 def test_a_trial_that_no_machine_can_hold_is_refused(tiny_spec: Path, ray_cluster: None) -> None:
     spec = load_spec(tiny_spec, ["resources.cpus_per_worker=512", "resources.max_lanes=null"])
     store, waiting = prepared(spec)
-    with pytest.raises(driver.ClusterTooSmall, match="one trial asks for 512 CPU"):
+    with pytest.raises(ClusterError, match="one trial asks for 512 CPU"):
         driver.run_jobs(waiting, spec, store, lambda event: None)
+
+
+def test_an_address_without_a_cluster_is_a_clear_error(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tiny_spec), "--address", "127.0.0.1:1"]) == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in capsys.readouterr().err
