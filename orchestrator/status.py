@@ -1,0 +1,99 @@
+"""How a study stands: `python -m orchestrator.status runs/NAME`, from any machine that sees the storage, without Ray."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.lock import FILE, LEASE_SECONDS, is_stale
+from orchestrator.state import State, next_state, reason
+from reports.store import CELL, Store, StoreError, read_plan
+
+
+def trial_states(
+    plan: Mapping[str, Any],
+    commits: Mapping[str, Any],
+    failures: Mapping[str, Sequence[Mapping[str, Any]]],
+    claims: Mapping[str, Any],
+    max_attempts: int,
+) -> dict[str, State]:
+    """State of every planned trial by eval_id; a claimed trial of a living driver is `running`. Pure.
+
+    Args:
+        claims: claims of the driver that holds the study's lock, by train_id; empty where none does.
+    """
+    states = {}
+    for trial in plan["trials"]:
+        state = next_state(failures.get(trial["train_id"], ()), max_attempts)
+        if trial["eval_id"] in commits:
+            state = State.FINISHED
+        elif trial["train_id"] in claims and state is not State.QUARANTINED:
+            state = State.RUNNING
+        states[trial["eval_id"]] = state
+    return states
+
+
+def describe(store: Store, now: float) -> str:
+    """The study's states, rate, time left and last failures as text.
+
+    Raises:
+        StoreError: this is no study.
+    """
+    plan, commits, failures = read_plan(store), store.commits(), store.failures()
+    resources = store.read_json("study.json")["spec"]["resources"]
+    lock = store.read_json(FILE)
+    alive = lock is not None and not is_stale(lock, now, LEASE_SECONDS)
+    claims = {}
+    if lock is not None and alive:
+        every = store.read_folder("claims")
+        claims = {name: claim for name, claim in every.items() if claim["token"].startswith(lock["token"])}
+    states = trial_states(plan, commits, failures, claims, resources["max_attempts"])
+    counts = {state: list(states.values()).count(state) for state in State}
+    lines = [f"{plan['name']}: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)]
+    lines.append(
+        f"driver: process {lock['pid']} on {lock['host']} since {lock['since']}" if lock and alive else "driver: none"
+    )
+    mine = [commits[name] for name, state in states.items() if state is State.FINISHED]
+    left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.FAILED]
+    if mine:
+        seconds = statistics.mean(marker["cost"]["seconds"] for marker in mine)
+        lines.append(
+            f"a trial takes {seconds:.0f} s on average; {left} are left, {left * seconds / 3600:.1f} h of lanes"
+        )
+        recent = [marker for marker in mine if now - _finished(marker) < 3600]
+        lines.append(f"{len(recent)} finished in the last hour")
+    for trial in plan["trials"]:
+        if states[trial["eval_id"]] in (State.FAILED, State.QUARANTINED):
+            cell = ", ".join(f"{name} {trial[name]}" for name in CELL)
+            lines.append(f"{states[trial['eval_id']].value}: {cell}: {reason(failures[trial['train_id']])}")
+    return "\n".join(lines)
+
+
+def _finished(marker: Mapping[str, Any]) -> float:
+    return datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; 0, or 2 when there is no study."""
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.status",
+        description="Print how a study stands; needs no Ray and changes nothing.",
+        epilog="example: python -m orchestrator.status runs/quickstart",
+    )
+    parser.add_argument("study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>")
+    arguments = parser.parse_args(argv)
+    try:
+        print(describe(Store(arguments.study), time.time()))
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
