@@ -8,6 +8,7 @@ from typing import Any
 
 from medvision.data.msd import read_task
 from medvision.data.splits import to_json
+from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS
 from orchestrator.inputs import data_root
 from orchestrator.plan import Inputs, Plan
@@ -39,7 +40,8 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
         {"schema": SCHEMA_VERSION, "spec": public_values(spec), "blocks": blocks, "data_root": str(root)},
     )
     store.write_json(
-        "plan.json", _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks})
+        "plan.json",
+        _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks}) | {"blocks": blocks},
     )
 
 
@@ -86,6 +88,14 @@ def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[
             dump(comparison) | {"metrics": comparison.metrics or shown} for comparison in spec.all_comparisons()
         ],
         "descriptions": dict(descriptions),
+        "settings": {model_name(model): dump(model) for model in spec.models},
+        "modalities": {task.name: MSD_TASKS[task.name].modality for task in spec.tasks if task.name in MSD_TASKS},
+        "recipe": {
+            "image_size": list(spec.data.image_size),
+            "patch_size": list(spec.data.patch_size),
+            "epochs": spec.training.epochs or (100 if spec.training.steps is None else None),
+        },
+        "resources": {"gpus_per_worker": spec.resources.gpus_per_worker},
         "trials": [
             {
                 "model": trial.cell.model,

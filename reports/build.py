@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from reports.store import CELL, Store, StoreError, read_plan, read_results
-
-TABLES = ("significance.md", "significance.tex", "significance.csv")
+from reports.store import Store, StoreError, read_plan, read_results
 
 
 @dataclass(frozen=True)
@@ -30,70 +26,77 @@ def build_report(store: Store) -> Report:
     Raises:
         StoreError: this is no study, or a committed file is missing or broken.
     """
-    from reports.figures import training_curves
-    from reports.significance import significance_table
-    from reports.tables import to_csv, to_latex, to_markdown
+    import pandas as pd
+
+    from reports.claims import FOLDER, claims_section, judge, read_claims, study_of
+    from reports.details import ablations_section, cost_section
+    from reports.diagrams import draw_comparisons
+    from reports.figures import few_shot_curves, training_curves
+    from reports.html import Figure, page
+    from reports.layout import Section, latex_document, to_csv, to_latex, to_markdown
+    from reports.overview import few_shot_section, means_section, models_section, rank_models
+    from reports.panels import activation_figures, focus_rows, qualitative_panels, saved_arrays
+    from reports.provenance import notes, provenance_section
+    from reports.scores import case_scores, task_means
+    from reports.significance import COLUMNS, count_line, significance_table
+    from reports.tables import significance_section
 
     plan, commits = read_plan(store), store.commits()
     missing = [trial for trial in plan["trials"] if trial["eval_id"] not in commits]
-    rows = read_results(store, "cases")
+    rows, history = read_results(store, "cases", commits), read_results(store, "history", commits)
+    contents: dict[str, bytes] = {}
+    sections: list[Section] = []
+    table = pd.DataFrame(columns=list(COLUMNS))
+    facts = [("trials", f"{len(plan['trials']) - len(missing)} of {len(plan['trials'])}")]
     if plan["comparisons"] and not rows.empty:
         table = significance_table(rows, plan, commits)
-        notes = _notes(plan, commits, missing, store, capped=int(table["capped"].fillna(0).sum()))
-        contents = {
-            "significance.md": to_markdown(table, plan, notes).encode(),
-            "significance.tex": to_latex(table, plan, notes).encode(),
-            "significance.csv": to_csv(table).encode(),
-        }
+        found = notes(plan, commits, missing, store, capped=int(table["capped"].fillna(0).sum()))
+        sections.append(significance_section(table, plan, found))
+        facts += _count_facts(count_line(table))
     else:
         reason = "no trial has finished yet" if rows.empty else "the spec compares nothing (it has one model)"
-        notes = _notes(plan, commits, missing, store, capped=0)
-        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(f"- {note}\n" for note in notes)
-        contents = {"significance.md": text.encode()}
-    contents |= training_curves(read_results(store, "history"), plan)
+        found = notes(plan, commits, missing, store, capped=0)
+        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(f"- {note}\n" for note in found)
+        contents["significance.md"] = text.encode()
+    figures: list[Figure] = []
+    if not rows.empty:
+        scores = case_scores(rows, plan, commits)
+        means = task_means(scores)
+        ranking = rank_models(scores, means, plan)
+        if not table.empty:
+            sections.append(means_section(table, means, plan))
+        sections += [
+            models_section(scores, means, plan, ranking),
+            few_shot_section(means, history, plan),
+            ablations_section(means, plan, commits),
+            cost_section(plan, commits),
+        ]
+        arrays, masks = saved_arrays(store, plan, commits), saved_arrays(store, plan, commits, "masks")
+        study = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
+        claims = [read_claims(path) for path in sorted(FOLDER.glob("*.yaml"))]
+        sections.append(claims_section([(content["title"], judge(content, study)) for content in claims]))
+        figures += draw_comparisons(scores, table, ranking, plan)
+        figures += [*few_shot_curves(means, plan), *training_curves(history, plan)]
+        figures += [*qualitative_panels(arrays, masks, plan), *activation_figures(arrays, plan)]
+    sections.append(provenance_section(store, plan, commits, table))
+    for section in sections:
+        contents[f"{section.name}.md"] = to_markdown(section, plan["name"]).encode()
+        contents[f"{section.name}.tex"] = to_latex(section).encode()
+        contents[f"{section.name}.csv"] = to_csv(section.data).encode()
+    for figure in figures:
+        contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
+    names = [f"{figure.name}.pdf" for figure in figures]
+    contents["report.tex"] = latex_document([section.name for section in sections], names, plan["name"]).encode()
+    contents["report.html"] = page(plan["name"], facts, sections, figures).encode()
     for name, content in contents.items():
         store.write(f"report/{name}", content)
     return Report(contents["significance.md"].decode(), tuple(sorted(contents)), not missing)
 
 
-def _notes(
-    plan: Mapping[str, Any],
-    commits: Mapping[str, Any],
-    missing: list[dict[str, Any]],
-    store: Store,
-    *,
-    capped: int,
-) -> list[str]:
-    """What a reader must know, one sentence or two each."""
-    total = len(plan["trials"])
-    notes = [f"{total - len(missing)} of {total} trials are in this report."]
-    failures = store.failures() if missing else {}
-    for trial in missing:
-        cell = ", ".join(f"{name} {trial[name]}" for name in CELL)
-        failed = failures.get(trial["train_id"])
-        why = f"{len(failed)} failed attempts, the last: {failed[-1]['reason']}" if failed else "not run yet"
-        notes.append(f"Missing: {cell} ({why}).")
-    notes += [f"{task}: {description}." for task, description in plan["descriptions"].items() if description]
-    scoring = plan["scoring"]
-    tolerances = ", ".join(f"{task} {values[0]:g} mm" for task, values in scoring["tolerances"].items())
-    notes.append(
-        "Scores are per test case, on its own grid, in mm; mean ± standard deviation over cases (n). "
-        f"NSD: definition {scoring['nsd']}, tolerance {tolerances}. HD95: definition {scoring['hd95']}."
-    )
-    if capped:
-        notes.append(f"{capped} infinite distances (a structure missed) count as the volume's diagonal in the means.")
-    notes.append(
-        "p: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt), label groups and seeds averaged "
-        "first; Holm and BH: corrected within the declared family; the verdict is Holm at 0.05. 'Not significant' does "
-        "not mean 'equal'."
-    )
-    attempts = [commits[trial["eval_id"]]["attempt"] for trial in plan["trials"] if trial["eval_id"] in commits]
-    kinds = sorted({f"{attempt['world']} x {attempt['threads']} threads" for attempt in attempts})
-    if len(kinds) > 1:
-        notes.append(f"Trials ran with different numbers of processes or threads: {', '.join(kinds)}.")
-    rounded = sorted({note for trial in plan["trials"] for note in trial.get("notes", ())})
-    notes += [f"Splits: {note}." for note in rounded]
-    return notes
+def _count_facts(line: str) -> list[tuple[str, str]]:
+    """`3/6 raw, 3/6 Holm` as pairs for the top of the page."""
+    pairs = [part.split(" ", 1) for part in line.split(", ")]
+    return [(f"p < 0.05, {name}" if name in ("raw", "Holm", "BH") else name, count) for count, name in pairs]
 
 
 def main(argv: list[str] | None = None) -> int:

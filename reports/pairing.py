@@ -51,9 +51,25 @@ def pair(rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both
     Raises:
         PairingError: the models' (case, seed, group) sets differ.
     """
-    keys = ["case", "seed", "group"]
-    selected = {name: rows[rows["model"] == name].set_index(keys).sort_index() for name in (candidate, baseline)}
-    x_rows, y_rows = selected[candidate], selected[baseline]
+    x_rows, y_rows = (by_case(rows[rows["model"] == name]) for name in (candidate, baseline))
+    return pair_sorted(x_rows, y_rows, candidate=candidate, baseline=baseline, metric=metric, both_empty=both_empty)
+
+
+def by_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """One model's rows in the order that `pair_sorted` needs."""
+    return rows.set_index(["case", "seed", "group"]).sort_index()
+
+
+def pair_sorted(
+    x_rows: pd.DataFrame,
+    y_rows: pd.DataFrame,
+    *,
+    candidate: str,
+    baseline: str,
+    metric: str,
+    both_empty: str = "exclude",
+) -> Pairs:
+    """`pair` of rows that went through `by_case`, for many metrics of the same rows."""
     if not x_rows.index.equals(y_rows.index):
         raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
     x = _per_case(x_rows, metric, both_empty)
@@ -77,7 +93,7 @@ def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     empty = rows["status"] == BOTH_EMPTY
     if both_empty == "perfect":
         # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
-        values = values.mask(empty & values.isna(), 0.0 if _is_distance(metric) else 1.0)
+        values = values.mask(empty & values.isna(), 0.0 if is_distance(metric) else 1.0)
     # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
     capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
     frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
@@ -85,7 +101,8 @@ def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     return by_seed.groupby(level="case", sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
 
 
-def _is_distance(metric: str) -> bool:
+def is_distance(metric: str) -> bool:
+    """Whether 0 is perfect; every other metric is a ratio, perfect at 1."""
     return metric in ("hd95", "hd", "assd")
 
 

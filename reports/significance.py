@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.pairing import PairingError, Pairs, pair, planned_cells
-from reports.statistics import adjust, paired_wilcoxon
+from reports.pairing import PairingError, Pairs, by_case, pair_sorted, planned_cells
+from reports.statistics import adjust, hodges_lehmann, mean_difference, paired_wilcoxon, rank_biserial
 
 ALPHA = 0.05
 
@@ -26,6 +26,13 @@ COLUMNS = (
     "candidate_mean",
     "candidate_sd",
     "difference",
+    "difference_low",
+    "difference_high",
+    "change_percent",
+    "shift",
+    "shift_low",
+    "shift_high",
+    "rank_biserial",
     "better",
     "p",
     "p_holm",
@@ -45,13 +52,30 @@ def significance_table(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Map
     """One row per comparison x task x fraction x metric, in the spec's order.
 
     Columns: means and sample standard deviations over cases (infinite distances capped at the volume's diagonal, counted
-    in `capped`), `difference` candidate - baseline, `better` (which model the difference favours), the exact two-sided
-    Wilcoxon signed-rank `p`, `p_holm` and `p_bh` within the family, `p_floor` the smallest attainable p, and `verdict`:
-    `significant`, `not significant` (Holm at 0.05), `not testable` (p_floor >= 0.05) or `incomplete: ...`.
+    in `capped`), `difference` candidate - baseline with its BCa 95 % interval over cases, `change_percent` of the
+    baseline's mean, `shift` (Hodges-Lehmann) with its 95 % interval, the matched-pairs `rank_biserial` correlation,
+    `better` (which model the difference favours), the exact two-sided Wilcoxon signed-rank `p`, `p_holm` and `p_bh` within
+    the family, `p_floor` the smallest attainable p, and `verdict`: `significant`, `not significant` (Holm at 0.05),
+    `not testable` (p_floor >= 0.05) or `incomplete: ...`.
     """
+    keys = ["model", "task", "fraction"]
+    used = {name for comparison in plan["comparisons"] for name in (comparison["baseline"], *comparison["candidates"])}
+    compared = rows[rows["model"].isin(used)]
+    here: Cells = {key: by_case(group) for key, group in compared.groupby(keys, sort=False, observed=True)}
+    here[NOTHING] = by_case(rows[:0])
     table = pd.DataFrame(
         [
-            _row(rows, plan, commits, comparison, candidate, task, fraction, metric, number)
+            _row(
+                here,
+                plan,
+                commits,
+                comparison,
+                candidate,
+                task,
+                fraction,
+                metric,
+                number,
+            )
             for number, comparison in enumerate(plan["comparisons"])
             for candidate, fraction, task, metric in itertools.product(
                 comparison["candidates"], plan["fractions"], plan["tasks"], comparison["metrics"]
@@ -84,8 +108,12 @@ def count_line(table: pd.DataFrame) -> str:
 _P_COLUMNS = {"raw": "p", "Holm": "p_holm", "BH": "p_bh"}
 
 
+NOTHING = ()
+Cells = dict[Any, pd.DataFrame]  # (model, task, fraction) -> rows by case
+
+
 def _row(
-    rows: pd.DataFrame,
+    here: Cells,
     plan: Mapping[str, Any],
     commits: Mapping[str, Any],
     comparison: Mapping[str, Any],
@@ -103,9 +131,9 @@ def _row(
     cells = [cell for model in models for cell in planned_cells(plan, model=model, task=task, fraction=fraction)]
     if missing := sum(cell["eval_id"] not in commits for cell in cells):
         return row | {"n": 0, "verdict": f"incomplete: {missing} of {len(cells)} trials missing"}
-    here = rows[(rows["task"] == task) & (rows["fraction"] == fraction)]
     try:
-        pairs = pair(here, candidate=candidate, baseline=models[0], metric=metric, both_empty=plan["both_empty"])
+        y, x = (here.get((model, task, fraction), here[NOTHING]) for model in models)
+        pairs = pair_sorted(x, y, candidate=candidate, baseline=models[0], metric=metric, both_empty=plan["both_empty"])
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
     return row | _tested(pairs, models, higher_is_better=plan["metrics"][metric]["higher_is_better"])
@@ -122,8 +150,17 @@ def _tested(pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool) ->
         found[f"{name}_sd"] = finite.std(ddof=1) if len(finite) > 1 else np.nan
     difference = found["candidate_mean"] - found["baseline_mean"]
     favoured = difference if higher_is_better else -difference
+    change = mean_difference(pairs.x_capped, pairs.y_capped)
+    shift = hodges_lehmann(pairs.x_capped, pairs.y_capped)
     found |= {
         "difference": difference,
+        "difference_low": change.low,
+        "difference_high": change.high,
+        "change_percent": 100 * difference / found["baseline_mean"] if found["baseline_mean"] else np.nan,
+        "shift": shift.estimate,
+        "shift_low": shift.low,
+        "shift_high": shift.high,
+        "rank_biserial": rank_biserial(pairs.x, pairs.y),
         "better": candidate if favoured > 0 else baseline if favoured < 0 else "",
         "p": test.p,
         "p_floor": test.p_floor,

@@ -1,4 +1,4 @@
-"""The significance table as Markdown, LaTeX (booktabs) and CSV."""
+"""Table 1, the significance table, laid out: one table per comparison and share of the training data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports import layout
+from reports.layout import Cell, Section, Table, number, share, spread
 from reports.significance import count_line
 
 HEADERS = (
@@ -17,64 +19,43 @@ HEADERS = (
     "n",
     "{baseline}",
     "{candidate}",
-    "Difference",
+    "Difference [95% CI]",
+    "Change",
+    "Shift [95% CI]",
+    "r",
     "p",
     "Holm",
     "BH",
     "Verdict",
 )
+ALIGN = "lllrrrrrrrrrrl"
 NOT_TESTABLE = "not testable"
+
+
+def significance_section(table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]) -> Section:
+    """The significance table with its counts; `notes` stand under it, and in every LaTeX caption."""
+    tables = []
+    for (baseline, candidate), rows in _comparisons(table):
+        header = [name.format(baseline=baseline, candidate=candidate) for name in HEADERS]
+        cells = [_cells(row, plan) for row in rows.to_dict("records")]
+        title, footer = f"{candidate} against {baseline}", f"p < 0.05: {count_line(rows)}."
+        tables.append(Table(title, header, ALIGN, cells, caption=" ".join(notes), footer=footer))
+    return Section("significance", "Significance", tables, table, notes)
 
 
 def to_csv(table: pd.DataFrame) -> str:
     """Every column at full precision (shortest digits that read back the same float)."""
-    return table.to_csv(index=False, lineterminator="\n")
+    return layout.to_csv(table)
 
 
 def to_markdown(table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]) -> str:
     """One table per comparison, the count of significant rows, and the notes that a reader needs."""
-    parts = [f"# Significance: {plan['name']}", ""]
-    for (baseline, candidate), rows in _comparisons(table):
-        header = [name.format(baseline=baseline, candidate=candidate) for name in HEADERS]
-        parts += [f"## {candidate} against {baseline}", ""]
-        parts += [_line(header), _line(["---"] * 3 + ["---:"] * 7 + ["---"])]
-        parts += [_line([_markdown(text) for text in cells]) for cells in _cells(rows, plan)]
-        parts += ["", f"p < 0.05: {count_line(rows)}.", ""]
-    parts += [f"- {note}" for note in notes]
-    return "\n".join(parts) + "\n"
+    return layout.to_markdown(significance_section(table, plan, notes), plan["name"])
 
 
 def to_latex(table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """A document's worth of `table` environments for `\\usepackage{booktabs}`; significant rows carry a star.
-
-    Each table's caption says n, definitions and corrections, so that it can be read alone.
-    """
-    parts = ["% \\usepackage{booktabs,graphicx} is needed."]
-    for (baseline, candidate), rows in _comparisons(table):
-        header = [_tex(name.format(baseline=baseline, candidate=candidate)) for name in HEADERS]
-        body = []
-        for cells, verdict in zip(_cells(rows, plan), rows["verdict"], strict=True):
-            marked = [_tex(text) for text in cells]
-            if verdict == "significant":
-                marked[8] += "$^{*}$"
-            body.append(" & ".join(marked) + r" \\")
-        caption = f"{candidate} against {baseline}. p < 0.05: {count_line(rows)}. " + " ".join(notes)
-        parts += [
-            "",
-            r"\begin{table}[p]",
-            r"\centering",
-            rf"\caption{{{_tex(caption)}}}",
-            r"\resizebox{\textwidth}{!}{%",
-            r"\begin{tabular}{lllrrrrrrrl}",
-            r"\toprule",
-            " & ".join(header) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-        ]
-    return "\n".join(parts) + "\n"
+    """`table` environments for `\\usepackage{booktabs,graphicx}`; significant rows carry a star."""
+    return layout.to_latex(significance_section(table, plan, notes))
 
 
 def _comparisons(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
@@ -82,61 +63,44 @@ def _comparisons(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFram
     return [((str(key[0]), str(key[1])), rows) for key, rows in groups]  # type: ignore[index]
 
 
-def _cells(rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[list[str]]:
-    """Texts of the columns of HEADERS."""
-    cells = []
-    for row in rows.to_dict("records"):
-        info = plan["metrics"][row["metric"]]
-        name = f"{info['title']} [{info['unit']}]" if info["unit"] else info["title"]
-        digits = 2 if info["unit"] else 3
-        fraction = "full" if row["fraction"] == 1 else f"{row['fraction']:.0%}"
-        shown = [row["task"], fraction, name, str(row["n"])]
-        if str(row["verdict"]).startswith("incomplete"):
-            cells.append([*shown, "", "", "", "", "", "", row["verdict"]])
-            continue
-        for model in ("baseline", "candidate"):
-            shown.append(f"{row[f'{model}_mean']:.{digits}f} ± {row[f'{model}_sd']:.{digits}f}")
-        shown.append(f"{row['difference']:+.{digits + 1}f}")
-        if row["verdict"] == NOT_TESTABLE:
-            shown += [NOT_TESTABLE, "", "", f"smallest attainable p {_p(row['p_floor'])}"]
-        else:
-            favours = f", favours {row['better']}" if row["verdict"] == "significant" else ""
-            shown += [_p(row["p"]), _p(row["p_holm"]), _p(row["p_bh"]), f"{row['verdict']}{favours}"]
-        cells.append(shown)
-    return cells
+def _cells(row: Mapping[Any, Any], plan: Mapping[str, Any]) -> list[Cell]:
+    """Cells of the columns of HEADERS."""
+    info = plan["metrics"][row["metric"]]
+    name = f"{info['title']} [{info['unit']}]" if info["unit"] else info["title"]
+    digits = 2 if info["unit"] else 3
+    first = [Cell(row["task"]), Cell(share(row["fraction"]), sort=row["fraction"]), Cell(name)]
+    first.append(number(row["n"], 0))
+    if str(row["verdict"]).startswith("incomplete"):
+        return [*first, *[Cell("")] * 9, Cell(row["verdict"])]
+    for model in ("baseline", "candidate"):
+        best = row["better"] != "" and row["better"] == row[model]
+        first.append(spread(row[f"{model}_mean"], row[f"{model}_sd"], digits, best=best))
+    first += [
+        interval(row["difference"], row["difference_low"], row["difference_high"], digits),
+        number(row["change_percent"], 1, sign=True, unit="%"),
+        interval(row["shift"], row["shift_low"], row["shift_high"], digits),
+        number(row["rank_biserial"], 2, sign=True),
+    ]
+    if row["verdict"] == NOT_TESTABLE:
+        floor = f"smallest attainable p {p_text(row['p_floor'])}"
+        return [*first, Cell(NOT_TESTABLE), Cell(""), Cell(""), Cell(floor)]
+    significant = row["verdict"] == "significant"
+    verdict = f"{row['verdict']}, favours {row['better']}" if significant and row["better"] else row["verdict"]
+    values = [Cell(p_text(row[name]), sort=float(row[name])) for name in ("p", "p_holm", "p_bh")]
+    values[1] = Cell(values[1].text, star=significant, sort=values[1].sort)
+    return [*first, *values, Cell(verdict)]
 
 
-def _p(value: float) -> str:
+def interval(estimate: float, low: float, high: float, digits: int) -> Cell:
+    """`+0.020 [+0.013, +0.027]`; an interval that cannot be had is left out."""
+    if np.isnan(estimate):
+        return Cell("")
+    bounds = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if np.isfinite([low, high]).all() else ""
+    return Cell(f"{estimate:+.{digits}f}{bounds}", sort=float(estimate))
+
+
+def p_text(value: float) -> str:
+    """A p-value as text; empty where there is none."""
     if np.isnan(value):
         return ""
     return f"{value:.1e}" if value < 0.001 else f"{value:.3f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _markdown(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)

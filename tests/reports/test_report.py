@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reports.build import build_report, main
 from reports.pairing import PairingError, pair
+from reports.screenshots import chromium, compile_latex, photograph
 from reports.significance import significance_table
 from reports.store import Store, StoreError, table_bytes
 from reports.tables import to_csv, to_latex, to_markdown
@@ -213,9 +214,14 @@ def test_a_report_from_the_store_alone_is_the_same_twice(tmp_path: Path, capsys:
     store = study(tmp_path, rows(), plan())
     report = build_report(store)
     assert report.complete
-    assert set(report.files) == {
-        "significance.csv", "significance.md", "significance.tex", "training_curves.pdf", "training_curves.png",
-    }  # fmt: skip
+    names = ("significance", "means", "models", "few_shot", "ablations", "cost", "claims", "provenance")
+    tables = {f"{name}.{suffix}" for name in names for suffix in ("md", "tex", "csv")}
+    figures = {
+        f"{name}.{suffix}"
+        for name in ("training_curves", "paired_differences_cand_vs_base")
+        for suffix in ("png", "pdf")
+    }
+    assert set(report.files) == tables | figures | {"report.html", "report.tex"}
     before = {name: store.read(f"report/{name}") for name in report.files}
     assert main([store.uri]) == 0
     assert {name: store.read(f"report/{name}") for name in report.files} == before
@@ -285,6 +291,7 @@ def test_latex_escapes_what_it_must() -> None:
 def test_latex_compiles_without_complaint(tmp_path: Path) -> None:
     store = study(tmp_path, rows(), plan())
     build_report(store)
+    compile_latex(Path(store.uri) / "report", tmp_path / "whole")
     document = (
         "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
         + (store.read("report/significance.tex") or b"").decode()
@@ -298,3 +305,23 @@ def test_latex_compiles_without_complaint(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 10_000
     assert "Overfull" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium is installed")
+def test_the_page_opens_offline_in_a_browser(tmp_path: Path) -> None:
+    store = study(tmp_path, rows(), plan())
+    build_report(store)
+    page = Path(store.uri) / "report" / "report.html"
+    shown = chromium(page, "--dump-dom", "--host-resolver-rules=MAP * ~NOTFOUND")
+    assert "cand against base" in shown
+    # A script that sorts by the column p and counts pictures that were drawn: both must have worked in the browser.
+    probe = (
+        "<script>document.querySelectorAll('#significance th')[10].click();"
+        "document.title = Array.from(document.images).filter(i => i.naturalWidth > 0).length + ' pictures, ' +"
+        "document.querySelector('#significance th[aria-sort]').textContent;</script></body>"
+    )
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</body>", probe))
+    assert "<title>2 pictures, p</title>" in chromium(probed, "--dump-dom")
+    assert all(picture.stat().st_size > 10_000 for picture in photograph(page, tmp_path / "pictures"))
