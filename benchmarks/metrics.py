@@ -3,11 +3,12 @@
     pip install --no-deps --target FOLDER medpy==0.5.2 surface-distance==0.1
     python benchmarks/metrics.py --libraries FOLDER > table.md
 
-surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped and this script puts
-back. MONAI comes with the project. A library that is missing is skipped with a message. Each library is compared with
-our call of the same definitions, which also returns HD, ASSD and the overlap metrics. Everything gets one thread. Times
-are medians of interleaved runs after one warm-up; memory is the peak of the resident size during one call above the size
-before it, in a process of its own that hands freed memory back (Linux with glibc only).
+surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped and this script
+puts back. MONAI comes with the project. A library that is missing is skipped with a message. Each library is compared
+with our call of the same definitions, which also returns HD, ASSD and the overlap metrics. Everything gets one thread,
+and times are CPU time, which other work on the machine moves little: medians of interleaved runs after one warm-up.
+Memory is the peak of the resident size during one call above the size before it, in a process of its own that hands
+freed memory back (Linux with glibc only).
 """
 
 from __future__ import annotations
@@ -169,9 +170,9 @@ def measure(shapes: list[tuple[int, int, int]], runs: int) -> Iterator[Row]:
             for _ in range(runs):
                 for comparison, pair in calls.items():
                     for call, times in zip(pair, seconds[comparison], strict=True):
-                        start = time.perf_counter()
+                        start = time.process_time()
                         call(masks, spacing)
-                        times.append(time.perf_counter() - start)
+                        times.append(time.process_time() - start)
             for number, comparison in enumerate(COMPARISONS):
                 if comparison in calls:
                     median = tuple(statistics.median(times) for times in seconds[comparison])
@@ -273,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libraries", type=Path, help="folder into which pip put medpy and surface-distance")
     parser.add_argument("--sizes", nargs="+", default=[size_name(shape) for shape in SIZES], help="default: all")
-    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each call (default 5)")
+    parser.add_argument("--runs", type=int, default=3, help="interleaved runs of each call (default 3)")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.libraries:

@@ -30,12 +30,13 @@ def boundary_distances(
         source_count: the number of its set bits.
         target: a boundary on the same grid, not empty.
         spacing: voxel size in mm, [3].
-        limit: distances above this (mm) may come back as infinity instead.
+        limit: distances above this (mm) may come back as infinity instead; those up to it are exact.
 
     Returns:
         float64 [source_count].
     """
     nx, ny, nw = source.shape
+    limit *= 1 + 1e-12  # in squares, rounding could put a distance that equals the limit beyond it
     squares = [(np.arange(size) * step) ** 2 for size, step in zip((nx, ny, 64 * nw), spacing, strict=True)]
     offsets, lateral = _nearest_rows((nx, ny), (float(spacing[0]), float(spacing[1])), limit)
     # The transform takes about as long as two looks a voxel of the grid: far looks may cost half of that.

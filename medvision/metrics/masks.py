@@ -37,7 +37,7 @@ def check_mask(name: str, mask: ArrayLike) -> NDArray[np.integer | np.bool_]:
     """
     array = np.asarray(mask)
     if array.ndim != 3:
-        hint = "; 2D is not supported: give a slice its third axis with mask[..., None]" if array.ndim == 2 else ""
+        hint = "; 2D is not supported" if array.ndim == 2 else ""
         raise ValueError(f"{name} must be a 3D mask [X, Y, Z], got shape {array.shape}{hint}")
     if array.size == 0:
         raise ValueError(f"{name} has no voxels: shape {array.shape}")

@@ -45,8 +45,7 @@ def nearest_by_rows(
     few: int,
     patience: int,
 ) -> NDArray[np.float64]:
-    """Squared distance (mm²) from each set bit of `source`, in scan order, to the nearest set bit of
-    `target`.
+    """Squared distance (mm²) from each set bit of `source`, in scan order, to the nearest one of `target`.
 
     Args:
         count: set bits in `source`.
@@ -99,8 +98,7 @@ def nearest_by_planes(
     squares_y: NDArray[np.float64],
     squares_z: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Squared distance (mm²) from each voxel in `queries` to the nearest set bit of `target`, far as it may
-    be.
+    """Squared distance (mm²) from each voxel in `queries` to the nearest set bit of `target`, however far.
 
     A separable distance transform of those planes across the last axis that are asked for: within rows by
     bits, along the second axis by the lower envelope of parabolas (Felzenszwalb and Huttenlocher, "Distance
