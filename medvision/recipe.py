@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+Intensity = Literal["min-max", "z-score"]
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +40,19 @@ class Training(_Settings):
         description="start the output at the share of foreground in the training cases (Lin et al. 2017); without it, a small "
         "structure can leave a transformer at an empty prediction for good",
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    clip_norm: PositiveFloat | None = Field(
+        default=1.0,
+        description="largest norm of the gradient; without it, long transformers can fall back to nothing learnt",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="autocast to bf16, or to fp16 with a scaled loss; parameters stay fp32"
+    )
+    compile: bool = Field(default=False, description="torch.compile; the last bits of the numbers may differ")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="compute activations again in backward instead of keeping them: less memory, about a third more time, "
+        "the same numbers",
+    )
     augmentation: Augmentation | None = Augmentation()
     select: Literal["best", "last"] = Field(
         default="best",

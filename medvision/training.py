@@ -6,6 +6,7 @@ holds parameters, optimizer, schedule and history, and no random state.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from medvision.data.augment import augment, derive_seed
 from medvision.data.volumes import Prepared
@@ -55,7 +57,7 @@ class Checkpoints:
 
 @dataclass
 class Trained:
-    """`state`: the chosen epoch's parameters without the frozen block; `history`: one mapping an epoch, from epoch 1."""
+    """`state`: the chosen epoch's parameters without the frozen block's; `history`: one mapping an epoch, from epoch 1."""
 
     state: dict[str, torch.Tensor]
     epoch: int
@@ -63,13 +65,14 @@ class Trained:
 
 
 def portable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers on the CPU, without those of frozen language-model blocks, which their checkpoints hold."""
+    """Parameters and buffers on the CPU, without a language-model block's frozen parameters, which its checkpoint holds."""
     blocks = tuple(f"{name}." for name, module in model.named_modules() if hasattr(module, "fingerprint"))
-    return {
-        name: value.detach().cpu().clone()
-        for name, value in model.state_dict().items()
-        if not (blocks and name.startswith(blocks))
-    }
+    stored, state = model.state_dict(), {}
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        left_out = blocks and name.startswith(blocks) and not value.requires_grad
+        if name in stored and not left_out:
+            state[name] = value.detach().cpu().clone()
+    return state
 
 
 def train(
@@ -102,8 +105,13 @@ def train(
     if recipe.prior_bias:
         model.set_output_bias(_prior_logits(cases, train_ids))
     model.to(ranks.device)
+    if recipe.gradient_checkpointing:
+        checkpoint_activations(model)
+    if recipe.compile:
+        model.compile()
     wrapped: nn.Module = model if ranks.world == 1 else DistributedDataParallel(model)
-    optimizer = _optimizer(model, recipe)
+    optimizer = _optimizer(model, recipe, ranks.device)
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
     total = recipe.total_steps(len(train_ids))
     schedule = _schedule(optimizer, recipe, total)
     per_epoch = recipe.steps_per_epoch(len(train_ids))
@@ -117,6 +125,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         if schedule is not None:
             schedule.load_state_dict(state["schedule"])
+        if recipe.precision == "fp16":
+            scaler.load_state_dict(state["scaler"])
         history.extend(state["history"])
         best.state, best.epoch = state["best"], state["best_epoch"]
 
@@ -125,7 +135,7 @@ def train(
         steps = min(per_epoch, total - (epoch - 1) * per_epoch)
         metrics = {"lr": optimizer.param_groups[0]["lr"]}
         metrics |= _train_epoch(
-            wrapped, cases, train_ids, recipe, optimizer, schedule, ranks, seed=seed, epoch=epoch, steps=steps
+            wrapped, cases, train_ids, recipe, optimizer, schedule, scaler, ranks, seed=seed, epoch=epoch, steps=steps
         )
         if validation_ids:
             metrics |= _validate(model, cases, validation_ids, recipe, ranks)
@@ -137,7 +147,7 @@ def train(
         if ranks.rank == 0:
             on_epoch(epoch, metrics)
             if epoch % recipe.checkpoint_epochs == 0 and epoch < epochs:
-                checkpoints.save(_checkpoint(model, optimizer, schedule, history, best))
+                checkpoints.save(_checkpoint(model, optimizer, schedule, scaler, history, best))
     return best
 
 
@@ -154,6 +164,7 @@ def _train_epoch(
     recipe: Training,
     optimizer: torch.optim.Optimizer,
     schedule: Any,
+    scaler: torch.amp.GradScaler,
     ranks: Ranks,
     *,
     seed: int,
@@ -175,8 +186,12 @@ def _train_epoch(
             losses = losses * 0
         optimizer.zero_grad(set_to_none=True)
         # DDP averages gradients over ranks; this makes the result the mean over the whole batch.
-        (losses.sum() * ranks.world / len(batch)).backward()
-        optimizer.step()
+        scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
+        if recipe.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(wrapped.parameters(), recipe.clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
         if schedule is not None and not isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             schedule.step()
         loss_sum += float(losses.detach().sum())
@@ -206,7 +221,8 @@ def _validate(
 def _loss(
     model: nn.Module, images: torch.Tensor, masks: torch.Tensor, recipe: Training
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+    dtype = torch.float16 if recipe.precision == "fp16" else torch.bfloat16
+    with torch.autocast(images.device.type, dtype, enabled=recipe.precision != "fp32"):
         logits = model(images)
     return logits, dice_bce(logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight)
 
@@ -227,10 +243,18 @@ def _stack(
     return images.to(device).float(), masks.to(device).float()
 
 
-def _optimizer(model: nn.Module, recipe: Training) -> torch.optim.Optimizer:
+def checkpoint_activations(model: nn.Module) -> None:
+    """Keep only the inputs of the model's parts for backward and compute the rest again: less memory, the same numbers."""
+    for name in model.checkpointed:
+        part = model.get_submodule(name)
+        part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
+
+
+def _optimizer(model: nn.Module, recipe: Training, device: torch.device) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    # One kernel for all parameters on a GPU; the CPU keeps torch's default, on which the golden losses stand.
+    return kind(trained, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True if device.type == "cuda" else None)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Training, total_steps: int) -> Any:
@@ -252,13 +276,19 @@ def _is_better(metrics: Metrics, history: Sequence[Metrics], best_epoch: int, re
 
 
 def _checkpoint(
-    model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Any, history: list[Metrics], best: Trained
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Any,
+    scaler: torch.amp.GradScaler,
+    history: list[Metrics],
+    best: Trained,
 ) -> bytes:
     buffer = io.BytesIO()
     state = {
         "model": portable_state(model),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict() if schedule is not None else None,
+        "scaler": scaler.state_dict(),
         "history": history,
         "best": best.state,
         "best_epoch": best.epoch,

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import distributed, nn
 
+from medvision.activations import picture_arrays
 from medvision.data.augment import derive_seed
 from medvision.data.msd import Case, read_task
 from medvision.data.splits import Roles, from_json
@@ -75,6 +76,7 @@ class Workbench:
             groups=self.groups,
             image_size=self.spec.data.image_size,
             channel=self.task.channel,
+            intensity=self.spec.data.intensity,
         )
 
 
@@ -94,7 +96,7 @@ def run_attempt(job: Job, store: Store, ranks: Ranks, emit: Emit) -> dict[str, A
         return None
     files["cases"] = f"{bench.folder}/cases-{job.eval_id[:16]}.parquet"
     store.write(files["cases"], table_bytes(rows))
-    cost["seconds"] = time.perf_counter() - started
+    cost.setdefault("seconds", time.perf_counter() - started)  # a rescore keeps what the training took
     marker = {
         "eval_id": job.eval_id,
         "train_id": job.train_id,
@@ -162,6 +164,9 @@ def _train_and_score(
     bench.store.write(files["history"], table_bytes(_history_rows(trained)))
     bench.store.write(files["weights"], save_tensors(portable_state(model)))
     bench.store.write(files["masks"], _pack_masks(scored))
+    if job.cell.fold == 0 and job.cell.seed == spec.seeds[0]:  # enough for the figures, and it keeps a study small
+        files[PICTURES] = f"{bench.folder}/arrays.npz"
+        bench.store.write(files[PICTURES], _pictures(bench, model, scored, ranks.device))
     cost = {
         "epochs": len(trained.history),
         "chosen_epoch": trained.epoch,
@@ -172,7 +177,22 @@ def _train_and_score(
     return [row for part in scored for row in part["rows"]], files, cost
 
 
+PICTURES = "arrays"
 _FILES = {"history": "history.parquet", "weights": "weights.safetensors", "masks": "masks.npz"}
+
+
+def _pictures(bench: Workbench, model: nn.Module, scored: Sequence[Mapping[str, Any]], device: torch.device) -> bytes:
+    return picture_arrays(
+        model,
+        bench.roles.test,
+        cases=bench.cases,
+        prepared=bench.prepared,
+        dice={part["case"]: float(np.mean([row["dice"] for row in part["rows"]])) for part in scored},
+        groups=bench.groups,
+        channel=bench.task.channel,
+        device=device,
+        bf16=bench.spec.training.precision == "bf16",
+    )
 
 
 def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks) -> list[dict[str, Any]]:
@@ -205,7 +225,11 @@ def _rescore(bench: Workbench, ranks: Ranks, emit: Emit) -> tuple[list[dict[str,
     rows: list[dict[str, Any]] = []
     for case in bench.roles.test if ranks.rank == 0 else ():
         rows += _rows(bench, case, masks[case], read_truth(bench.cases[case], bench.groups))
-    return rows, {kind: earlier["files"][kind] for kind in _FILES}, dict(earlier["cost"])
+    return (
+        rows,
+        {kind: earlier["files"][kind] for kind in (*_FILES, PICTURES) if kind in earlier["files"]},
+        dict(earlier["cost"]),
+    )
 
 
 def _rows(bench: Workbench, case: str, mask: np.ndarray, truth: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from medvision.data.embedded import embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
 from medvision.data.msd import DataError, Task, read_task
 from medvision.data.splits import Fold, make_folds
-from medvision.models.settings import LlmViTSettings
+from medvision.models.settings import LlmSettings, block_of
 from orchestrator.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec import Spec, TaskSpec, model_name
 
@@ -39,7 +39,7 @@ def remembered(spec: Spec) -> Inputs:
     """What is known without reading data: whatever is not is named in `Inputs.missing`."""
     return Inputs(
         tasks={task.name: _task(spec, task, measure=False) for task in spec.tasks},
-        blocks={model_name(model): _remembered_block(model) for model in _with_block(spec)},
+        blocks={name: _remembered_block(llm) for name, llm in _with_block(spec).items()},
     )
 
 
@@ -56,15 +56,15 @@ def gathered(spec: Spec) -> Inputs:
         except AssetError as error:
             problems.append(str(error))
     tasks = {task.name: _task(spec, task, measure=True) for task in spec.tasks}
-    blocks = {model_name(model): _prepared_block(model) for model in _with_block(spec)}
+    blocks = {name: _prepared_block(name, llm) for name, llm in _with_block(spec).items()}
     inputs = Inputs(tasks, blocks)
     if problems := [*problems, *inputs.missing]:
         raise InputError("\n".join(problems))
     return inputs
 
 
-def _with_block(spec: Spec) -> list[Any]:
-    return [model for model in spec.models if isinstance(model, LlmViTSettings)]
+def _with_block(spec: Spec) -> dict[str, LlmSettings]:
+    return {model_name(model): llm for model in spec.models if (llm := block_of(model))}
 
 
 def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
@@ -100,37 +100,35 @@ def _folds(spec: Spec, task: TaskSpec, found: Task, cases: list[CaseIndex]) -> t
     return tuple(folds)
 
 
-def _remembered_block(model: LlmViTSettings) -> BlockInputs:
+def _remembered_block(llm: LlmSettings) -> BlockInputs:
     from medvision.llm import BlockError, cached_fingerprint
 
     try:
-        fingerprint = cached_fingerprint(model.llm.source, model.llm.layer)
+        fingerprint = cached_fingerprint(llm.source, llm.layer)
     except (AssetError, BlockError) as error:
-        return BlockInputs(size=_size(model), missing=str(error))
+        return BlockInputs(size=_size(llm), missing=str(error))
     if fingerprint is None:
-        return BlockInputs(
-            size=_size(model), missing=f"block {model.llm.source!r} was not read yet; the first run does"
-        )
-    return BlockInputs(fingerprint, _size(model))
+        return BlockInputs(size=_size(llm), missing=f"block {llm.source!r} was not read yet; the first run does")
+    return BlockInputs(fingerprint, _size(llm))
 
 
-def _prepared_block(model: LlmViTSettings) -> BlockInputs:
+def _prepared_block(name: str, llm: LlmSettings) -> BlockInputs:
     from medvision.llm import BlockError, prepare_block
 
     try:
-        if model.llm.source in ASSETS:
-            fetch(model.llm.source)
-        return BlockInputs(prepare_block(model.llm.source, model.llm.layer), _size(model))
+        if llm.source in ASSETS:
+            fetch(llm.source)
+        return BlockInputs(prepare_block(llm.source, llm.layer), _size(llm))
     except (AssetError, BlockError) as error:
-        return BlockInputs(missing=f"model {model_name(model)}: llm.source: {error}")
+        return BlockInputs(missing=f"model {name}: llm.source: {error}")
 
 
-def _size(model: LlmViTSettings) -> dict[str, Any] | None:
+def _size(llm: LlmSettings) -> dict[str, Any] | None:
     """Width and weights of a layer, for the estimate only."""
     from medvision.llm import BlockError, describe_block
 
     try:
-        about = describe_block(model.llm.source)
+        about = describe_block(llm.source)
         width, inner = (
             int(about["hidden_size"]),
             int(about.get("intermediate_size") or 4 * about["hidden_size"]),

@@ -119,7 +119,7 @@ def _report(spec: Spec, store: Store, *, ran: bool) -> int:
 
     report = build_report(store)
     print(f"\n{report.markdown}")
-    print(f"Report   {store.uri}/report/ ({', '.join(report.files)})")
+    print(f"Report   {store.uri}/report/report.html (tables and figures beside it)")
     print(f"Results  {store.uri}")
     if spec.tracking.enabled:
         uri = tracking_uri(spec)

@@ -23,8 +23,9 @@ from pydantic import (
 
 from medvision.data.tasks import tolerance_mm
 from medvision.metrics.definitions import METRICS
-from medvision.models.settings import MODEL_LABELS, ModelSettings, canonical_label
-from medvision.recipe import Scoring, Training
+from medvision.models.labels import MODEL_LABELS, canonical_label
+from medvision.models.settings import ModelSettings
+from medvision.recipe import Intensity, Scoring, Training
 
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -94,7 +95,10 @@ class DataSpec(_Model):
     )
     protocol: Literal["paper"] = Field(
         default="paper",
-        description="paper: whole volume resized to image_size, z-score, then min-max to [0, 1]",
+        description="paper: whole volume resized to image_size, then scaled as `intensity` says",
+    )
+    intensity: Intensity = Field(
+        default="min-max", description="min-max: scaled to [0, 1], as the paper; z-score: mean 0, standard deviation 1"
     )
     image_size: Size = (128, 128, 128)
     patch_size: Size = (8, 8, 8)
@@ -207,6 +211,24 @@ class Spec(_Model):
     search: None = Field(default=None, description="reserved for the search of hyperparameters")
     storage: str = Field(default="runs", description="folder or fsspec URI that holds the studies")
     tracking: TrackingSpec = TrackingSpec()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _matched_by_name(cls, models: Any) -> Any:
+        """`params: match NAME` becomes the settings of the study's model of that name."""
+        if not isinstance(models, list):
+            return models
+        known = {str(model.get("name") or model.get("label")): model for model in models if isinstance(model, dict)}
+        for model in models:
+            params = model.get("params") if isinstance(model, dict) else None
+            if isinstance(params, str) and params.startswith("match ") and params[6:] not in known:
+                raise ValueError(f"`params: {params}` names no model of this study with a language-model block")
+        return [
+            model | {"params": {"match": _expand_model(known[model["params"][6:]])}}
+            if isinstance(model, dict) and str(model.get("params")).startswith("match ")
+            else model
+            for model in models
+        ]
 
     @field_validator("models")
     @classmethod

@@ -96,7 +96,7 @@ def _locate(root: yaml.Node | None, loc: Sequence[str | int]) -> tuple[tuple[str
 
 
 def _is_tag(part: str | int) -> bool:
-    from medvision.models.settings import MODEL_LABELS
+    from medvision.models.labels import MODEL_LABELS
 
     return isinstance(part, str) and (part in MODEL_LABELS or "[" in part or "(" in part)
 

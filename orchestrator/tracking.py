@@ -145,11 +145,11 @@ class Tracker:
             run = client.create_run(experiment, start_time=start, tags=tags)
         run_id = str(run.info.run_id)
         params = [Param(key, str(value)) for key, value in _flat({**trial, **marker["identity"]})]
-        history = read_table(self.store, marker["files"]["history"])
+        history = read_table(self.store, marker["files"]["history"]).to_pandas()
         metrics = [
             Metric(f"{row.split}_{row.metric}", row.value, start, row.epoch) for row in history.itertuples(index=False)
         ]
-        cases = read_table(self.store, marker["files"]["cases"])
+        cases = read_table(self.store, marker["files"]["cases"]).to_pandas()
         for column, value in cases.select_dtypes("number").mean().items():
             # Means over this trial's test cases, for charts; infinite where a structure was missed.
             if column not in CELL and value == value and abs(value) != float("inf"):

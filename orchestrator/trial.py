@@ -17,6 +17,22 @@ from medvision.numerics import EVAL_NUMERICS, TRAIN_NUMERICS
 from orchestrator.spec import Spec, TaskSpec
 
 Identity = dict[str, Any]
+_NAMES = {"name": True, "params": {"match": {"name"}}}
+_SAME_NUMBERS = {"checkpoint_epochs", "gradient_checkpointing"}  # training settings that cannot change a weight
+# Settings that came after the first results, at the values that leave the numbers as they were: absent from an id there,
+# so that a new setting does not outdate what was trained without it.
+_UNUSED: dict[str, Any] = {
+    "attention": "global",
+    "fusion": False,
+    "extra_width": None,
+    "params": None,
+    "llm.block": "layer",
+    "llm.weights": "pretrained",
+    "llm.random_seed": 0,
+    "llm.trainable": False,
+    "lora.targets": ["mappers"],
+    "compile": False,
+}
 
 
 @dataclass(frozen=True)
@@ -65,9 +81,11 @@ def train_identity(
     Args:
         fingerprints: case id -> content fingerprint. block: fingerprint of the language-model block, None without one.
     """
-    settings = model.model_dump(mode="json", exclude={"name"})
-    if "llm" in settings:
-        settings["llm"] = {key: value for key, value in settings["llm"].items() if key != "source"} | {"block": block}
+    settings = _without_unused(model.model_dump(mode="json", exclude=_NAMES))
+    with_block = settings["params"]["match"] if "params" in settings else settings
+    if "llm" in with_block:  # by its content, wherever it lies
+        told = {key: value for key, value in with_block["llm"].items() if key != "source"}
+        with_block["llm"] = told | {"block": block}
     return {
         "numerics": TRAIN_NUMERICS,
         "model": settings,
@@ -76,7 +94,7 @@ def train_identity(
         "validation_cases": _content(roles.validation, fingerprints),
         "seed": seed,
         "data": spec.data.model_dump(mode="json", exclude={"root"}),
-        "training": spec.training.model_dump(mode="json", exclude={"checkpoint_epochs"}),
+        "training": _without_unused(spec.training.model_dump(mode="json", exclude=_SAME_NUMBERS)),
     }
 
 
@@ -103,6 +121,16 @@ def differences(old: Identity, new: Identity) -> list[str]:
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}" for key in keys if before.get(key) != after.get(key)
     ]
+
+
+def _without_unused(settings: Any, prefix: str = "") -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _without_unused(value, f"{prefix}{key}.")
+        for key, value in settings.items()
+        if not (f"{prefix}{key}" in _UNUSED and value == _UNUSED[f"{prefix}{key}"])
+    }
 
 
 def _content(cases: Sequence[str], fingerprints: Mapping[str, str]) -> dict[str, Any]:

@@ -32,10 +32,10 @@ def augment(
     """Rotate in the X-Y plane by up to +- `rotation_degrees` and scale intensities by 1 +- `intensity`.
 
     Args:
-        images: float [B, C, X, Y, Z] in [0, 1]. masks: float [B, G, X, Y, Z], 0 or 1. cases: B case ids.
+        images: float [B, C, X, Y, Z]. masks: float [B, G, X, Y, Z], 0 or 1. cases: B case ids.
 
     Returns:
-        The changed images, clamped to [0, 1], and masks, rotated trilinearly and cut at one half.
+        The changed images, and masks, rotated trilinearly and cut at one half.
     """
     draws = torch.stack(
         [
@@ -49,7 +49,7 @@ def augment(
         grid = _rotation_grid(angles, images.shape).to(images)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         masks = (F.grid_sample(masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False) >= 0.5).float()
-    return (images * factors.to(images).view(-1, 1, 1, 1, 1)).clamp(0, 1), masks
+    return images * factors.to(images).view(-1, 1, 1, 1, 1), masks
 
 
 def _rotation_grid(angles: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from medvision.cache import atomic_path, cache_root
 from medvision.data.msd import Case, DataError
+from medvision.recipe import Intensity
 
 PREPARED_VERSION = 1  # enters the cache's key: raise it when the arrays change
 Groups = Mapping[str, Sequence[int] | str]
@@ -29,7 +30,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Network input: `image` float16 [1, *image_size] in [0, 1], `masks` uint8 [G, *image_size]."""
+    """Network input: `image` float16 [1, *image_size], `masks` uint8 [G, *image_size]."""
 
     image: np.ndarray
     masks: np.ndarray
@@ -73,10 +74,19 @@ def read_truth(case: Case, groups: Groups) -> Truth:
     return Truth(np.stack(masks), spacing)
 
 
-def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequence[int], channel: int) -> Prepared:
+def prepare(
+    case: Case,
+    fingerprint: str,
+    *,
+    groups: Groups,
+    image_size: Sequence[int],
+    channel: int,
+    intensity: Intensity = "min-max",
+) -> Prepared:
     """What the network sees of a case (protocol `paper`), made once and then read from the cache, memory-mapped.
 
-    The whole volume is resized to `image_size` (trilinear, voxel centres aligned), z-scored, then scaled to [0, 1]; masks
+    The whole volume is resized to `image_size` (trilinear, voxel centres aligned), scaled (`min-max`:
+    z-score, then to [0, 1], as the paper; `z-score`: mean 0, standard deviation 1); masks
     are resized the same way and cut at one half. The cache's key holds the content fingerprint and every setting.
 
     Raises:
@@ -86,7 +96,7 @@ def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequenc
         "groups": {k: v if v == "all" else list(v) for k, v in groups.items()},
         "size": list(image_size),
     }
-    key_text = json.dumps([PREPARED_VERSION, fingerprint, settings, channel], sort_keys=True)
+    key_text = json.dumps([PREPARED_VERSION, fingerprint, settings, channel, intensity], sort_keys=True)
     key = hashlib.sha256(key_text.encode()).hexdigest()
     folder = cache_root() / "prepared" / key[:2]
     image_path, masks_path = folder / f"{key}-image.npy", folder / f"{key}-masks.npy"
@@ -97,7 +107,7 @@ def prepare(case: Case, fingerprint: str, *, groups: Groups, image_size: Sequenc
                 f"{case.image}: shape {image.shape} differs from its label's {truth.masks.shape[1:]} ({case.label})"
             )
         for path, array in (
-            (image_path, _normalise(resize(image[None], image_size)).astype(np.float16)),
+            (image_path, _normalise(resize(image[None], image_size), intensity).astype(np.float16)),
             (masks_path, (resize(truth.masks.astype(np.float32), image_size) >= 0.5).astype(np.uint8)),
         ):
             with atomic_path(path) as temporary:
@@ -114,13 +124,15 @@ def resize(volume: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return F.interpolate(tensor, size=tuple(size), mode="trilinear", align_corners=False)[0].numpy()
 
 
-def _normalise(image: np.ndarray) -> np.ndarray:
-    """z-score, then min-max, as the paper; a constant image becomes 0."""
+def _normalise(image: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """z-score, then for `min-max` to [0, 1]; a constant image becomes 0."""
     centred = image - image.mean(dtype=np.float64)
     deviation = centred.std(dtype=np.float64)
     if deviation == 0:
         return np.zeros_like(image)
-    scored = centred / deviation
+    scored = (centred / deviation).astype(np.float32)
+    if intensity == "z-score":
+        return scored
     return ((scored - scored.min()) / (scored.max() - scored.min())).astype(np.float32)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from medvision.models.settings import MODEL_LABELS, resolve_settings
+from medvision.models.labels import MODEL_LABELS
+from medvision.models.settings import resolve_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,18 +33,22 @@ def build_model(
         settings: what `medvision.models.settings` lists for the label; `llm` is required where there is a block.
 
     Returns:
-        A module mapping images [B, in_channels, X, Y, Z] to logits [B, out_channels, X, Y, Z].
+        A module mapping images [B, in_channels, X, Y, Z] to logits [B, out_channels, X, Y, Z], with
+        `set_output_bias(logits)` and `checkpointed`, the names of the parts for gradient checkpointing. Networks that are
+        no plain vision transformers choose their own patches and pad what they cannot divide.
 
     Raises:
         ValueError: unknown label, unknown or wrong setting, sizes that do not divide.
     """
     resolved = resolve_settings(label, **settings)
-    from medvision.models.vit import VisionTransformer
-
-    return VisionTransformer(
+    if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
+        raise ValueError(f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}")
+    module, _, name = resolved.network.partition(":")
+    model: nn.Module = getattr(importlib.import_module(module), name)(
         resolved,
-        image_size=image_size,
-        patch_size=patch_size,
+        image_size=tuple(image_size),
+        patch_size=tuple(patch_size),
         in_channels=in_channels,
         out_channels=out_channels,
     )
+    return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from medvision.models.settings import LlmViTSettings
+from medvision.models.settings import LlmViTSettings, LoraSettings
 
 
 def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Module:
@@ -17,11 +17,15 @@ def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Modul
     """
     if settings.mapper == "linear":
         return nn.Linear(inputs, outputs, bias=False)
+    return low_rank(nn.Linear(inputs, outputs), settings.lora)
+
+
+def low_rank(base: nn.Linear, settings: LoraSettings) -> nn.Module:
+    """`base`, frozen, with a trained low-rank part beside it that starts at zero."""
     from peft import LoraConfig
     from peft.tuners.lora import Linear as LoraLinear
 
-    base = nn.Linear(inputs, outputs)
-    config = LoraConfig(r=settings.lora.rank, lora_alpha=settings.lora.alpha)
-    mapper = LoraLinear(base, "default", config=config, r=settings.lora.rank, lora_alpha=settings.lora.alpha)
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha)
+    layer = LoraLinear(base, "default", config=config, r=settings.rank, lora_alpha=settings.alpha)
     base.requires_grad_(False)
-    return mapper
+    return layer

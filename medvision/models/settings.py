@@ -1,44 +1,42 @@
-"""Every model's settings as values, and the labels that users type; imports no torch.
+"""Every model's settings as values; imports no torch.
 
-Sizes default to the paper's (arXiv 2410.02458). A label's own defaults are one row of `PRESETS`; two settings classes
-serve all labels, one for plain vision transformers and one for those with a language-model block.
+Sizes default to the paper's (arXiv 2410.02458). A label's own defaults are one row of `labels.PRESETS`; a settings class
+serves a family of labels and names the code that builds it. The union `ModelSettings` is the registry.
 """
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from medvision.models.compared import (
+    MissFormerSettings,
+    NnUNetSettings,
+    SwinUNetSettings,
+    TransUNetSettings,
+    UNetPlusPlusSettings,
+    UnetrSettings,
+)
+from medvision.models.labels import NetworkSettings, Settings, canonical_label
 
 Placement = Literal["encoder-decoder", "after-embedding"]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "ViT_Baseline": {},
-    "ViT_Depth": {"embed_dim": 1024, "depth": 20, "heads": 32, "dropout": 0.1},
-    "ViT_MLP": {"extra_mlp": True},
-    "MedVisionLlama": {},
-    "MedVisionLlama_Frozen": {"mapper": "linear"},
-    "MedVision_BioBERT": {},
-    "MedVision_BioGPT": {},
-    "MedVision_ClinicalBERT": {},
-}
-MODEL_LABELS = tuple(PRESETS)
+LoraTarget = Literal["mappers", "q", "k", "v", "o"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LoraSettings(_Settings):
-    """Low-rank adaptation of the two mappers (Hu et al. 2021): W x + (alpha / rank) B A x, W frozen."""
+class LoraSettings(Settings):
+    """Low-rank adaptation (Hu et al. 2021): W x + (alpha / rank) B A x, W frozen."""
 
     rank: PositiveInt = 4
     alpha: float = Field(default=4.0, gt=0, description="scale of the trained part is alpha / rank")
+    targets: tuple[LoraTarget, ...] = Field(
+        default=("mappers",),
+        description="what gets a low-rank part: the mappers, and on request the block's q, k, v and o projections",
+    )
 
 
-class LlmSettings(_Settings):
-    """One frozen layer of a pre-trained language model."""
+class LlmSettings(Settings):
+    """One layer of a language model, frozen unless `trainable`, or one of its controls."""
 
     source: str = Field(
         min_length=1,
@@ -48,29 +46,71 @@ class LlmSettings(_Settings):
     rope: bool = Field(default=False, description="rotary positions inside the block; the paper has none")
     causal: bool = Field(default=False, description="causal attention inside the block; the paper has none")
     final_norm: bool = Field(default=True, description="apply the checkpoint's final norm after the layer")
+    block: Literal["layer", "identity"] = Field(
+        default="layer", description="identity: a control that keeps the mappers and the width, without the layer"
+    )
+    weights: Literal["pretrained", "random"] = Field(
+        default="pretrained", description="random: a control of the same architecture with untrained weights"
+    )
+    random_seed: int = Field(default=0, description="decides the random weights, the same in every trial")
+    trainable: bool = Field(default=False, description="train the block with the rest; a control, the paper freezes it")
+
+    @model_validator(mode="after")
+    def _identity_has_no_weights(self) -> LlmSettings:
+        if self.block == "identity" and (self.trainable or self.weights == "random"):
+            raise ValueError("block: identity has no weights, so neither trainable nor weights: random goes with it")
+        return self
 
 
-class ViTSettings(_Settings):
+class MatchSettings(Settings):
+    """Another model whose number of parameters, frozen ones included, is to be reached."""
+
+    match: LlmViTSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        """`match LABEL` is the paper's model of that label; in a spec, the study's model of that name comes first."""
+        if isinstance(values, str):
+            word, _, label = values.partition(" ")
+            if word != "match" or not label:
+                raise ValueError(f"params reads `match NAME`, got {values!r}")
+            return {"match": {"label": canonical_label(label), "llm": {"source": "meta-llama/Llama-3.1-8B"}}}
+        return values
+
+
+class ViTSettings(NetworkSettings):
     """A plain 3D vision transformer: patch embedding, positions, pre-norm blocks, linear un-patching."""
 
+    network = "medvision.models.vit:VisionTransformer"
     label: Literal["ViT_Baseline", "ViT_Depth", "ViT_MLP"]
-    name: str | None = Field(default=None, description="shown in tables; by default the label")
     embed_dim: PositiveInt = 64
     depth: PositiveInt = 16
     heads: PositiveInt = 4
     mlp_ratio: float = Field(default=4.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     extra_mlp: bool = Field(default=False, description="one more MLP before the projection (ViT_MLP)")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        return PRESETS.get(str(values.get("label")), {}) | values if isinstance(values, dict) else values
+    extra_width: PositiveInt | None = Field(
+        default=None, description="gives the extra MLP two inner layers of this width instead of one"
+    )
+    params: MatchSettings | None = Field(
+        default=None,
+        description="`match NAME`: resized to the parameters of that model of the study (ViT_Depth, ViT_MLP)",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": "^match .+"}, {"type": "object"}, {"type": "null"}]},
+    )
+    attention: Literal["global", "hybrid"] = Field(
+        default="global", description="hybrid adds a local branch, a 3x3x3 convolution over neighbouring tokens"
+    )
+    fusion: bool = Field(default=False, description="multi-scale fusion of the tokens before the projection")
 
     @model_validator(mode="after")
     def _divisible(self) -> ViTSettings:
         if self.embed_dim % self.heads:
             raise ValueError(f"embed_dim {self.embed_dim} must be a multiple of heads {self.heads}")
+        if self.params and self.label not in ("ViT_Depth", "ViT_MLP"):
+            raise ValueError(f"params resizes ViT_Depth and ViT_MLP only, not {self.label}")
+        if self.extra_width and not self.extra_mlp:
+            raise ValueError("extra_width is the extra MLP's: it needs extra_mlp: true")
         return self
 
 
@@ -80,6 +120,7 @@ class LlmViTSettings(ViTSettings):
     label: Literal[  # type: ignore[assignment]  # pydantic narrows a field by redefining it
         "MedVisionLlama",
         "MedVisionLlama_Frozen",
+        "MedVisionLlama_Hybrid",
         "MedVision_BioBERT",
         "MedVision_BioGPT",
         "MedVision_ClinicalBERT",
@@ -89,42 +130,64 @@ class LlmViTSettings(ViTSettings):
     mapper: Literal["lora", "linear"] = "lora"
     lora: LoraSettings = LoraSettings()
 
+    @model_validator(mode="after")
+    def _targets_fit(self) -> LlmViTSettings:
+        if self.mapper == "lora" and "mappers" not in self.lora.targets:
+            raise ValueError("mapper: lora needs `mappers` among lora.targets; for plain mappers say mapper: linear")
+        if self.block_targets and (self.llm.block == "identity" or self.llm.trainable):
+            held = (
+                "block: identity has no projections" if self.llm.block == "identity" else "trainable trains them whole"
+            )
+            raise ValueError(f"lora.targets names {', '.join(self.block_targets)} of the block, but llm.{held}")
+        return self
 
-ModelSettings = Annotated[ViTSettings | LlmViTSettings, Field(discriminator="label")]
-
-
-def canonical_label(label: str) -> str:
-    """The label as the paper spells it; case and `-`/`_` are forgiven.
-
-    Raises:
-        ValueError: no such label; the message names the closest and all known ones.
-    """
-    plain = {_fold(known): known for known in MODEL_LABELS}
-    if (folded := _fold(label)) in plain:
-        return plain[folded]
-    close = difflib.get_close_matches(folded, plain, n=1, cutoff=0.5)
-    hint = f"; did you mean {plain[close[0]]}?" if close else ""
-    raise ValueError(f"unknown model label {label!r}{hint} Known labels: {', '.join(MODEL_LABELS)}")
-
-
-def _fold(label: str) -> str:
-    return label.lower().replace("-", "").replace("_", "").replace(" ", "")
+    @property
+    def block_targets(self) -> tuple[str, ...]:
+        """The block's projections that get a low-rank part."""
+        return tuple(target for target in self.lora.targets if target != "mappers")
 
 
-def resolve_settings(label: str, **settings: Any) -> ViTSettings | LlmViTSettings:
-    """Validated settings of one label with its defaults filled in.
+ViTSettings.model_rebuild()
+LlmViTSettings.model_rebuild()
+
+
+ModelSettings = Annotated[
+    ViTSettings
+    | LlmViTSettings
+    | UNetPlusPlusSettings
+    | NnUNetSettings
+    | UnetrSettings
+    | SwinUNetSettings
+    | TransUNetSettings
+    | MissFormerSettings,
+    Field(discriminator="label"),
+]
+_FAMILIES: dict[str, type[NetworkSettings]] = {
+    label: family
+    for family in ModelSettings.__origin__.__args__  # type: ignore[attr-defined]
+    for label in family.model_fields["label"].annotation.__args__
+}
+
+
+def block_of(settings: Any) -> LlmSettings | None:
+    """The language-model block that a model's numbers depend on: its own, or that of the model it matches in size."""
+    if isinstance(settings, LlmViTSettings):
+        return settings.llm
+    params = getattr(settings, "params", None)
+    return params.match.llm if params else None
+
+
+def resolve_settings(label: str, **settings: Any) -> Any:
+    """Validated settings of one label with its defaults filled in, an instance of one member of `ModelSettings`.
 
     Raises:
         ValueError: unknown label, unknown or wrong setting; a missing `llm` is named.
     """
     label = canonical_label(label)
-    family = LlmViTSettings if label in _LLM_LABELS else ViTSettings
+    family = _FAMILIES[label]
     if family is LlmViTSettings and not settings.get("llm"):
         raise ValueError(
             f"{label} needs a language-model block: give the setting llm={{'source': ...}} (a checkpoint's folder, "
             "an asset such as smollm2-135m, or a Hugging Face id)"
         )
-    return family(label=label, **settings)  # type: ignore[arg-type]
-
-
-_LLM_LABELS = frozenset(LlmViTSettings.model_fields["label"].annotation.__args__)  # type: ignore[union-attr]
+    return family(label=label, **settings)  # type: ignore[call-arg]

@@ -7,13 +7,16 @@ the attention, because a dropout inside forces the slow path on CPU (11 times sl
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medvision.models.bridge import LanguageBridge
 from medvision.models.dropout import Dropout
-from medvision.models.mappers import make_mapper
+from medvision.models.hybrid import LocalBranch, MultiScaleFusion
+from medvision.models.matching import matched
 from medvision.models.settings import LlmViTSettings, ViTSettings
 
 Size = tuple[int, int, int]
@@ -29,6 +32,20 @@ class Mlp(nn.Sequential):
             nn.GELU(),
             Dropout(dropout),
             nn.Linear(hidden, dim),
+            Dropout(dropout),
+        )
+
+
+class DeepMlp(nn.Sequential):
+    """An MLP with two inner layers of one width, with dropout at its end."""
+
+    def __init__(self, dim: int, width: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(dim, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, dim),
             Dropout(dropout),
         )
 
@@ -51,41 +68,23 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block; given the tokens' grid, with a local branch beside the attention."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float, *, local: Size | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, dropout)
+        self.local = LocalBranch(dim, local, dropout) if local else None
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, mlp_ratio, dropout)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        tokens = tokens + self.attention(self.norm1(tokens))
+        normed = self.norm1(tokens)
+        mixed = self.attention(normed)
+        if self.local is not None:
+            mixed = mixed + self.local(normed)
+        tokens = tokens + mixed
         return tokens + self.mlp(self.norm2(tokens))
-
-
-class LanguageBridge(nn.Module):
-    """Mapper, frozen language-model block with a residual around it, mapper: [B, T, C] to [B, T, C].
-
-    The block's width comes from its checkpoint. Its weights take no gradient, but gradients pass through it to the
-    first mapper. It always runs in evaluation mode, and its weights are no part of the state dict: they are read from the
-    checkpoint whenever the model is built.
-    """
-
-    def __init__(self, dim: int, settings: LlmViTSettings) -> None:
-        super().__init__()
-        from medvision.llm import load_block
-
-        llm = settings.llm
-        block = load_block(llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm)
-        self.mapper1 = make_mapper(dim, block.hidden_size, settings)
-        self.block = block
-        self.mapper2 = make_mapper(block.hidden_size, dim, settings)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = self.mapper1(tokens)
-        return self.mapper2(hidden + self.block(hidden))
 
 
 class VisionTransformer(nn.Module):
@@ -93,9 +92,6 @@ class VisionTransformer(nn.Module):
 
     With a language-model block, `encoder-decoder` puts it between the first and the second half of the blocks (as the
     paper draws it), `after-embedding` straight after the patch embedding, before the positions (as the official code).
-
-    Raises:
-        ValueError: `image_size` is no multiple of `patch_size`.
     """
 
     def __init__(
@@ -108,20 +104,27 @@ class VisionTransformer(nn.Module):
         out_channels: int,
     ) -> None:
         super().__init__()
-        if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-            raise ValueError(f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}")
+        if settings.params:
+            settings = self._matched(settings, image_size, patch_size, in_channels, out_channels)
         dim = settings.embed_dim
         self.patch_size = tuple(patch_size)
-        self.grid = tuple(size // patch for size, patch in zip(image_size, patch_size, strict=True))
+        gx, gy, gz = (size // patch for size, patch in zip(image_size, patch_size, strict=True))
+        self.grid = (gx, gy, gz)
         self.out_channels = out_channels
         self.embedding = nn.Conv3d(in_channels, dim, self.patch_size, stride=self.patch_size)
         self.positions = nn.Parameter(torch.zeros(1, math.prod(self.grid), dim))
         self.dropout = Dropout(settings.dropout)
+        local = self.grid if settings.attention == "hybrid" else None
         self.blocks = nn.ModuleList(
-            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout) for _ in range(settings.depth)
+            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout, local=local) for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(dim)
-        self.extra_mlp = Mlp(dim, settings.mlp_ratio, settings.dropout) if settings.extra_mlp else None
+        self.extra_mlp: nn.Module | None = None
+        if settings.extra_width:
+            self.extra_mlp = DeepMlp(dim, settings.extra_width, settings.dropout)
+        elif settings.extra_mlp:
+            self.extra_mlp = Mlp(dim, settings.mlp_ratio, settings.dropout)
+        self.fusion = MultiScaleFusion(dim, self.grid) if settings.fusion else None
         self.head = nn.Linear(dim, math.prod(self.patch_size) * out_channels)
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.bridge: LanguageBridge | None = None
@@ -129,6 +132,8 @@ class VisionTransformer(nn.Module):
         if isinstance(settings, LlmViTSettings):
             self.bridge = LanguageBridge(dim, settings)
             self.bridge_at = settings.depth // 2 if settings.placement == "encoder-decoder" else None
+        parts = [f"blocks.{index}" for index in range(settings.depth)]
+        self.checkpointed = tuple(parts if self.bridge is None else [*parts, "bridge"])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits [B, out_channels, X, Y, Z] of images [B, in_channels, X, Y, Z]."""
@@ -143,12 +148,27 @@ class VisionTransformer(nn.Module):
         tokens = self.norm(tokens)
         if self.extra_mlp is not None:
             tokens = tokens + self.extra_mlp(tokens)
+        if self.fusion is not None:
+            tokens = self.fusion(tokens)
         return self._to_voxels(self.head(tokens))
 
     def set_output_bias(self, logits: torch.Tensor) -> None:
         """Start every voxel of output channel g at `logits[g]`, [out_channels]."""
         with torch.no_grad():
             self.head.bias.copy_(logits.repeat_interleave(math.prod(self.patch_size)))
+
+    @staticmethod
+    def _matched(
+        settings: ViTSettings, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+    ) -> ViTSettings:
+        """The settings resized to the parameters of the model that `params` names, which is built without weights."""
+        assert settings.params  # noqa: S101
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        sizes |= {"in_channels": in_channels, "out_channels": out_channels}
+        with torch.device("meta"):
+            target = VisionTransformer(settings.params.match, **sizes)
+        total = sum(parameter.numel() for parameter in target.parameters())
+        return matched(settings, total, **sizes)
 
     def _to_voxels(self, patches: torch.Tensor) -> torch.Tensor:
         (gx, gy, gz), (px, py, pz) = self.grid, self.patch_size

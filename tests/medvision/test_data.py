@@ -97,7 +97,19 @@ def test_images_are_scaled_to_the_unit_interval_once(tmp_path: Path, isolated_ca
     again = prepare(item, "f", groups=FOREGROUND, image_size=(4, 4, 4), channel=0)
     assert np.array_equal(again.image, made.image)
     with pytest.raises(DataError):
+        prepare(item, "f", groups=FOREGROUND, image_size=(4, 4, 4), channel=0, intensity="z-score")
+    with pytest.raises(DataError):
         prepare(item, "other content", groups=FOREGROUND, image_size=(4, 4, 4), channel=0)
+
+
+def test_z_scored_images_have_mean_0_and_deviation_1(tmp_path: Path, isolated_cache: Path) -> None:
+    image = np.random.default_rng(0).normal(1000, 50, (6, 8, 10)).astype(np.float32)
+    item = case(tmp_path, image, (image > 1000).astype(np.uint8))
+    made = prepare(item, "f", groups=FOREGROUND, image_size=(6, 8, 10), channel=0, intensity="z-score")
+    assert made.image.mean(dtype=float) == pytest.approx(0, abs=1e-3)
+    assert made.image.std(dtype=float) == pytest.approx(1, abs=1e-3)
+    flat = case(tmp_path, np.full((4, 4, 4), 7, np.float32), np.zeros((4, 4, 4), np.uint8))
+    assert not prepare(flat, "flat", groups=FOREGROUND, image_size=(4, 4, 4), channel=0).image.any()
 
 
 def test_intensities_are_scaled_as_the_header_says(tmp_path: Path) -> None:

@@ -9,23 +9,88 @@ import torch
 
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.dropout import Dropout
-from medvision.models.flops import forward_flops
-from medvision.models.settings import LlmViTSettings, resolve_settings
-from medvision.training import portable_state
+from medvision.models.settings import resolve_settings
+from medvision.training import checkpoint_activations, portable_state
 
 SIZES = {"image_size": (8, 16, 8), "patch_size": (4, 8, 4)}
 SMALL = {"embed_dim": 16, "depth": 2, "heads": 2}
+NETWORKS = {
+    "UNet++": {"features": (8, 8, 8, 16, 16, 8)},
+    "nnU-Net": {"features": (8, 8, 16)},
+    "UNETR": {"feature_size": 8, "embed_dim": 24, "mlp_dim": 48, "heads": 2},
+    "Swin-UNet": {"feature_size": 12, "depths": (1, 1, 1, 1), "window": 2},
+    "TransUNet": {"features": (8, 8, 8, 16), "embed_dim": 16, "heads": 2, "depth": 1},
+    "MissFormer": {"base_dim": 8, "depth": 1, "bridge_depth": 1},
+}
+PLAIN = ("ViT_Baseline", "ViT_Depth", "ViT_MLP", *NETWORKS)
 
 
 def settings_of(label: str, block: Path) -> dict:
-    needs_block = label not in ("ViT_Baseline", "ViT_Depth", "ViT_MLP")
-    return {**SMALL, **({"llm": {"source": str(block)}} if needs_block else {})}
+    llm = {} if label in PLAIN else {"llm": {"source": str(block)}}
+    return NETWORKS.get(label, SMALL) | llm
+
+
+def test_the_labels_are_the_public_ones() -> None:
+    assert (
+        " ".join(MODEL_LABELS) == "ViT_Baseline ViT_Depth ViT_MLP MedVisionLlama MedVisionLlama_Frozen "
+        "MedVisionLlama_Hybrid MedVision_BioBERT MedVision_BioGPT MedVision_ClinicalBERT UNet++ UNETR nnU-Net Swin-UNet "
+        "TransUNet MissFormer"
+    )
 
 
 @pytest.mark.parametrize("label", MODEL_LABELS)
-def test_every_label_maps_images_to_logits(label: str, tiny_llama: Path, isolated_cache: Path) -> None:
+def test_every_label_maps_images_to_logits_and_trains_all_that_it_says(
+    label: str, tiny_llama: Path, isolated_cache: Path
+) -> None:
     model = build_model(label, **SIZES, in_channels=2, out_channels=3, **settings_of(label, tiny_llama))
-    assert model(torch.rand(2, 2, 8, 16, 8)).shape == (2, 3, 8, 16, 8)
+    logits = model(torch.rand(2, 2, 8, 16, 8))
+    assert logits.shape == (2, 3, 8, 16, 8)
+    logits.square().sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []  # DistributedDataParallel refuses parameters that nothing uses
+
+
+@pytest.mark.parametrize("label", MODEL_LABELS)
+def test_every_label_starts_its_output_where_it_is_told(label: str, tiny_llama: Path, isolated_cache: Path) -> None:
+    torch.manual_seed(0)
+    model = build_model(label, **SIZES, out_channels=2, **settings_of(label, tiny_llama)).eval()
+    image, start = torch.rand(1, 1, 8, 16, 8), torch.tensor([-2.0, 1.0])
+    with torch.no_grad():
+        model.set_output_bias(torch.zeros(2))
+        before = model(image)
+        model.set_output_bias(start)
+        shift = (model(image) - before).mean((0, 2, 3, 4))
+    torch.testing.assert_close(shift, start, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("label", MODEL_LABELS)
+def test_gradient_checkpointing_names_parts_that_exist_and_changes_no_gradient(
+    label: str, tiny_llama: Path, isolated_cache: Path
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(label, **SIZES, **settings_of(label, tiny_llama))
+    image = torch.rand(1, 1, 8, 16, 8)
+    gradients = []
+    for again in (False, True):
+        if again:
+            checkpoint_activations(model)
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        model(image).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(model.checkpointed) > 1
+    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
+
+
+def test_small_images_are_padded_and_the_padding_is_cut_off_again() -> None:
+    model = build_model("nnU-Net", image_size=(10, 12, 9), patch_size=(1, 1, 1), **NETWORKS["nnU-Net"]).eval()
+    seen = []
+    model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    image = torch.rand(1, 1, 10, 12, 9)
+    assert model(image).shape == image.shape
+    assert seen[0].shape == (1, 1, 10, 12, 10)
+    assert torch.equal(seen[0][..., :9], image)
+    assert not seen[0][..., 9:].any()
 
 
 @pytest.mark.parametrize("placement", ["encoder-decoder", "after-embedding"])
@@ -100,22 +165,127 @@ def test_dropout_keeps_the_mean_and_is_off_in_evaluation() -> None:
     assert torch.equal(layer.eval()(ones), ones)
 
 
-@pytest.mark.parametrize("label", ["ViT_Baseline", "ViT_MLP"])
-def test_the_estimate_of_operations_is_near_what_torch_counts(label: str) -> None:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+@pytest.mark.parametrize("change", [{"weights": "random"}, {"block": "identity"}, {"rope": True}])
+def test_controls_of_the_block_change_the_logits(change: dict, tiny_llama: Path, isolated_cache: Path) -> None:
+    logits = []
+    for llm in ({}, change, change):
+        torch.manual_seed(0)
+        options = {**SMALL, "llm": {"source": str(tiny_llama), **llm}}
+        model = build_model("MedVisionLlama", **SIZES, **options).eval()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            logits.append(model(torch.rand(1, 1, 8, 16, 8)))
+    assert (logits[0] - logits[1]).abs().max() > 1e-6
+    assert torch.equal(logits[1], logits[2])
 
-    sizes = {"image_size": (16, 16, 16), "patch_size": (4, 4, 4)}
-    model = build_model(label, **sizes, **SMALL).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model(torch.rand(1, 1, 16, 16, 16))
-    assert forward_flops(resolve_settings(label, **SMALL), **sizes) == pytest.approx(
-        counter.get_total_flops(), rel=0.01
-    )
+
+def test_random_weights_are_those_of_their_seed_whatever_the_trial(tiny_llama: Path, isolated_cache: Path) -> None:
+    blocks = []
+    for seed, random_seed in ((1, 0), (2, 0), (1, 5)):
+        torch.manual_seed(seed)
+        llm = {"source": str(tiny_llama), "weights": "random", "random_seed": random_seed}
+        blocks.append(build_model("MedVisionLlama", **SIZES, **SMALL, llm=llm).bridge.block.state_dict())
+    same = [all(torch.equal(blocks[0][name], other[name]) for name in other) for other in blocks[1:]]
+    assert same == [True, False]
 
 
-def test_the_paper_model_is_dominated_by_its_block() -> None:
-    settings = resolve_settings("MedVisionLlama", llm={"source": "x"})
-    assert isinstance(settings, LlmViTSettings)
-    plain = forward_flops(resolve_settings("ViT_Baseline"), (128,) * 3, (8,) * 3)
-    assert forward_flops(settings, (128,) * 3, (8,) * 3) > 20 * plain
+def test_a_trainable_block_is_trained_and_saved(tiny_llama: Path, isolated_cache: Path) -> None:
+    llm = {"source": str(tiny_llama), "trainable": True}
+    model = build_model("MedVisionLlama", **SIZES, **SMALL, llm=llm)
+    block = dict(model.bridge.block.named_parameters())
+    assert all(parameter.requires_grad for parameter in block.values())
+    assert {f"bridge.block.{name}" for name in block} <= portable_state(model).keys()
+
+
+def test_low_rank_parts_of_the_block_are_trained_and_saved_without_its_weights(
+    tiny_llama: Path, isolated_cache: Path
+) -> None:
+    torch.manual_seed(0)
+    lora = {"rank": 2, "targets": ["mappers", "q", "v"]}
+    options = {**SMALL, "llm": {"source": str(tiny_llama)}, "lora": lora}
+    model = build_model("MedVisionLlama", **SIZES, **options).eval()
+    saved = portable_state(model)
+    inside = [name for name in saved if name.startswith("bridge.block.")]
+    assert len(inside) == 4  # A and B of q and of v
+    assert all("lora_" in name for name in inside)
+    image = torch.rand(1, 1, 8, 16, 8)
+    with torch.no_grad():
+        plain = build_model("MedVisionLlama", **SIZES, **options | {"lora": {"rank": 2}}).eval()
+        plain.load_state_dict({name: value for name, value in saved.items() if name not in inside}, strict=False)
+        torch.testing.assert_close(model(image), plain(image))  # B starts at zero
+        before = model(image)
+        for name in inside:
+            model.get_parameter(name).fill_(0.5)
+        assert (model(image) - before).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("label", ["ViT_Depth", "ViT_MLP"])
+def test_matched_controls_have_as_many_parameters(label: str, tiny_llama: Path, isolated_cache: Path) -> None:
+    target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, "depth": 9}
+    aim = sum(p.numel() for p in build_model(**SIZES, **target).parameters())
+    options = {"embed_dim": 32, "heads": 2, "depth": 2, "params": {"match": target}}
+    model = build_model(label, **SIZES, **options)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(aim, rel=0.005)
+    assert model(torch.rand(1, 1, 8, 16, 8)).shape == (1, 1, 8, 16, 8)
+
+
+def test_a_match_that_cannot_be_made_says_so(tiny_llama: Path, isolated_cache: Path) -> None:
+    target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, **SMALL}
+    with pytest.raises(ValueError, match="give it a smaller embed_dim"):
+        build_model("ViT_Depth", **SIZES, params={"match": target})
+
+
+def test_the_paper_model_can_be_matched_by_name_without_its_checkpoint() -> None:
+    settings = resolve_settings("ViT_MLP", params="match MedVisionLlama")
+    with torch.device("meta"):
+        model = build_model("ViT_MLP", image_size=(128,) * 3, patch_size=(8,) * 3, params="match MedVisionLlama")
+    assert settings.params.match.label == "MedVisionLlama"
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(219_805_952, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "message"),
+    [
+        ("MedVisionLlama", {"llm": {"source": "x", "block": "identity", "trainable": True}}, "has no weights"),
+        ("MedVisionLlama", {"llm": {"source": "x"}, "lora": {"targets": ["q"]}}, "needs `mappers`"),
+        (
+            "MedVisionLlama",
+            {"llm": {"source": "x", "trainable": True}, "lora": {"targets": ["mappers", "q"]}},
+            "trainable trains them whole",
+        ),
+        ("ViT_Baseline", {"params": "match MedVisionLlama"}, "ViT_Depth and ViT_MLP only"),
+        ("ViT_MLP", {"params": "as MedVisionLlama"}, "reads `match NAME`"),
+        ("ViT_Depth", {"params": "match ViT_Baseline"}, "Input should be"),
+        ("Swin-UNet", {"feature_size": 10}, "multiple of 12"),
+        ("TransUNet", {"features": (4, 8, 16, 32)}, "multiples of 8"),
+        ("UNet", {}, "did you mean"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(label: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(label, **SIZES, **options)
+
+
+def test_the_table_lists_every_label(capsys: pytest.CaptureFixture[str]) -> None:
+    from medvision.models.__main__ import describe, main
+
+    row = describe("MedVisionLlama", (128, 128, 128), (8, 8, 8))
+    assert (row["tokens"], row["trained"], row["parameters"]) == (4096, 1_161_408, 219_805_952)
+    assert row["block"].startswith("llama layer 31, width 4096")
+    assert main(["ViT_MLP", "nnunet", "--image-size", "16,16,16"]) == 0
+    printed = capsys.readouterr().out
+    assert "ViT_MLP" in printed
+    assert main(["UNet+"]) == 2
+    assert "did you mean UNet++" in capsys.readouterr().err
+
+
+def test_the_tiny_biogpt_is_written_in_the_real_format(isolated_cache: Path) -> None:
+    from medvision.llm import load_block
+    from medvision.llm.tiny import write_biogpt
+
+    folder = isolated_cache / "tiny"
+    write_biogpt(folder)
+    write_biogpt(isolated_cache / "again")
+    block = load_block(folder)
+    assert (block.family, block.hidden_size, block.layer) == ("biogpt", 128, 1)
+    assert block.fingerprint == load_block(isolated_cache / "again").fingerprint

@@ -13,7 +13,7 @@ from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
 from medvision.models import build_model
 from medvision.recipe import Training
-from medvision.training import Checkpoints, Trained, TrainingError, train
+from medvision.training import Checkpoints, Ranks, Trained, TrainingError, train
 
 IDS = tuple(f"case_{index}" for index in range(7))
 SMALL = {"embed_dim": 16, "depth": 2, "heads": 2}
@@ -89,6 +89,35 @@ def test_steps_end_in_the_middle_of_a_pass() -> None:
     recipe = Training(steps=4, batch_size=2, schedule="onecycle")
     assert recipe.total_steps(5) == 4
     assert len(run(recipe).history) == 2  # three steps, then one
+
+
+def test_gradient_checkpointing_changes_no_number() -> None:
+    plain = run(Training(epochs=2, batch_size=2))
+    again = run(Training(epochs=2, batch_size=2, gradient_checkpointing=True))
+    assert again.history == plain.history
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains_to_about_the_same_losses_and_resumes(precision: str) -> None:
+    recipe = Training(epochs=4, batch_size=2, precision=precision, checkpoint_epochs=2)  # type: ignore[arg-type]
+    saved: list[bytes] = []
+    lower = run(recipe, checkpoints=Checkpoints(save=saved.append))
+    full = run(Training(epochs=4, batch_size=2))
+    losses = [[metrics["train_loss"] for metrics in trained.history] for trained in (lower, full)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
+    assert run(recipe, checkpoints=Checkpoints(load=lambda: saved[0])).history == lower.history
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"precision": "fp16"}, {"compile": True}])
+def test_a_gpu_trains_like_the_cpu(options: dict) -> None:
+    recipe = Training(epochs=3, batch_size=2, optimizer="adamw", lr=1e-3, **options)
+    gpu = run(recipe, ranks=Ranks(device=torch.device("cuda")))
+    cpu = run(Training(epochs=3, batch_size=2, optimizer="adamw", lr=1e-3))
+    losses = [[metrics["train_loss"] for metrics in trained.history] for trained in (gpu, cpu)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
 
 
 def test_the_output_starts_at_the_share_of_foreground() -> None:

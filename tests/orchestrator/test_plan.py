@@ -85,7 +85,9 @@ def test_what_cannot_change_numbers_changes_no_id(change: dict[str, Any]) -> Non
     [
         {"training__epochs": 7},
         {"training__precision": "bf16"},
+        {"training__clip_norm": None},
         {"data__image_size": [64, 64, 64]},
+        {"data__intensity": "z-score"},
         {"data__label_groups": {"core": [2]}},
         {"splits__seed": 1},
         {"seeds": [1]},
@@ -162,6 +164,32 @@ def test_finished_trials_calibrate_the_estimate() -> None:
     calibrated = make_plan(spec(fractions=[1.0]), inputs(spec()), slow, {})
     estimates = [trial.estimated_seconds for trial in calibrated.trials]
     assert min(estimates) < 1234.0 < max(estimates)
+
+
+@pytest.mark.parametrize("unused", [{"attention": "global"}, {"params": None}])
+def test_a_setting_that_is_not_used_is_no_part_of_an_id(unused: dict[str, Any]) -> None:
+    plain = planned(spec(models=["ViT_Depth"]))
+    assert ids(planned(spec(models=[{"label": "ViT_Depth", **unused}]))) == ids(plain)
+    assert unused.keys().isdisjoint(plain.trials[0].identity["train"]["model"])
+    assert ids(planned(spec(models=[{"label": "ViT_Depth", "attention": "hybrid"}]))) != ids(plain)
+
+
+def test_gradient_checkpointing_is_no_part_of_an_id_but_compiling_is() -> None:
+    plain = ids(planned(spec()))
+    assert ids(planned(spec(training__gradient_checkpointing=True))) == plain
+    assert ids(planned(spec(training__compile=True))) != plain
+
+
+def test_a_matched_control_depends_on_the_block_of_the_model_it_matches() -> None:
+    of = spec(models=[LLAMA, {"label": "ViT_Depth", "params": "match MedVisionLlama"}])
+    both = {name: BlockInputs("b1") for name in ("MedVisionLlama", "ViT_Depth")}
+    tasks = inputs(of).tasks
+    trial = make_plan(of, Inputs(tasks, both), {}, {}).trials[-1]
+    assert trial.identity["train"]["model"]["params"]["match"]["llm"]["block"] == "b1"
+    other = make_plan(of, Inputs(tasks, both | {"ViT_Depth": BlockInputs("b2")}), {}, {}).trials[-1]
+    assert other.train_id != trial.train_id
+    with pytest.raises(ValueError, match="names no model of this study"):
+        spec(models=[{"label": "ViT_Depth", "params": "match MedVisionLlama"}])
 
 
 values = st.recursive(

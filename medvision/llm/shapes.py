@@ -1,0 +1,73 @@
+"""Blocks without weights: their shapes alone, for counting parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from medvision.llm.block import FrozenBlock, resolve_config
+from medvision.llm.configs import read_config
+from medvision.llm.errors import BlockError
+from medvision.llm.families import family_of
+from medvision.llm.preparing import Layer, plain
+from medvision.llm.sources import locate, open_checkpoint
+
+_BERT_BASE = MappingProxyType(
+    {
+        "model_type": "bert",
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+    }
+)
+# The paper's language models by their hub ids, as their config.json files state them.
+PAPER_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "meta-llama/Llama-3.1-8B": {
+            "model_type": "llama",
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "num_hidden_layers": 32,
+            "rms_norm_eps": 1e-5,
+        },
+        "dmis-lab/biobert-base-cased-v1.2": _BERT_BASE,
+        "emilyalsentzer/Bio_ClinicalBERT": _BERT_BASE,
+        "microsoft/biogpt": {
+            "model_type": "biogpt",
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+        },
+    }
+)
+
+
+def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True) -> FrozenBlock:
+    """The block that `load_block` would give, on the meta device: shapes and no weights.
+
+    Only the checkpoint's configuration is read; the paper's own checkpoints are known and need no network.
+
+    Raises:
+        BlockError: nothing there, nothing supported, or a layer that the model does not have.
+        medvision.assets.AssetError: an asset that has not been fetched.
+    """
+    if source in PAPER_CONFIGS:
+        raw, where = PAPER_CONFIGS[source], source
+    else:
+        checkpoint = open_checkpoint(locate(source))
+        raw, where = read_config(checkpoint), checkpoint.where
+    family, count = family_of(raw, where), raw["num_hidden_layers"]
+    asked = plain(layer)
+    layers = [index + count if index < 0 else index for index in ([asked] if isinstance(asked, int) else asked)]
+    if not all(0 <= index < count for index in layers):
+        raise BlockError(f"{where}: layer={layer!r}, but it has {count} layers")
+    config = resolve_config(family, raw, layers, where)
+    with torch.device("meta"):
+        return FrozenBlock(family, config, layers, final_norm=final_norm)

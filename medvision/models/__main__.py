@@ -1,0 +1,112 @@
+"""`python -m medvision.models`: a table of the models, at the paper's sizes unless told otherwise.
+
+Nothing is downloaded and no weight is read: the blocks of the paper's checkpoints are counted from their configurations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from medvision.assets import AssetError
+from medvision.llm.errors import BlockError
+from medvision.llm.shapes import empty_block
+from medvision.models import MODEL_LABELS, build_model
+from medvision.models.flops import forward_flops, token_count
+from medvision.models.settings import ViTSettings, block_of, resolve_settings
+
+PAPER_SOURCES = {
+    "MedVision_BioBERT": "dmis-lab/biobert-base-cased-v1.2",
+    "MedVision_BioGPT": "microsoft/biogpt",
+    "MedVision_ClinicalBERT": "emilyalsentzer/Bio_ClinicalBERT",
+}
+LLAMA = "meta-llama/Llama-3.1-8B"
+COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
+
+
+def describe(
+    label: str, image_size: tuple[int, int, int], patch_size: tuple[int, int, int], source: str = "", **options: Any
+) -> dict[str, Any]:
+    """One row of the table.
+
+    Args:
+        source: checkpoint of the language-model block, for labels that have one; by default the paper's.
+
+    Returns:
+        model, parameters (frozen ones included), trained, tokens (None for convolutional networks), GFLOPs (10^9
+        operations of one forward pass of one image) and block (family, layer and width).
+    """
+    if label.startswith("MedVision"):
+        options["llm"] = {"source": source or PAPER_SOURCES.get(label, LLAMA)}
+    settings = resolve_settings(label, **options)
+    # Vision transformers need no memory to be counted; some of MONAI's networks cannot be made without weights.
+    with torch.device("meta" if isinstance(settings, ViTSettings) else "cpu"):
+        model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
+    block, size = "", None
+    if llm := block_of(settings):
+        found = empty_block(llm.source, llm.layer)
+        size = {"hidden_size": found.hidden_size, "parameters": _count(found)}
+        if not settings.params:
+            block = f"{found.family} layer {found.layer}, width {found.hidden_size} ({llm.source})"
+    return {
+        "model": label + (", matched" if options.get("params") else ""),
+        "parameters": _count(model),
+        "trained": _count(model, trained=True),
+        "tokens": token_count(settings, image_size, patch_size),
+        "GFLOPs": forward_flops(settings, image_size, patch_size, block=size) / 1e9,
+        "block": block,
+    }
+
+
+def _count(model: torch.nn.Module, *, trained: bool = False) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    x, y, z = (int(part) for part in text.split(","))
+    return x, y, z
+
+
+def _shown(row: Mapping[str, Any]) -> list[str]:
+    values = (row[column] for column in COLUMNS)
+    return [
+        "-" if v is None else f"{v:,.1f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
+        for v in values
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm SOURCE]`."""
+    parser = argparse.ArgumentParser(prog="python -m medvision.models", description=__doc__)
+    parser.add_argument("labels", nargs="*", metavar="LABEL", help="by default every one, and the matched controls")
+    parser.add_argument("--image-size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
+    parser.add_argument("--patch-size", type=_size, default=(8, 8, 8), metavar="X,Y,Z")
+    parser.add_argument("--llm", default="", metavar="SOURCE", help="checkpoint of every block, instead of the paper's")
+    arguments = parser.parse_args(argv)
+    wanted: list[tuple[str, dict[str, Any]]] = [(label, {}) for label in arguments.labels or MODEL_LABELS]
+    if not arguments.labels:
+        # Two controls with as many parameters as the MedVisionLlama of the table.
+        llama = {"match": {"label": "MedVisionLlama", "llm": {"source": arguments.llm or LLAMA}}}
+        wanted += [(label, {"params": llama}) for label in ("ViT_Depth", "ViT_MLP")]
+    table = Table(*COLUMNS, title=f"images {arguments.image_size}, patches {arguments.patch_size}")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    try:
+        for label, options in wanted:
+            row = describe(label, arguments.image_size, arguments.patch_size, arguments.llm, **options)
+            table.add_row(*_shown(row))
+    except (ValueError, AssetError, BlockError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The language-model block inside a vision transformer, between its two mappers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from medvision.models.mappers import low_rank, make_mapper
+from medvision.models.settings import LlmSettings, LlmViTSettings
+
+
+class LanguageBridge(nn.Module):
+    """Mapper, language-model block with a residual around it, mapper: [B, T, C] to [B, T, C].
+
+    The block's width comes from its checkpoint. Unless `llm.trainable`, its weights take no gradient, but gradients pass
+    through it to the first mapper, and its weights are no part of what a trial saves: they are read from the checkpoint
+    (or drawn from `llm.random_seed`) whenever the model is built. It always runs in evaluation mode.
+    """
+
+    def __init__(self, dim: int, settings: LlmViTSettings) -> None:
+        super().__init__()
+        block, width = _open_block(settings.llm)
+        self.mapper1 = make_mapper(dim, width, settings)
+        self.block = block
+        self.mapper2 = make_mapper(width, dim, settings)
+        for target in settings.block_targets:
+            for path in block.projections[target]:
+                parent, _, name = path.rpartition(".")
+                holder = block.get_submodule(parent)
+                setattr(holder, name, low_rank(getattr(holder, name), settings.lora))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden = self.mapper1(tokens)
+        return self.mapper2(hidden + self.block(hidden))
+
+
+def _open_block(llm: LlmSettings) -> tuple[nn.Module, int]:
+    """The block and its width; on torch's meta device, where only sizes are wanted, no weight is read."""
+    from medvision.llm import load_block
+    from medvision.llm.shapes import empty_block
+
+    if llm.block == "identity":
+        return nn.Identity(), empty_block(llm.source, llm.layer).hidden_size
+    if torch.get_default_device().type == "meta":
+        block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm)
+    else:
+        block = load_block(llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm)
+        if llm.weights == "random":
+            block.randomise(llm.random_seed)
+    block.requires_grad_(llm.trainable)
+    return block, block.hidden_size
