@@ -26,11 +26,11 @@ check: $(READY)
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m medvision.assets fetch
+	$(BIN)/python -m medvision.assets fetch --all
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m medvision.assets fetch
+	$(BIN)/python -m medvision.assets fetch --all
 	$(BIN)/python -m pytest -m slow
 
 schema: $(READY)
