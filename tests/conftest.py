@@ -94,7 +94,7 @@ models:
 tasks: [{TASK}]
 folds: 3
 data: {{root: "{spheres}", image_size: [16, 16, 16], patch_size: [4, 4, 4]}}
-training: {{epochs: 3, batch_size: 4, optimizer: adamw, schedule: onecycle}}
+training: {{epochs: 3, batch_size: 4, optimizer: adamw, schedule: onecycle, lr: 1.0e-2, prior_bias: false}}
 evaluation: {{metrics: [dice, nsd, hd95], tolerances: [1.0]}}
 resources: {{max_lanes: 1}}
 storage: "{tmp_path / "runs"}"

@@ -44,7 +44,16 @@ def test_real_msd_cases_train_and_score_in_their_own_grid(
     tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--in-process", "--set", f"storage={tmp_path}", "--set", "tracking.enabled=false"]
-    options += ["--set", "models=[ViT_Baseline]", "--set", "fractions=[0.1]", "--set", "folds=5"]
+    options += [
+        "--set",
+        "models=[ViT_Baseline]",
+        "--set",
+        "comparisons=[]",
+        "--set",
+        "fractions=[0.1]",
+        "--set",
+        "folds=5",
+    ]
     options += ["--set", "training.epochs=null", "--set", "training.steps=4"]
     assert main([str(ROOT / "ablations" / "hippocampus.yaml"), *options]) == 0
     rows = read_results(Store(str(tmp_path / "hippocampus")), "cases")
