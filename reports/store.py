@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 CELL = ("model", "task", "fraction", "fold", "seed")
-HISTORY_COLUMNS = ("epoch", "split", "metric", "value")
 
 
 class StoreError(RuntimeError):

@@ -243,7 +243,10 @@ def test_dtypes_that_are_none(dtype, make_model, write):
 def damaged_files(make_model, write, write_gguf, tmp_path):
     """Small files of each format, and a place to put damaged copies of them."""
     folder = write(make_model("bert", num_hidden_layers=1), "bin")
-    state = {name: tensor.contiguous() for name, tensor in torch.load(folder / "pytorch_model.bin").items()}
+    state = {
+        name: tensor.contiguous()
+        for name, tensor in torch.load(folder / "pytorch_model.bin", weights_only=True).items()
+    }
     state = {name: tensor.clone() for name, tensor in state.items()}
     save_file(state, tmp_path / "whole.safetensors")
     good = {
