@@ -80,8 +80,15 @@ def read_pair(prediction: ArrayLike, truth: ArrayLike) -> Pair:
     predicted, true, both, (x0, x1, y0, y1), rows = kernels.count_and_bound(*words)
     used = np.flatnonzero(rows)
     w0, w1 = (int(used[0]), int(used[-1]) + 1 + int(rows[used[-1]] >> TOP)) if len(used) else (0, 0)
-    cropped = [np.pad(w[x0 : x1 + 1, y0 : y1 + 1, w0:w1], ((1, 1), (1, 1), (0, 0))) for w in words]
+    cropped = [_bordered(w[x0 : x1 + 1, y0 : y1 + 1, w0:w1]) for w in words]
     return Pair(first.size, predicted, true, both, *cropped)
+
+
+def _bordered(words: Words) -> Words:
+    """With an empty index before and after on the first two axes (np.pad takes as long as all the rest of a small mask)."""
+    bordered = np.zeros((words.shape[0] + 2, words.shape[1] + 2, words.shape[2]), np.uint64)
+    bordered[1:-1, 1:-1] = words
+    return bordered
 
 
 def pack(mask: NDArray[np.integer | np.bool_]) -> Words:

@@ -31,7 +31,14 @@ def surfel_areas(spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         spacing: voxel size along the three axes in mm, [3].
     """
+    return _areas(*spacing.tolist())
+
+
+@functools.lru_cache(maxsize=1024)  # the cases of a task share few spacings
+def _areas(x: float, y: float, z: float) -> NDArray[np.float64]:
+    spacing = np.array([x, y, z])
     areas: NDArray[np.float64] = np.linalg.norm(_area_vectors() * (spacing.prod() / spacing), axis=-1).sum(axis=-1)
+    areas.setflags(write=False)
     return areas
 
 
