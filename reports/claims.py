@@ -20,6 +20,7 @@ from reports.details import model_settings
 from reports.layout import Cell, Section, Table
 
 FOLDER = Path(__file__).resolve().parents[1] / "ablations" / "claims"
+NOT_THE_PAPERS = "not the paper's study"
 CONFIRMED, CONTRADICTED, OPEN = "confirmed", "contradicted", "cannot be tested"
 
 
@@ -29,7 +30,8 @@ class ClaimsError(ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim's verdict. `agrees`: whether the study's own rows point the claim's way; None where they say nothing."""
+    """One claim's verdict. `agrees`: whether the study's own rows point the claim's way; None where they say nothing;
+    `unmet`: in what the study is not the paper's."""
 
     id: str
     text: str
@@ -37,6 +39,7 @@ class Finding:
     agrees: bool | None
     evidence: str
     reason: str
+    unmet: tuple[str, ...] = ()
 
 
 def read_claims(path: Path) -> dict[str, Any]:
@@ -68,9 +71,8 @@ def _judge(claim: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
         return Finding(claim["id"], claim["text"], OPEN, None, "", f"{error}")
     unmet = unmet_conditions(claim, conditions, study)
     if unmet:
-        return Finding(
-            claim["id"], claim["text"], OPEN, found.agrees, found.text, "not the paper's study: " + "; ".join(unmet)
-        )
+        reason = f"{NOT_THE_PAPERS}: {'; '.join(unmet)}"
+        return Finding(claim["id"], claim["text"], OPEN, found.agrees, found.text, reason, tuple(unmet))
     verdict = OPEN if found.agrees is None else CONFIRMED if found.agrees else CONTRADICTED
     return Finding(claim["id"], claim["text"], verdict, found.agrees, found.text, found.rule)
 
@@ -148,15 +150,32 @@ def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section
     words = {True: "agrees", False: "disagrees", None: "says nothing"}
     tables, made = [], []
     for title, found in findings:
+        numbers = {
+            text: str(number) for number, text in enumerate(dict.fromkeys(t for one in found for t in one.unmet), 1)
+        }
         rows = [
-            [Cell(one.text), Cell(one.verdict), Cell(words[one.agrees]), Cell(one.evidence), Cell(one.reason)]
+            [
+                Cell(one.text),
+                Cell(one.verdict),
+                Cell(words[one.agrees]),
+                Cell(one.evidence),
+                Cell(
+                    f"{NOT_THE_PAPERS} ({', '.join(numbers[text] for text in one.unmet)})" if one.unmet else one.reason
+                ),
+            ]
             for one in found
         ]
         counts = ", ".join(
             f"{sum(one.verdict == name for one in found)} {name}" for name in (CONFIRMED, CONTRADICTED, OPEN)
         )
-        tables.append(Table(f"Claims of {title}", header, "lllll", rows, footer=f"Verdicts: {counts}."))
-        made += [vars(one) | {"paper": title, "agrees": words[one.agrees]} for one in found]
+        told = " ".join(f"({number}) {text}." for text, number in numbers.items())
+        footer = f"Verdicts: {counts}." + (f" {NOT_THE_PAPERS.capitalize()}: {told}" if told else "")
+        tables.append(Table(f"Claims of {title}", header, "lllll", rows, footer=footer))
+        made += [
+            {name: value for name, value in vars(one).items() if name != "unmet"}
+            | {"paper": title, "agrees": words[one.agrees]}
+            for one in found
+        ]
     notes = [
         "Recomputed from the result rows. A study with other weights, data or settings than the paper's can neither confirm "
         "nor contradict it; the third column says which way its own rows point."

@@ -81,6 +81,7 @@ def _curves(history: pd.DataFrame, plan: Plan, name: str, title: str, caption: s
             data = "full data" if fraction == 1 else f"{share(fraction)} of the data"
             axis.set_title(f"{title}, {data}", fontsize=9)
             axis.set_xlabel("epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_ylabel(label)
             axis.grid(alpha=0.25)
     handles, labels = axes[0][-1].get_legend_handles_labels()
