@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from medvision.data.msd import Case
 from medvision.data.volumes import Groups, Prepared, read_image, read_truth
+from medvision.precision import autocast
+from medvision.recipe import Precision
 
 STAGES = ("encoder", "mapper 1", "LLM block", "mapper 2", "decoder", "output")
 RANKS = ("best", "median", "worst")
@@ -59,7 +61,7 @@ def watched(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
 
 @torch.no_grad()
 def activation_maps(
-    model: nn.Module, image: np.ndarray, *, device: torch.device, bf16: bool = False
+    model: nn.Module, image: np.ndarray, *, device: torch.device, precision: Precision = "fp32"
 ) -> dict[str, np.ndarray]:
     """Activation [gx, gy, gz] of each stage on the grid of tokens, and `output`, the probability [X, Y, Z].
 
@@ -70,7 +72,7 @@ def activation_maps(
         image: network input [1, X, Y, Z].
     """
     model.eval()
-    with watched(model) as seen, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with watched(model) as seen, autocast(device, precision):
         logits = model(torch.tensor(image)[None].to(device).float())
     maps = {}
     for stage, tokens in seen.items():
@@ -102,7 +104,7 @@ def picture_arrays(
     groups: Groups,
     channel: int,
     device: torch.device,
-    bf16: bool,
+    precision: Precision,
 ) -> bytes:
     """An npz of what the figures of one trial need.
 
@@ -134,7 +136,7 @@ def picture_arrays(
     for case in test:
         inputs = prepared(case)
         structure = inputs.masks.max(axis=0) > 0
-        maps = activation_maps(model, np.asarray(inputs.image), device=device, bf16=bf16)
+        maps = activation_maps(model, np.asarray(inputs.image), device=device, precision=precision)
         for stage, activation in maps.items():
             arrays[f"focus/{stage}/{case}"] = np.array(focus(activation, structure))
         if case == middle:

@@ -13,22 +13,26 @@ from torch.nn import functional as F
 from medvision.data.volumes import Prepared, Truth
 from medvision.metrics import evaluate_case
 from medvision.metrics.definitions import nsd_key
-from medvision.recipe import Scoring
+from medvision.precision import autocast
+from medvision.recipe import Precision, Scoring
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, case: Prepared, shape: Sequence[int], *, device: torch.device, bf16: bool = False
+    model: nn.Module, case: Prepared, shape: Sequence[int], *, device: torch.device, precision: Precision = "fp32"
 ) -> np.ndarray:
     """Predicted label groups, bool [G, *shape], on the case's own grid.
 
-    The probabilities are resampled (trilinear, voxel centres aligned, the inverse of how the input was made) and then
-    cut at one half, so that the boundary is not that of the coarse grid.
+    The probabilities are resampled (trilinear, the inverse of how the input was made) and then cut at one half, so that the
+    boundary is not that of the coarse grid.
     """
     model.eval()
     image = torch.tensor(case.image)[None].to(device).float()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with autocast(device, precision):
         logits = model(image)
+    if case.geometry is not None:
+        groups = logits[0].float().sigmoid()
+        return np.stack([(case.geometry.to_case(group) > 0.5).cpu().numpy() for group in groups])
     fine = F.interpolate(logits.float().sigmoid(), size=tuple(shape), mode="trilinear", align_corners=False)
     return (fine[0] > 0.5).cpu().numpy()
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+
+def _ascending(window: tuple[float, float]) -> tuple[float, float]:
+    if not window[0] < window[1]:
+        raise ValueError(f"the lower end must be below the upper end, got {list(window)}")
+    return window
+
 
 Intensity = Literal["min-max", "z-score"]
+Protocol = Literal["paper", "corrected"]
+Modality = Literal["CT", "MRI"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Size = tuple[PositiveInt, PositiveInt, PositiveInt]
+Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Channel = Annotated[int, Field(ge=0)] | Literal["all"]
+LabelGroups = Annotated[dict[str, list[PositiveInt] | Literal["all"]], Field(min_length=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augmentation(_Settings):
@@ -18,6 +34,22 @@ class Augmentation(_Settings):
 
     rotation_degrees: float = Field(default=5.0, ge=0, le=180, description="in-plane, uniform in +- this")
     intensity: float = Field(default=0.1, ge=0, lt=1, description="factor uniform in 1 +- this")
+    flip: tuple[Probability, Probability, Probability] = Field(
+        default=(0.0, 0.0, 0.0), description="probability of a mirror image along X, Y and Z"
+    )
+    elastic: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.4,
+        description="smooth deformation: control points, four distances along each axis, move by up to this share of their "
+        "distance along each axis; nothing folds below 0.4",
+    )
+    gamma: float = Field(
+        default=0.0, ge=0, description="exponent between 1 / (1 + this) and 1 + this, on the sample's own range"
+    )
+    noise: float = Field(
+        default=0.0, ge=0, description="Gaussian noise, its standard deviation uniform between 0 and this"
+    )
 
 
 class Training(_Settings):
@@ -44,7 +76,7 @@ class Training(_Settings):
         default=1.0,
         description="largest norm of the gradient; without it, long transformers can fall back to nothing learnt",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
+    precision: Precision = Field(
         default="fp32", description="autocast to bf16, or to fp16 with a scaled loss; parameters stay fp32"
     )
     compile: bool = Field(default=False, description="torch.compile; the last bits of the numbers may differ")
@@ -75,6 +107,21 @@ class Training(_Settings):
     def steps_per_epoch(self, cases: int) -> int:
         """Optimizer steps of one pass over the cases."""
         return -(-cases // self.batch_size)
+
+
+class Preparation(_Settings):
+    """What a network gets to see of a case (`medvision.data.preparing`)."""
+
+    groups: LabelGroups
+    image_size: Size
+    channel: Channel = 0
+    intensity: Intensity = "min-max"
+    protocol: Protocol = "paper"
+    # Only of the protocol `corrected`:
+    modality: tuple[Modality, ...] = ("MRI",)  # of each channel; the last one holds for all that follow
+    ct_window: Window = (-1000.0, 1000.0)
+    spacing: Spacing | None = None
+    crop: bool = False
 
 
 class Scoring(_Settings):

@@ -1,15 +1,11 @@
-"""Trains one model, alone or as one rank of DDP, so that a resumed training gives the numbers of an undisturbed one.
-
-Every random choice of an epoch is derived from (seed, epoch, case or rank), never from what ran before, so a checkpoint
-holds parameters, optimizer, schedule and history, and no random state.
-"""
+"""Trains one model, alone or as one rank of DDP, so that a resumed training gives the numbers of an undisturbed one."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +17,34 @@ from torch.utils.checkpoint import checkpoint
 from medvision.data.augment import augment, derive_seed
 from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
+from medvision.precision import autocast
 from medvision.recipe import Training
-
-Metrics = dict[str, float]
+from medvision.training_state import (
+    Checkpoints,
+    Metrics,
+    Position,
+    Trained,
+    TrainingState,
+    portable_state,
+    random_states,
+    set_random_states,
+)
 
 
 class TrainingError(RuntimeError):
-    """The training cannot go on, for example because the loss is no longer finite."""
+    """The training cannot go on, for example because the loss is no longer finite; another try would end the same way."""
+
+
+class Interrupted(Exception):  # no error: the training did as it was told
+    """The training was told to stop, and its checkpoint is saved."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a training is watched: it calls `beat` with every batch, and stops after the batch where `stop` says so."""
+
+    beat: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -46,33 +63,16 @@ class Ranks:
         distributed.all_reduce(total)
         return total.tolist()
 
+    def any(self, value: bool) -> bool:
+        """Whether any rank says so; the same answer on all."""
+        return self.sum([float(value)])[0] > 0
 
-@dataclass(frozen=True)
-class Checkpoints:
-    """Where a training keeps its state: `load` gives the last saved bytes or None. Ranks other than 0 only load."""
-
-    load: Callable[[], bytes | None] = lambda: None
-    save: Callable[[bytes], None] = lambda _: None
-
-
-@dataclass
-class Trained:
-    """`state`: the chosen epoch's parameters without the frozen block's; `history`: one mapping an epoch, from epoch 1."""
-
-    state: dict[str, torch.Tensor]
-    epoch: int
-    history: list[Metrics]
-
-
-def portable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers on the CPU, without a language-model block's frozen parameters, which its checkpoint holds."""
-    blocks = tuple(f"{name}." for name, module in model.named_modules() if hasattr(module, "fingerprint"))
-    stored, state = model.state_dict(), {}
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        left_out = blocks and name.startswith(blocks) and not value.requires_grad
-        if name in stored and not left_out:
-            state[name] = value.detach().cpu().clone()
-    return state
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, on all ranks."""
+        everyone = [value] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(everyone, value)
+        return everyone
 
 
 def train(
@@ -85,7 +85,10 @@ def train(
     seed: int,
     ranks: Ranks | None = None,
     on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
+    measure: Callable[[], Metrics] = dict,
     checkpoints: Checkpoints | None = None,
+    micro_batch: int | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train `model` in place and give back the parameters to evaluate.
 
@@ -95,13 +98,16 @@ def train(
     Args:
         model: images [B, C, X, Y, Z] to logits [B, G, X, Y, Z]; with `prior_bias`, its `set_output_bias` is called.
         cases: prepared images and masks by case id. on_epoch: called on rank 0 with epoch and its metrics.
+        measure: further metrics of the model at the end of an epoch; it may not draw random numbers.
+        micro_batch: at most so many cases of a rank at once, gradients added up: less memory, the same batch.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or there is no training case.
+        Interrupted: `watch.stop` said so, on any rank; the next call goes on from the checkpoint.
     """
     if not train_ids:
         raise TrainingError("there is no training case")
-    ranks, checkpoints = ranks or Ranks(), checkpoints or Checkpoints()
+    ranks, checkpoints, watch = ranks or Ranks(), checkpoints or Checkpoints(), watch or Watch()
     if recipe.prior_bias:
         model.set_output_bias(_prior_logits(cases, train_ids))
     model.to(ranks.device)
@@ -111,43 +117,47 @@ def train(
         model.compile()
     wrapped: nn.Module = model if ranks.world == 1 else DistributedDataParallel(model)
     optimizer = _optimizer(model, recipe, ranks.device)
-    scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
     total = recipe.total_steps(len(train_ids))
-    schedule = _schedule(optimizer, recipe, total)
-    per_epoch = recipe.steps_per_epoch(len(train_ids))
-    epochs = math.ceil(total / per_epoch)
-    history: list[Metrics] = []
-    best = Trained(state={}, epoch=0, history=history)
-
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
+    state = TrainingState(model, optimizer, _schedule(optimizer, recipe, total), scaler, Trained({}, 0, []))
     if saved := checkpoints.load():
-        state = torch.load(io.BytesIO(saved), map_location=ranks.device, weights_only=True)
-        model.load_state_dict(state["model"], strict=False)  # a frozen block is not stored again
-        optimizer.load_state_dict(state["optimizer"])
-        if schedule is not None:
-            schedule.load_state_dict(state["schedule"])
-        if recipe.precision == "fp16":
-            scaler.load_state_dict(state["scaler"])
-        history.extend(state["history"])
-        best.state, best.epoch = state["best"], state["best_epoch"]
+        state.restore(saved, ranks.device)
+    history, best, per_epoch = state.history, state.best, recipe.steps_per_epoch(len(train_ids))
+    epochs = math.ceil(total / per_epoch)
+
+    def save() -> None:
+        if ranks.rank == 0:
+            checkpoints.save(state.to_bytes())
 
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
         steps = min(per_epoch, total - (epoch - 1) * per_epoch)
-        metrics = {"lr": optimizer.param_groups[0]["lr"]}
-        metrics |= _train_epoch(
-            wrapped, cases, train_ids, recipe, optimizer, schedule, scaler, ranks, seed=seed, epoch=epoch, steps=steps
-        )
+        batches = _batches(train_ids, recipe.batch_size, steps, seed=seed, epoch=epoch)
+        if state.position.lr is None:
+            state.position.lr = optimizer.param_groups[0]["lr"]
+        elif state.position.random:
+            set_random_states(state.position.random[ranks.rank], ranks.device)
+        for batch in batches[state.position.step :]:
+            if ranks.any(watch.stop()):
+                state.position.random = ranks.gather(random_states(ranks.device))
+                save()
+                raise Interrupted(f"stopped in epoch {epoch} after {state.position.step} of {steps} steps")
+            _train_step(wrapped, state, cases, batch, recipe, ranks, seed=seed, epoch=epoch, micro_batch=micro_batch)
+            watch.beat()
+        metrics = {"lr": state.position.lr, "train_loss": _epoch_loss(state.position, ranks, epoch)}
+        state.position = Position()
         if validation_ids:
-            metrics |= _validate(model, cases, validation_ids, recipe, ranks)
-        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            schedule.step(metrics.get("val_loss", metrics["train_loss"]))
+            metrics |= _validate(model, cases, validation_ids, recipe, ranks, micro_batch, watch)
+        metrics |= measure()
+        if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            state.schedule.step(metrics.get("val_loss", metrics["train_loss"]))
         history.append(metrics)
         if _is_better(metrics, history, best.epoch, recipe):
             best.state, best.epoch = portable_state(model), epoch
         if ranks.rank == 0:
             on_epoch(epoch, metrics)
-            if epoch % recipe.checkpoint_epochs == 0 and epoch < epochs:
-                checkpoints.save(_checkpoint(model, optimizer, schedule, scaler, history, best))
+        if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
+            save()
     return best
 
 
@@ -157,60 +167,73 @@ def _prior_logits(cases: Mapping[str, Prepared], train_ids: Sequence[str]) -> to
     return torch.logit(shares.clamp(1e-4, 0.5))
 
 
-def _train_epoch(
+def _train_step(
     wrapped: nn.Module,
+    state: TrainingState,
     cases: Mapping[str, Prepared],
-    train_ids: Sequence[str],
+    batch: Sequence[str],
     recipe: Training,
-    optimizer: torch.optim.Optimizer,
-    schedule: Any,
-    scaler: torch.amp.GradScaler,
     ranks: Ranks,
     *,
     seed: int,
     epoch: int,
-    steps: int,
-) -> Metrics:
+    micro_batch: int | None,
+) -> None:
+    """One optimizer step over a batch, of which each rank takes its share, in parts of `micro_batch` cases."""
     wrapped.train()
-    loss_sum, seen = 0.0, 0
-    for batch in _batches(train_ids, recipe.batch_size, steps, seed=seed, epoch=epoch):
-        # Each rank takes its share. A rank without one repeats a case with weight 0, because all must join backward.
-        mine = batch[ranks.rank :: ranks.world]
-        images, masks = _stack(cases, mine or batch[:1], ranks.device)
+    mine = batch[ranks.rank :: ranks.world]
+    most = -(-len(batch) // ranks.world)
+    size = min(micro_batch or most, most)
+    starts = range(0, most, size)
+    state.optimizer.zero_grad(set_to_none=True)
+    for start in starts:
+        # A rank without a case repeats one with weight 0, because all must join backward.
+        part = mine[start : start + size]
+        shown = part or batch[:1]
+        images, masks = _stack(cases, shown, ranks.device)
         if recipe.augmentation is not None:
-            images, masks = augment(
-                images, masks, mine or batch[:1], seed=seed, epoch=epoch, **recipe.augmentation.model_dump()
-            )
-        losses = _loss(wrapped, images, masks, recipe)[1]
-        if not mine:
-            losses = losses * 0
-        optimizer.zero_grad(set_to_none=True)
-        # DDP averages gradients over ranks; this makes the result the mean over the whole batch.
-        scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
-        if recipe.clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(wrapped.parameters(), recipe.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        if schedule is not None and not isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            schedule.step()
-        loss_sum += float(losses.detach().sum())
-        seen += len(mine)
-    total, count = ranks.sum([loss_sum, float(seen)])
+            images, masks = augment(images, masks, shown, seed=seed, epoch=epoch, **recipe.augmentation.model_dump())
+        alone = isinstance(wrapped, DistributedDataParallel) and start != starts[-1]  # gradients travel with the last
+        with wrapped.no_sync() if alone else contextlib.nullcontext():
+            losses = _loss(wrapped, images, masks, recipe)[1] * (1 if part else 0)
+            # DDP averages gradients over ranks; this makes the result the mean over the whole batch.
+            state.scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
+        state.position.loss_sum += float(losses.detach().sum())
+        state.position.seen += len(part)
+    if recipe.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(wrapped.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.schedule is not None and not isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        state.schedule.step()
+    state.position.step += 1
+
+
+def _epoch_loss(position: Position, ranks: Ranks, epoch: int) -> float:
+    total, count = ranks.sum([position.loss_sum, position.seen])
     if not math.isfinite(total):
         raise TrainingError(f"the training loss is {total} in epoch {epoch}; a smaller learning rate may help")
-    return {"train_loss": total / count}
+    return total / count
 
 
 @torch.no_grad()
 def _validate(
-    model: nn.Module, cases: Mapping[str, Prepared], ids: Sequence[str], recipe: Training, ranks: Ranks
+    model: nn.Module,
+    cases: Mapping[str, Prepared],
+    ids: Sequence[str],
+    recipe: Training,
+    ranks: Ranks,
+    micro_batch: int | None,
+    watch: Watch,
 ) -> Metrics:
     model.eval()
     loss = dice = 0.0
     mine = ids[ranks.rank :: ranks.world]
-    for start in range(0, len(mine), recipe.batch_size):
-        images, masks = _stack(cases, mine[start : start + recipe.batch_size], ranks.device)
+    size = min(micro_batch or recipe.batch_size, recipe.batch_size)
+    for start in range(0, len(mine), size):
+        watch.beat()
+        images, masks = _stack(cases, mine[start : start + size], ranks.device)
         logits, losses = _loss(model, images, masks, recipe)
         loss += float(losses.sum())
         dice += float(hard_dice(logits, masks).sum())
@@ -221,18 +244,16 @@ def _validate(
 def _loss(
     model: nn.Module, images: torch.Tensor, masks: torch.Tensor, recipe: Training
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    dtype = torch.float16 if recipe.precision == "fp16" else torch.bfloat16
-    with torch.autocast(images.device.type, dtype, enabled=recipe.precision != "fp32"):
+    with autocast(images.device, recipe.precision):
         logits = model(images)
     return logits, dice_bce(logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight)
 
 
-def _batches(ids: Sequence[str], size: int, steps: int, *, seed: int, epoch: int) -> Iterator[list[str]]:
+def _batches(ids: Sequence[str], size: int, steps: int, *, seed: int, epoch: int) -> list[list[str]]:
     """The first `steps` batches of one pass in an order drawn from (seed, epoch)."""
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     order = torch.randperm(len(ids), generator=generator).tolist()
-    for step in range(steps):
-        yield [ids[index] for index in order[step * size : (step + 1) * size]]
+    return [[ids[index] for index in order[step * size : (step + 1) * size]] for step in range(steps)]
 
 
 def _stack(
@@ -273,25 +294,3 @@ def _is_better(metrics: Metrics, history: Sequence[Metrics], best_epoch: int, re
     if recipe.select == "last" or "val_dice" not in metrics or best_epoch == 0:
         return True
     return metrics["val_dice"] > history[best_epoch - 1]["val_dice"]
-
-
-def _checkpoint(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: Any,
-    scaler: torch.amp.GradScaler,
-    history: list[Metrics],
-    best: Trained,
-) -> bytes:
-    buffer = io.BytesIO()
-    state = {
-        "model": portable_state(model),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict() if schedule is not None else None,
-        "scaler": scaler.state_dict(),
-        "history": history,
-        "best": best.state,
-        "best_epoch": best.epoch,
-    }
-    torch.save(state, buffer)
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Content fingerprints of cases, hashed once and remembered by size and time of change.
+"""Content fingerprints of cases and what is wrong with them, found once and remembered by size and time of change.
 
 The memory is one JSON file per task folder in the cache, so that a dry run knows every id without reading an image.
 """
@@ -6,48 +6,55 @@ The memory is one JSON file per task folder in the cache, so that a dry run know
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medvision.cache import cache_root, read_json, write_json
-from medvision.data.msd import Case, DataError, Task
+from medvision.data.declared import read_declared
+from medvision.data.examine import examine, undeclared
+from medvision.data.msd import Case, Task
+
+MEMORY_VERSION = 1  # raise it when an examination finds more, so that every case is examined again
 
 
 @dataclass(frozen=True)
 class CaseIndex:
     """What planning needs to know of a case: `fingerprint` is the sha256 of image and label content, `volume_mm3` the
-    volume of everything labelled above 0."""
+    volume of everything labelled above 0, `errors` are the reasons why it cannot be used, `warnings` do not forbid it."""
 
     id: str
     fingerprint: str
     volume_mm3: float
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def index_cases(task: Task, workers: int = 4) -> list[CaseIndex]:
-    """Fingerprint every case (training, then test cases), reading only files that changed since the last time.
-
-    Raises:
-        DataError: a label cannot be read as NIfTI.
-    """
+def index_cases(task: Task, workers: int = 4, on_case: Callable[[], object] = lambda: None) -> list[CaseIndex]:
+    """Fingerprint and examine every case (training, then test cases), reading only files that changed since the last
+    time; `on_case` is called after each that was read. A broken case has `errors` and raises nothing."""
     memory = read_json(_memory_path(task), {})
     cases = [*task.cases, *task.test_cases]
-    stale = [case for case in cases if _remembered(memory, case) is None]
-    if stale:
-        with ThreadPoolExecutor(workers) as pool:
-            for case, entry in zip(stale, pool.map(_measure, stale), strict=True):
-                memory[_key(case)] = entry
-        write_json(_memory_path(task), memory)
-    return [_index(memory, case) for case in cases]
+    if stale := [case for case in cases if _remembered(memory, case) is None]:
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                for case, entry in zip(stale, pool.map(_measure, stale), strict=True):
+                    memory[_key(case)] = entry
+                    on_case()
+        finally:
+            write_json(_memory_path(task), memory)
+    return _index(task, cases, memory)
 
 
 def cached_index(task: Task) -> list[CaseIndex] | None:
-    """The same from memory alone; None where a case was never hashed or has changed since."""
+    """The same from memory alone; None where a case was never read or has changed since."""
     memory = read_json(_memory_path(task), {})
     cases = [*task.cases, *task.test_cases]
     if any(_remembered(memory, case) is None for case in cases):
         return None
-    return [_index(memory, case) for case in cases]
+    return _index(task, cases, memory)
 
 
 def _memory_path(task: Task) -> Path:
@@ -60,8 +67,15 @@ def _key(case: Case) -> str:
 
 
 def _stamp(case: Case) -> list[int]:
-    image, label = case.image.stat(), case.label.stat()
-    return [image.st_size, image.st_mtime_ns, label.st_size, label.st_mtime_ns]
+    """Size and time of change of both files, -1 for a missing one; with the memory's version."""
+    stamp = [MEMORY_VERSION]
+    for path in (case.image, case.label):
+        try:
+            found = path.stat()
+            stamp += [found.st_size, found.st_mtime_ns]
+        except OSError:
+            stamp += [-1, -1]
+    return stamp
 
 
 def _remembered(memory: dict, case: Case) -> dict | None:
@@ -69,24 +83,40 @@ def _remembered(memory: dict, case: Case) -> dict | None:
     return entry if entry and entry["stamp"] == _stamp(case) else None
 
 
-def _index(memory: dict, case: Case) -> CaseIndex:
-    entry = memory[_key(case)]
-    return CaseIndex(case.id, entry["fingerprint"], entry["volume_mm3"])
-
-
 def _measure(case: Case) -> dict:
-    import nibabel
-    import numpy as np
+    stamp, contents = _stamp(case), [_content(case.image), _content(case.label)]
+    fingerprint = hashlib.sha256(b"".join(contents)).hexdigest()
+    found = examine(case)  # right after hashing, so that the files come out of the page cache
+    return {"stamp": stamp, "fingerprint": fingerprint, "image": contents[0].hex(), **asdict(found)}
 
-    stamp = _stamp(case)
-    digest = hashlib.sha256()
-    for path in (case.image, case.label):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+
+def content_fingerprint(case: Case) -> str:
+    """The fingerprint of what both files hold now, read anew."""
+    return hashlib.sha256(_content(case.image) + _content(case.label)).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        label = nibabel.load(case.label)
-        voxel_mm3 = float(np.prod(label.header.get_zooms()[:3]))
-        volume = float(np.count_nonzero(np.asanyarray(label.dataobj) > 0)) * voxel_mm3
-    except Exception as error:  # nibabel raises many kinds for broken files
-        raise DataError(f"{case.label}: cannot be read as NIfTI: {type(error).__name__}: {error}") from error
-    return {"stamp": stamp, "fingerprint": digest.hexdigest(), "volume_mm3": volume}
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
+    """Adds to what each file showed what only the task shows: undeclared labels, copies, and a rare orientation."""
+    entries = [memory[_key(case)] for case in cases]
+    declared = [value for values in read_declared(task.folder).labels.values() for value in values]
+    usual = Counter(entry["orientation"] for entry in entries if not entry["errors"]).most_common(1)
+    first: dict[str, str] = {}
+    made = []
+    for case, entry in zip(cases, entries, strict=True):
+        errors = [*entry["errors"], *undeclared(case, entry["labels"], declared)]
+        warnings = list(entry["warnings"])
+        if not errors:
+            if (original := first.setdefault(entry["image"], case.id)) != case.id:
+                errors.append(f"{case.image}: has the same content as the image of {original}")
+            if usual and entry["orientation"] != usual[0][0]:
+                warnings.append(f"{case.image}: orientation {entry['orientation']}, most cases are {usual[0][0]}")
+        made.append(CaseIndex(case.id, entry["fingerprint"], entry["volume_mm3"], tuple(errors), tuple(warnings)))
+    return made

@@ -6,13 +6,19 @@ A task is a folder with `dataset.json` (MSD's) or `data_file.txt` (the official 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LISTINGS = ("dataset.json", "data_file.txt")
+
 
 class DataError(ValueError):
-    """Data is missing or wrong; the message names the path and the remedy."""
+    """Data is missing or wrong; the message, one line, names the path and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(part.strip() for part in message.splitlines()))  # libraries say more in several
 
 
 @dataclass(frozen=True)
@@ -36,28 +42,42 @@ class Task:
     description: str = ""
 
 
+def is_task(folder: Path) -> bool:
+    """Whether a folder lists cases."""
+    return any((folder / listing).is_file() for listing in LISTINGS)
+
+
 def read_task(root: Path, name: str) -> Task:
-    """The cases of `root/name`, in the order of their ids.
+    """The cases of `root/name`, in the order of their ids. Single files may be missing: `index_cases` says so of each.
 
     Raises:
-        DataError: no such folder, no readable list of cases, a listed file that is missing (all are named), or a case
-            listed twice.
+        DataError: no such folder, no readable list of cases, no listed file is there, or a case listed twice.
     """
     folder = root / name
     if not folder.is_dir():
         raise DataError(
             f"task {name!r}: there is no folder {folder}; set data.root or MEDVISION_DATA to the folder above"
         )
-    description = ""
-    if (folder / "dataset.json").is_file():
-        pairs, description = _from_dataset_json(folder / "dataset.json")
-    elif (folder / "data_file.txt").is_file():
-        pairs = _from_data_file(folder / "data_file.txt")
-    else:
-        raise DataError(f"task {name!r}: {folder} holds neither dataset.json nor data_file.txt")
+    listing = next((path for kind in LISTINGS if (path := folder / kind).is_file()), None)
+    if listing is None:
+        raise DataError(f"task {name!r}: {folder} holds neither {' nor '.join(LISTINGS)}")
+    pairs, description = read_pairs(listing)
     cases = [Case(_case_id(image), folder / image, folder / label) for image, label in pairs]
     _check(name, cases)
     return Task(name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder), description)
+
+
+def read_pairs(path: Path) -> tuple[list[tuple[str, str]], str]:
+    """The (image, label) pairs of a dataset.json or a data_file.txt as they stand there, and the description.
+
+    Raises:
+        DataError: the file is missing or is neither.
+    """
+    pairs, description = _from_dataset_json(path) if path.suffix == ".json" else (_from_data_file(path), "")
+    for name in (name for pair in pairs for name in pair):
+        if not name or not name.isprintable():
+            raise DataError(f"{path}: {name!r} cannot be the name of a file")
+    return pairs, description
 
 
 def _from_dataset_json(path: Path) -> tuple[list[tuple[str, str]], str]:
@@ -65,7 +85,7 @@ def _from_dataset_json(path: Path) -> tuple[list[tuple[str, str]], str]:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         pairs = [(str(entry["image"]), str(entry["label"])) for entry in content["training"]]
         return pairs, str(content.get("description", ""))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path}: cannot be read as MSD's dataset.json ({type(error).__name__}: {error}); it needs "
             '"training": [{"image": ..., "label": ...}]'
@@ -73,8 +93,12 @@ def _from_dataset_json(path: Path) -> tuple[list[tuple[str, str]], str]:
 
 
 def _from_data_file(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of cases: {error}") from error
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         image, comma, label = line.partition(",")
@@ -97,10 +121,9 @@ def _check(task: str, cases: list[Case]) -> None:
     ids = [case.id for case in cases]
     if twice := sorted({case for case in ids if ids.count(case) > 1}):
         raise DataError(f"task {task!r}: cases listed twice: {', '.join(twice)}")
-    missing = [str(path) for case in cases for path in (case.image, case.label) if not path.is_file()]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise DataError(f"task {task!r}: {len(missing)} listed files are missing: {shown}")
+    listed = [path for case in cases for path in (case.image, case.label)]
+    if not any(os.path.isfile(path) for path in listed):  # also where the name is too long for the system
+        raise DataError(f"task {task!r}: all {len(listed)} listed files are missing, the first is {listed[0]}")
 
 
 def _test_cases(folder: Path) -> tuple[Case, ...]:

@@ -68,6 +68,7 @@ def make_folds(
     test_fraction: float = 0.1,
     fixed_test: Sequence[str] = (),
     group_pattern: str | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """The folds of one task.
 
@@ -76,19 +77,21 @@ def make_folds(
         scheme: `kfold` (every case is tested in exactly one fold), `holdout` (one fold, `test_fraction` of the cases)
             or `fixed` (one fold whose test cases are `fixed_test`).
         seed: decides the folds and the order.
-        group_pattern: regular expression whose one group is the patient of a case id.
+        group_pattern: regular expression whose one group is the patient of a case id. patients: case id -> patient
+            (`medvision.data.grouping`), instead of a pattern.
 
     Raises:
-        ValueError: fewer units than folds, no training unit would be left, or a case id that the pattern does not fit.
+        ValueError: fewer units than folds, no training unit would be left, or a case id that the pattern does not fit or
+            that has no patient.
     """
     training = {case: volume for case, volume in volumes.items() if case not in set(fixed_test)}
-    units = _units(training, group_pattern)
+    units = _units(training, group_pattern, patients)
     order = sorted(units, key=lambda name: _rank(seed, "order", name))
     if scheme == "fixed":
         if not fixed_test:
             raise ValueError("scheme `fixed` needs test cases (imagesTs with labelsTs); the task has none")
-        test_patients = set(_units(dict.fromkeys(fixed_test, 0.0), group_pattern))
-        if group_pattern and (shared := sorted(test_patients & set(units))):
+        test_patients = set(_units(dict.fromkeys(fixed_test, 0.0), group_pattern, patients))
+        if (group_pattern or patients is not None) and (shared := sorted(test_patients & set(units))):
             raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
     parts = folds if scheme == "kfold" else max(2, round(1 / test_fraction))
@@ -107,6 +110,31 @@ def make_folds(
     ]
 
 
+def reserve(
+    volumes: Mapping[str, float],
+    *,
+    share: float,
+    seed: int,
+    group_pattern: str | None = None,
+    patients: Mapping[str, str] | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """Units set aside for a search of hyperparameters, in the study's order: the caller leaves them out of every fold.
+
+    Units sorted by volume are cut into as many equal runs as are wanted, and a hash chooses one of each.
+
+    Args:
+        share: of the units, in (0, 1). The others as for `make_folds`.
+
+    Raises:
+        ValueError: a case id that the pattern does not fit or that has no patient.
+    """
+    units = _units(volumes, group_pattern, patients)
+    by_size, wanted = _by_size(units, volumes, seed), round(share * len(units))
+    runs = [by_size[run * len(units) // wanted : (run + 1) * len(units) // wanted] for run in range(wanted)]
+    chosen = [min(run, key=lambda name: _rank(seed, "reserve", name)) for run in runs]
+    return tuple(units[name] for name in sorted(chosen, key=lambda name: _rank(seed, "order", name)))
+
+
 def to_json(folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, every fold."""
     return {
@@ -122,10 +150,15 @@ def from_json(content: Mapping[str, Any]) -> list[Fold]:
     return [Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"])) for fold in content["folds"]]
 
 
-def _units(volumes: Mapping[str, float], pattern: str | None) -> dict[str, tuple[str, ...]]:
+def _units(
+    volumes: Mapping[str, float], pattern: str | None, patients: Mapping[str, str] | None
+) -> dict[str, tuple[str, ...]]:
+    if patients is not None and (unknown := sorted(set(volumes) - set(patients))):
+        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise ValueError(f"splits.group_file names no patient of {len(unknown)} cases: {shown}")
     units: dict[str, list[str]] = {}
     for case in sorted(volumes):
-        name = case
+        name = case if patients is None else patients[case]
         if pattern:
             match = re.search(pattern, case)
             if match is None or match[1] is None:
@@ -139,17 +172,22 @@ def _stratified(
     units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], parts: int, seed: int
 ) -> dict[str, int]:
     """Unit -> part. Units sorted by mean volume are dealt in blocks of `parts`, each block in its own hashed order."""
-
-    def size(name: str) -> float:
-        return sum(volumes[case] for case in units[name]) / len(units[name])
-
-    by_size = sorted(units, key=lambda name: (size(name), _rank(seed, "tie", name)))
+    by_size = _by_size(units, volumes, seed)
     assigned: dict[str, int] = {}
     for start in range(0, len(by_size), parts):
         block = by_size[start : start + parts]
         hands = sorted(range(parts), key=lambda part: _rank(seed, f"block {start}", str(part)))
         assigned |= dict(zip(block, hands, strict=False))
     return assigned
+
+
+def _by_size(units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], seed: int) -> list[str]:
+    """Units from the smallest mean volume to the largest."""
+
+    def size(name: str) -> float:
+        return sum(volumes[case] for case in units[name]) / len(units[name])
+
+    return sorted(units, key=lambda name: (size(name), _rank(seed, "tie", name)))
 
 
 def _rank(seed: int, purpose: str, name: str) -> bytes:

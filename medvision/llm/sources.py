@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from medvision.llm.bytefile import ByteFile, LocalFile
 from medvision.llm.errors import BlockError
 from medvision.llm.gguf_header import Header, read_header
 
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?")
+_HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?")
 _SUPPORTED = (
     "config.json with model.safetensors or pytorch_model.bin (each with or without an index of shards), "
     "params.json with consolidated.*.pth, or a .gguf file"
@@ -113,8 +114,8 @@ def locate(source: str | Path) -> Path | HubId:
         BlockError: it is none of them.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
-    path = Path(source).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(source))
+    if os.path.exists(path):  # False also for what no file system takes
         # A file keeps its name: in huggingface_hub's cache it is a link to a file that is called by a hash.
         return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     if isinstance(source, str):

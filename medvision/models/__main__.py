@@ -19,14 +19,9 @@ from medvision.llm.errors import BlockError
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.flops import forward_flops, token_count
+from medvision.models.labels import LLAMA, PAPER_SOURCES
 from medvision.models.settings import ViTSettings, block_of, resolve_settings
 
-PAPER_SOURCES = {
-    "MedVision_BioBERT": "dmis-lab/biobert-base-cased-v1.2",
-    "MedVision_BioGPT": "microsoft/biogpt",
-    "MedVision_ClinicalBERT": "emilyalsentzer/Bio_ClinicalBERT",
-}
-LLAMA = "meta-llama/Llama-3.1-8B"
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
 

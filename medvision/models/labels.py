@@ -25,12 +25,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "MissFormer": {},
 }
 MODEL_LABELS = tuple(PRESETS)
+LLAMA = "meta-llama/Llama-3.1-8B"
+PAPER_SOURCES = {  # checkpoints of the paper's blocks where they are not Llama's, as Hugging Face ids
+    "MedVision_BioBERT": "dmis-lab/biobert-base-cased-v1.2",
+    "MedVision_BioGPT": "microsoft/biogpt",
+    "MedVision_ClinicalBERT": "emilyalsentzer/Bio_ClinicalBERT",
+}
 
 
 class Settings(BaseModel):
     """Settings as values: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkSettings(Settings):

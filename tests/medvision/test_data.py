@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from medvision.data.embedded import TASK_NAME, write_embedded_task
-from medvision.data.fingerprints import cached_index, index_cases
+from medvision.data.fingerprints import cached_index, content_fingerprint, index_cases
 from medvision.data.msd import Case, DataError, Task, read_task
-from medvision.data.volumes import prepare, read_image, read_truth, resize
+from medvision.data.preparing import prepare, resize
+from medvision.data.volumes import Prepared, read_image, read_truth
 from medvision.evaluation import predict, score
-from medvision.recipe import Scoring
+from medvision.recipe import Preparation, Scoring
 
 FOREGROUND = {"foreground": "all"}
 
@@ -29,6 +30,11 @@ def volume(path: Path, array: np.ndarray, zooms: tuple[float, ...] = (1.0, 1.0, 
 
 def case(tmp_path: Path, image: np.ndarray, label: np.ndarray, **options: object) -> Case:
     return Case("c", volume(tmp_path / "i.nii.gz", image, **options), volume(tmp_path / "l.nii.gz", label, **options))
+
+
+def prepared(item: Case, image_size: tuple[int, int, int], **settings: object) -> Prepared:
+    wanted = Preparation(groups=FOREGROUND, image_size=image_size, **settings)
+    return prepare(item, content_fingerprint(item), wanted)
 
 
 def test_both_kinds_of_lists_give_the_same_cases(spheres: Path, tmp_path: Path) -> None:
@@ -89,27 +95,47 @@ def test_images_are_scaled_to_the_unit_interval_once(tmp_path: Path, isolated_ca
     rng = np.random.default_rng(0)
     image = rng.normal(1000, 50, (6, 8, 10)).astype(np.float32)
     item = case(tmp_path, image, (image > 1000).astype(np.uint8))
-    made = prepare(item, "f", groups=FOREGROUND, image_size=(4, 4, 4), channel=0)
+    made = prepared(item, (4, 4, 4))
     assert made.image.shape == (1, 4, 4, 4)
     assert (made.image.min(), made.image.max()) == (0, 1)
     assert set(np.unique(made.masks)) <= {0, 1}
+    before, wanted = content_fingerprint(item), Preparation(groups=FOREGROUND, image_size=(4, 4, 4))
     item.image.unlink()  # the second time comes from the cache
-    again = prepare(item, "f", groups=FOREGROUND, image_size=(4, 4, 4), channel=0)
-    assert np.array_equal(again.image, made.image)
+    assert np.array_equal(prepare(item, before, wanted).image, made.image)
     with pytest.raises(DataError):
-        prepare(item, "f", groups=FOREGROUND, image_size=(4, 4, 4), channel=0, intensity="z-score")
+        prepare(item, before, wanted.model_copy(update={"intensity": "z-score"}))
     with pytest.raises(DataError):
-        prepare(item, "other content", groups=FOREGROUND, image_size=(4, 4, 4), channel=0)
+        prepare(item, "other content", wanted)
+
+
+def test_the_order_of_the_groups_counts(tmp_path: Path, isolated_cache: Path) -> None:
+    label = np.arange(64, dtype=np.uint8).reshape(4, 4, 4) // 32 + 1
+    item = case(tmp_path, label.astype(np.float32), label)
+    for groups in ({"a": [1], "b": [2]}, {"b": [2], "a": [1]}):
+        made = prepare(item, content_fingerprint(item), Preparation(groups=groups, image_size=(4, 4, 4)))
+        assert np.array_equal(made.masks.astype(bool), read_truth(item, groups).masks)
+
+
+def test_an_edited_file_is_never_kept_under_what_it_was(tmp_path: Path, isolated_cache: Path) -> None:
+    array = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    item = case(tmp_path, array, (array > 30).astype(np.uint8))
+    before, wanted = content_fingerprint(item), Preparation(groups=FOREGROUND, image_size=(4, 4, 4))
+    volume(item.image, array**2)
+    with pytest.raises(DataError, match="changed since the study was planned"):
+        prepare(item, before, wanted)
+    edited = prepare(item, content_fingerprint(item), wanted)
+    volume(item.image, array)
+    assert not np.array_equal(prepare(item, before, wanted).image, edited.image)
 
 
 def test_z_scored_images_have_mean_0_and_deviation_1(tmp_path: Path, isolated_cache: Path) -> None:
     image = np.random.default_rng(0).normal(1000, 50, (6, 8, 10)).astype(np.float32)
     item = case(tmp_path, image, (image > 1000).astype(np.uint8))
-    made = prepare(item, "f", groups=FOREGROUND, image_size=(6, 8, 10), channel=0, intensity="z-score")
+    made = prepared(item, (6, 8, 10), intensity="z-score")
     assert made.image.mean(dtype=float) == pytest.approx(0, abs=1e-3)
     assert made.image.std(dtype=float) == pytest.approx(1, abs=1e-3)
     flat = case(tmp_path, np.full((4, 4, 4), 7, np.float32), np.zeros((4, 4, 4), np.uint8))
-    assert not prepare(flat, "flat", groups=FOREGROUND, image_size=(4, 4, 4), channel=0).image.any()
+    assert not prepared(flat, (4, 4, 4)).image.any()
 
 
 def test_intensities_are_scaled_as_the_header_says(tmp_path: Path) -> None:
@@ -150,7 +176,7 @@ def test_broken_volumes_are_named(
     tmp_path: Path, isolated_cache: Path, image: np.ndarray, label: np.ndarray, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        prepare(case(tmp_path, image, label), "f", groups=FOREGROUND, image_size=(2, 2, 2), channel=0)
+        prepared(case(tmp_path, image, label), (2, 2, 2))
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -178,7 +204,7 @@ def test_a_prediction_comes_back_on_the_cases_own_grid_and_scores_there(tmp_path
     grid = np.stack(np.indices((20, 24, 16)), -1)
     label = (np.linalg.norm((grid - (10, 12, 8)) / (6, 8, 5), axis=-1) < 1).astype(np.uint8)
     item = case(tmp_path, label.astype(np.float32), label, zooms=(1.0, 0.5, 2.0))
-    made = prepare(item, "f", groups=FOREGROUND, image_size=(16, 16, 16), channel=0)
+    made = prepared(item, (16, 16, 16))
 
     class Echo(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:

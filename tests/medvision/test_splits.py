@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medvision.data.grouping import read_patients
+from medvision.data.msd import DataError
 from medvision.data.splits import Fold, from_json, make_folds, to_json
 
 cases = st.dictionaries(
@@ -47,7 +50,10 @@ def test_fractions_are_nested_in_both_roles(volumes: dict[str, float], seed: int
 @quick
 def test_patients_never_divide(patients: int, visits: int, seed: int) -> None:
     volumes = {f"p{p:02d}_v{v}": float(p * v) for p in range(patients) for v in range(visits)}
-    for fold in make_folds(volumes, scheme="kfold", seed=seed, folds=4, group_pattern=r"^(p\d+)_"):
+    by_file = make_folds(volumes, scheme="kfold", seed=seed, folds=4, patients={case: case[:3] for case in volumes})
+    by_pattern = make_folds(volumes, scheme="kfold", seed=seed, folds=4, group_pattern=r"^(p\d+)_")
+    assert by_file == by_pattern
+    for fold in by_file:
         roles = fold.roles(0.5)
         sets = [{case[:3] for case in role} for role in (roles.train, roles.validation, roles.test)]
         assert len(set.union(*sets)) == sum(map(len, sets))
@@ -102,6 +108,7 @@ def test_holdout_and_fixed_give_one_fold() -> None:
         ({"scheme": "kfold", "folds": 2, "group_pattern": "^(x)"}, "does not match the case"),
         ({"scheme": "holdout", "test_fraction": 0.9}, "at most 0.5"),
         ({"scheme": "fixed", "fixed_test": ["a0"], "group_pattern": "^(.)"}, "patients in both"),
+        ({"scheme": "kfold", "folds": 2, "patients": {"a0": "x"}}, "no patient of 5 cases: a1, a2"),
     ],
 )
 def test_impossible_splits_say_why(arguments: dict, message: str) -> None:
@@ -129,3 +136,27 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     (first, *_) = make_folds(volumes, scheme="kfold", seed=0, folds=4)
     assert first.test == ("case_2", "case_7")
     assert [unit[0] for unit in first.order] == ["case_0", "case_6", "case_1", "case_3", "case_4", "case_5"]
+
+
+def test_patients_are_read_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("\ufeffcase,age,patient\na0,70,p 1\na1,70, p 1\nb0,50,p2\n", encoding="utf-8")
+    assert read_patients(path) == {"a0": "p 1", "a1": "p 1", "b0": "p2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,subject\na,b\n", "patients.csv:1: lacks the column patient; its header must be case,patient"),
+        ("", "lacks the column case, patient"),
+        ("case,patient\na0,p1\na1,\n", "patients.csv:3: expected `case,patient`"),
+        ("case,patient\na0,p1\na0,p2\n", "patients.csv:3: a0 is of p1 and of p2"),
+        (None, "cannot be read as a table"),
+    ],
+)
+def test_a_wrong_table_of_patients_says_where(text: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_patients(path)

@@ -13,7 +13,8 @@ from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
 from medvision.models import build_model
 from medvision.recipe import Training
-from medvision.training import Checkpoints, Ranks, Trained, TrainingError, train
+from medvision.training import Interrupted, Ranks, TrainingError, Watch, train
+from medvision.training_state import Checkpoints, Trained
 
 IDS = tuple(f"case_{index}" for index in range(7))
 SMALL = {"embed_dim": 16, "depth": 2, "heads": 2}
@@ -31,13 +32,13 @@ def prepared(seed: int = 0) -> dict[str, Prepared]:
     return cases
 
 
-def model() -> torch.nn.Module:
+def model(**settings: float) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_model("ViT_Baseline", image_size=(8, 8, 8), patch_size=(4, 4, 4), **SMALL)
+    return build_model("ViT_Baseline", image_size=(8, 8, 8), patch_size=(4, 4, 4), **SMALL, **settings)
 
 
-def run(recipe: Training, **options: object) -> Trained:
-    return train(model(), prepared(), IDS[:5], IDS[5:], recipe, seed=3, **options)  # type: ignore[arg-type]
+def run(recipe: Training, network: torch.nn.Module | None = None, **options: object) -> Trained:
+    return train(network or model(), prepared(), IDS[:5], IDS[5:], recipe, seed=3, **options)  # type: ignore[arg-type]
 
 
 def test_golden_losses() -> None:
@@ -179,3 +180,37 @@ def test_a_rotation_by_a_quarter_turn_turns_image_and_mask_alike(monkeypatch: py
     assert torch.equal(turned.round(), mask)
     assert turned.sum().item() == pytest.approx(1.0, abs=1e-4)
     assert turned[0, 0, 4, :, 1].argmax().item() in (0, 8)
+
+
+@pytest.mark.parametrize("stop_after", [0, 5, 8])
+def test_a_training_told_to_stop_goes_on_bit_for_bit_from_the_very_batch(stop_after: int) -> None:
+    """Four beats an epoch, the last for validation: stopped at the start, in the second epoch, and after it."""
+    recipe = Training(epochs=4, batch_size=2, schedule="onecycle", augmentation=None)
+    whole = run(recipe)
+    saved: list[bytes] = []
+    beats: list[None] = []
+    watch = Watch(beat=lambda: beats.append(None), stop=lambda: len(beats) >= stop_after)
+    with pytest.raises(Interrupted):
+        run(recipe, checkpoints=Checkpoints(save=saved.append), watch=watch)
+    resumed = run(recipe, checkpoints=Checkpoints(load=lambda: saved[-1]))
+    assert resumed.history == whole.history
+    assert all(torch.equal(resumed.state[name], whole.state[name]) for name in whole.state)
+
+
+def test_a_finished_training_is_kept_for_an_evaluation_that_was_cut_off() -> None:
+    saved: list[bytes] = []
+    recipe = Training(epochs=2, batch_size=2)
+    whole = run(recipe, checkpoints=Checkpoints(save=saved.append))
+    steps: list[None] = []
+    again = run(recipe, checkpoints=Checkpoints(load=lambda: saved[-1]), watch=Watch(beat=lambda: steps.append(None)))
+    assert not steps
+    assert again.history == whole.history
+    assert all(torch.equal(again.state[name], whole.state[name]) for name in whole.state)
+
+
+def test_micro_batches_give_the_losses_of_the_whole_batch() -> None:
+    recipe = Training(epochs=2, batch_size=4, augmentation=None, clip_norm=None)
+    whole, parts = (run(recipe, model(dropout=0.0), micro_batch=size) for size in (None, 1))
+    losses = [[metrics["train_loss"] for metrics in trained.history] for trained in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert run(recipe, model(dropout=0.0), micro_batch=9).history == whole.history
