@@ -6,92 +6,59 @@ that a worker can never train something else than the plan meant.
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as save_tensors
-from torch import distributed, nn
+from torch import nn
 
 from medvision.activations import picture_arrays
-from medvision.data.augment import derive_seed
-from medvision.data.msd import Case, read_task
-from medvision.data.splits import Roles, from_json
-from medvision.data.volumes import Prepared, prepare, read_truth
+from medvision.checkpoint import About, block_fingerprint, save_checkpoint
+from medvision.data.volumes import read_truth
 from medvision.evaluation import predict, score
-from medvision.models import build_model
-from medvision.training import Checkpoints, Ranks, Trained, portable_state, train
-from orchestrator.spec import Spec, TaskSpec, model_name
-from orchestrator.trial import Job, digest, eval_identity, train_identity
-from reports.store import Store, table_bytes
-
-Emit = Callable[[dict[str, Any]], None]
-
-
-class Workbench:
-    """What one attempt works with, read from the study: settings, roles and cases of its cell.
-
-    Raises:
-        RuntimeError: the study's files no longer give the ids that the job was planned with.
-    """
-
-    def __init__(self, job: Job, store: Store) -> None:
-        study, cell = store.read_json("study.json"), job.cell
-        self.job, self.store = job, store
-        self.spec = Spec.model_validate(study["spec"])
-        self.model_spec = next(model for model in self.spec.models if model_name(model) == cell.model)
-        self.task: TaskSpec = next(task for task in self.spec.tasks if task.name == cell.task)
-        split = store.read_json(f"splits/{cell.task}.json")
-        self.fingerprints: Mapping[str, str] = split["cases"]
-        self.roles: Roles = from_json(split)[cell.fold].roles(cell.fraction)
-        block = study["blocks"].get(cell.model)
-        training = train_identity(
-            self.spec, self.model_spec, self.task, cell.seed, self.roles, self.fingerprints, block
-        )
-        scoring = eval_identity(self.spec, self.task, digest(training), self.roles, self.fingerprints)
-        self.identity = {"train": training, "eval": scoring}
-        if (digest(training), digest(scoring)) != (job.train_id, job.eval_id):
-            raise RuntimeError(f"{cell}: the study changed since this trial was planned; run the same command again")
-        found = read_task(Path(study["data_root"]), cell.task)
-        self.cases: Mapping[str, Case] = {case.id: case for case in (*found.cases, *found.test_cases)}
-        self.folder = f"trials/{job.train_id}/{job.token}"
-
-    @property
-    def groups(self) -> Mapping[str, Any]:
-        return self.spec.data.label_groups
-
-    @functools.cache  # noqa: B019  # a workbench lives as long as its attempt
-    def prepared(self, case: str) -> Prepared:
-        return prepare(
-            self.cases[case],
-            self.fingerprints[case],
-            groups=self.groups,
-            image_size=self.spec.data.image_size,
-            channel=self.task.channel,
-            intensity=self.spec.data.intensity,
-        )
+from medvision.training import Interrupted, Ranks, TrainingError, Watch
+from medvision.training_state import Trained
+from orchestrator.search_trial import run_tuning
+from orchestrator.system_metrics import SystemMetrics
+from orchestrator.trial import Job
+from orchestrator.workbench import Emit, Measure, Workbench, train_model
+from reports.store import Store, StoreError, table_bytes
 
 
-def run_attempt(job: Job, store: Store, ranks: Ranks, emit: Emit) -> dict[str, Any] | None:
+def run_attempt(
+    job: Job,
+    store: Store,
+    ranks: Ranks,
+    emit: Emit,
+    watch: Watch | None = None,
+    *,
+    measure: Measure = lambda bench, model: {},
+) -> dict[str, Any] | None:
     """Run one job to its commit; rank 0 returns the marker's cost and mean scores, the others None.
 
     Args:
-        emit: takes events of rank 0 (`{"event": "epoch", ...}`), for a live view only.
+        emit: takes events of rank 0 (`{"event": "epoch", ...}`), for a live view only. measure: further numbers of the
+            model at the end of an epoch, for the history; draws no random numbers.
 
     Raises:
+        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
         Exception: whatever goes wrong; nothing is committed then.
     """
-    started = time.perf_counter()
+    started, watch = time.perf_counter(), watch or Watch()
     bench = Workbench(job, store)
-    rows, files, cost = (_rescore if job.rescore_of else _train_and_score)(bench, ranks, emit)
+    if job.tuning:
+        return run_tuning(bench, ranks, emit, watch)
+    if job.rescore_of:
+        rows, files, cost = _rescore(bench, ranks, watch)
+    else:
+        rows, files, cost = _train_and_score(bench, ranks, emit, watch, measure)
     if ranks.rank:
         return None
     files["cases"] = f"{bench.folder}/cases-{job.eval_id[:16]}.parquet"
@@ -109,6 +76,7 @@ def run_attempt(job: Job, store: Store, ranks: Ranks, emit: Emit) -> dict[str, A
         "attempt": {
             "world": ranks.world,
             "threads": torch.get_num_threads(),
+            "micro_batch": job.micro_batch,
             "device": _device_name(ranks.device),
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -124,45 +92,40 @@ def run_attempt(job: Job, store: Store, ranks: Ranks, emit: Emit) -> dict[str, A
     }
 
 
+def failure_of(error: Exception) -> dict[str, Any]:
+    """Kind (`orchestrator.state`, or `storage`), reason and traceback of what an attempt raised."""
+    kind = "exception"
+    if isinstance(error, TrainingError):
+        kind = "training"
+    elif isinstance(error, StoreError):
+        kind = "storage"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+        kind = "memory"
+    reason = str(error) if kind == "storage" else f"{type(error).__name__}: {error}"
+    details = "".join(traceback.format_exception(error))
+    return {"kind": kind, "reason": reason.splitlines()[0] if kind == "memory" else reason, "details": details}
+
+
 def _train_and_score(
-    bench: Workbench, ranks: Ranks, emit: Emit
+    bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     job, spec, roles = bench.job, bench.spec, bench.roles
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.manual_seed(derive_seed("initialisation", job.cell.seed))
-    model = build_model(
-        image_size=spec.data.image_size,
-        patch_size=spec.data.patch_size,
-        out_channels=len(bench.groups),
-        **bench.model_spec.model_dump(mode="json", exclude={"name"}),
-    )
-    if ranks.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(ranks.device)
+
+    usage, name = SystemMetrics(ranks.device), {"cell": str(job.cell), "eval_id": job.eval_id}
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        emit({"event": "epoch", "epoch": epoch, **metrics})
+        emit({"event": "epoch", **name, "epoch": epoch, **metrics, **usage()})
 
-    used = [*roles.train, *roles.validation, *roles.test]
-    trained = train(
-        model,
-        {case: bench.prepared(case) for case in used},
-        roles.train,
-        roles.validation,
-        spec.training,
-        seed=job.cell.seed,
-        ranks=ranks,
-        on_epoch=on_epoch,
-        checkpoints=_checkpoints(bench, ranks),
-    )
+    model, trained = train_model(bench, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
-    mine = _predict_and_score(bench, model, ranks)
-    scored = [part for share in _gathered(mine, ranks) for part in share]
+    mine = _predict_and_score(bench, model, ranks, watch)
+    scored = [part for share in ranks.gather(mine) for part in share]
     scored.sort(key=lambda part: roles.test.index(part["case"]))
     if ranks.rank:
         return [], {}, {}
     files = {name: f"{bench.folder}/{file}" for name, file in _FILES.items()}
     bench.store.write(files["history"], table_bytes(_history_rows(trained)))
-    bench.store.write(files["weights"], save_tensors(portable_state(model)))
+    bench.store.write(files["weights"], save_checkpoint(model, _about(bench, model)))
     bench.store.write(files["masks"], _pack_masks(scored))
     if job.cell.fold == 0 and job.cell.seed == spec.seeds[0]:  # enough for the figures, and it keeps a study small
         files[PICTURES] = f"{bench.folder}/arrays.npz"
@@ -181,6 +144,19 @@ PICTURES = "arrays"
 _FILES = {"history": "history.parquet", "weights": "weights.safetensors", "masks": "masks.npz"}
 
 
+def _about(bench: Workbench, model: nn.Module) -> About:
+    """What `medvision.predict` needs to know of the weights."""
+    return About(
+        model=bench.model_spec,
+        block=block_fingerprint(model),
+        task=bench.task.name,
+        patch_size=bench.spec.data.patch_size,
+        in_channels=len(bench.prepared(bench.roles.test[0]).image),
+        preparation=bench.spec.preparation(bench.task),
+        precision=bench.spec.training.precision,
+    )
+
+
 def _pictures(bench: Workbench, model: nn.Module, scored: Sequence[Mapping[str, Any]], device: torch.device) -> bytes:
     return picture_arrays(
         model,
@@ -189,23 +165,29 @@ def _pictures(bench: Workbench, model: nn.Module, scored: Sequence[Mapping[str, 
         prepared=bench.prepared,
         dice={part["case"]: float(np.mean([row["dice"] for row in part["rows"]])) for part in scored},
         groups=bench.groups,
-        channel=bench.task.channel,
+        channel=0 if bench.task.channel == "all" else bench.task.channel,
         device=device,
-        bf16=bench.spec.training.precision == "bf16",
+        precision=bench.spec.training.precision,
     )
 
 
-def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks) -> list[dict[str, Any]]:
+def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks, watch: Watch) -> list[dict[str, Any]]:
     """This rank's share of the test cases: case id, mask as one bit a voxel with its shape, and rows."""
     scored = []
-    for case in bench.roles.test[ranks.rank :: ranks.world]:
+    for position in range(0, len(bench.roles.test), ranks.world):
+        watch.beat()
+        if ranks.any(watch.stop()):
+            raise Interrupted("stopped while predicting; the training is kept")
+        if position + ranks.rank >= len(bench.roles.test):
+            break
+        case = bench.roles.test[position + ranks.rank]
         truth = read_truth(bench.cases[case], bench.groups)
         mask = predict(
             model,
             bench.prepared(case),
             truth.masks.shape[1:],
             device=ranks.device,
-            bf16=bench.spec.training.precision == "bf16",
+            precision=bench.spec.training.precision,
         )
         scored.append(
             {
@@ -218,12 +200,15 @@ def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks) -> list
     return scored
 
 
-def _rescore(bench: Workbench, ranks: Ranks, emit: Emit) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
+def _rescore(
+    bench: Workbench, ranks: Ranks, watch: Watch
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     """Score the kept masks of an earlier evaluation of the same training with other definitions."""
     earlier = bench.store.read_json(f"commits/{bench.job.rescore_of}.json")
     masks = _unpack_masks(bench.store.read(earlier["files"]["masks"]) or b"")
     rows: list[dict[str, Any]] = []
     for case in bench.roles.test if ranks.rank == 0 else ():
+        watch.beat()
         rows += _rows(bench, case, masks[case], read_truth(bench.cases[case], bench.groups))
     return (
         rows,
@@ -250,20 +235,6 @@ def _history_rows(trained: Trained) -> list[dict[str, Any]]:
             split, _, metric = name.rpartition("_")
             rows.append({"epoch": epoch, "split": split or "train", "metric": metric, "value": float(value)})
     return rows
-
-
-def _checkpoints(bench: Workbench, ranks: Ranks) -> Checkpoints:
-    """The trial's checkpoint in the study, kept apart by world size and threads: others would give other numbers."""
-    name = f"checkpoints/{bench.job.train_id}/{ranks.world}x{torch.get_num_threads()}.pt"
-    return Checkpoints(load=functools.partial(bench.store.read, name), save=functools.partial(bench.store.write, name))
-
-
-def _gathered(mine: Any, ranks: Ranks) -> list[Any]:
-    if ranks.world == 1:
-        return [mine]
-    everyone: list[Any] = [None] * ranks.world
-    distributed.all_gather_object(everyone, mine)
-    return everyone
 
 
 def _pack_masks(scored: Sequence[Mapping[str, Any]]) -> bytes:

@@ -1,9 +1,7 @@
-"""The Ray Tune driver: lanes of long-lived Ray Train workers, through which trials flow.
+"""The Ray Tune driver: feeds the trials of a study to lanes of long-lived Ray Train workers (`orchestrator.lanes`).
 
-A lane is a Tune Trainable with reused actors that owns one TorchTrainer. A further trial in a lane costs a message, not a
-new group of processes (about 0.1 s instead of 15 s). The Tune side asks for next to no CPU, the Train workers hold the
-CPUs and GPUs, so that a trial never waits for its own workers. Tune orders and counts; our own result store, not Tune's
-experiment state, is the record, and `orchestrator.execution` decides what follows a failure.
+Tune starts lanes, hands trials over and counts; which trial comes next is `orchestrator.packing`'s, and what follows a failure
+`orchestrator.execution`'s. Our own result store, not Tune's experiment state, is the record.
 """
 
 from __future__ import annotations
@@ -16,144 +14,41 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.search import BasicVariantGenerator
 from ray.util.queue import Empty, Queue
 
-from orchestrator.execution import AttemptFailed, ClusterError, Emit, run_to_the_end
-from orchestrator.spec import ResourcesSpec, Spec
+from orchestrator.execution import ClusterError, Emit, stop_signals
+from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, Switch, here, queue_here
+from orchestrator.packing import Packer, Shape, Waiting, fits
+from orchestrator.remote import check_machines, runtime_env
+from orchestrator.spec import Spec
 from orchestrator.trial import Job
-from orchestrator.worker import lane_loop
-from reports.store import Store
+from reports.store import Store, StoreError
 
 LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the driver and take no worker's CPU
-LANE_CPU = 0.01  # what a lane asks for where the cluster's head declares no such resource
-POLL_SECONDS = 1.0
-STOP_SECONDS = 30.0
+HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster: where the head declares no lanes, a share of it
 KNOCK_SECONDS = 10.0
+NODES_SECONDS = 5.0  # how often the cluster is asked what it holds
+LANE_LOSSES = 20  # of the lane's own small process, for one trial
 _QUIET = {
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per lane; interruptions are met by fencing and retries
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per lane; the driver itself asks for draining machines
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `stop_signals` lets the lanes write their checkpoints
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own experiment state is not our record
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
     "RAY_DEDUP_LOGS": "1",
     # A lane starts about seven small processes at once; the default of one a core makes Ray complain of them.
     "RAY_worker_maximum_startup_concurrency": "32",
 }
-
-
-class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
-    """One group of Train workers; each Tune trial is one job, and `reset_config` takes the next without a new actor."""
-
-    def setup(self, config: dict[str, Any], settings: dict[str, Any]) -> None:
-        self.settings = settings
-        self.store = Store(settings["store"])
-        self.events = settings["events"]
-        self.job = Job.from_json(config["job"])
-        self.group: WorkerGroup | None = None
-
-    def reset_config(self, config: dict[str, Any]) -> bool:
-        self.job = Job.from_json(config["job"])
-        return True
-
-    def step(self) -> dict[str, Any]:
-        def emit(event: dict[str, Any]) -> None:
-            self.events.put({"lane": os.getpid(), **event})
-
-        def attempt(job: Job) -> Mapping[str, Any]:
-            if self.group is None:
-                self.group = WorkerGroup(self.settings)
-            try:
-                return self.group.run(job, emit)
-            except AttemptFailed:
-                self.group.stop()
-                self.group = None
-                raise
-
-        state = run_to_the_end(
-            self.job, self.store, attempt, emit, max_attempts=self.settings["resources"]["max_attempts"]
-        )
-        return {"state": state.value, "done": True}
-
-    def cleanup(self) -> None:
-        if self.group is not None:
-            self.group.stop()
-
-
-class WorkerGroup:
-    """A TorchTrainer that runs in a thread and waits for jobs."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        resources = ResourcesSpec.model_validate(settings["resources"])
-        self.inbox = Queue(actor_options={"num_cpus": 0})
-        self.outbox = Queue(actor_options={"num_cpus": 0})
-        self.scratch = tempfile.TemporaryDirectory(prefix="medvision-lane-", ignore_cleanup_errors=True)
-        self.death: BaseException | None = None
-        per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
-        if resources.gpus_per_worker:
-            per_worker["GPU"] = resources.gpus_per_worker
-        self.trainer = TorchTrainer(
-            lane_loop,
-            train_loop_config={
-                "inbox": self.inbox,
-                "outbox": self.outbox,
-                "store": settings["store"],
-                "threads": resources.cpus_per_worker,
-            },
-            torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=resources.workers,
-                use_gpu=bool(resources.gpus_per_worker),
-                resources_per_worker=per_worker,
-            ),
-            run_config=RunConfig(name=f"lane-{os.getpid()}-{time.time_ns()}", storage_path=self.scratch.name),
-        )
-        self.thread = threading.Thread(target=self._fit, daemon=True)
-        self.thread.start()
-
-    def _fit(self) -> None:
-        try:
-            self.trainer.fit()
-        except BaseException as error:  # handed to whoever waits for a result
-            self.death = error
-
-    def run(self, job: Job, emit: Emit) -> Mapping[str, Any]:
-        """Run one job to its commit.
-
-        Raises:
-            AttemptFailed: the attempt raised, or the workers died.
-        """
-        self.inbox.put(job.to_json())
-        while True:
-            alive = self.thread.is_alive()  # asked first, so that a last message of a dead group is still read
-            try:
-                event = self.outbox.get(timeout=POLL_SECONDS)
-            except (Empty, queue.Empty):
-                if not alive:
-                    raise AttemptFailed("the worker processes were lost", str(self.death)) from None
-                continue
-            if event["event"] == "attempt-done":
-                result: Mapping[str, Any] = event["result"]
-                return result
-            if event["event"] == "attempt-failed":
-                raise AttemptFailed(event["reason"], event["details"])
-            emit({"cell": str(job.cell), "eval_id": job.eval_id, **event})
-
-    def stop(self) -> None:
-        """Let the workers end and give their resources back."""
-        with contextlib.suppress(Exception):
-            self.inbox.put("stop")
-        self.thread.join(STOP_SECONDS)
-        for box in (self.inbox, self.outbox):
-            with contextlib.suppress(Exception):
-                box.shutdown(force=True)
-        self.scratch.cleanup()
 
 
 @contextlib.contextmanager
@@ -164,7 +59,7 @@ def cluster(address: str | None) -> Iterator[None]:
     other ports ask for Ray's token.
 
     Raises:
-        ClusterError: no cluster answers at the address.
+        ClusterError: no cluster answers at the address, or Ray does not start here.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -172,18 +67,24 @@ def cluster(address: str | None) -> Iterator[None]:
     if address and address != "local":
         try:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address=address, runtime_env=runtime_env(_QUIET), **quiet)
         except (OSError, ValueError, ray.exceptions.RayError) as error:
             raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     else:
-        ray.init(
-            address="local",
-            dashboard_host="127.0.0.1",
-            resources={LANE_RESOURCE: 10_000},
-            include_dashboard=True,  # Train's cleaner asks it which placement groups to give back
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        try:
+            ray.init(
+                address="local",
+                dashboard_host="127.0.0.1",
+                resources={LANE_RESOURCE: 10_000},
+                include_dashboard=True,  # Train's cleaner asks it which placement groups to give back
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (
+            Exception
+        ) as error:  # Ray raises its own, RuntimeError and Exception when a part of it does not start in time
+            raise ClusterError(f"Ray did not start on this machine: {error}. Try again when it is less busy") from error
     try:
         yield
     finally:
@@ -197,47 +98,150 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
-def run_jobs(jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit) -> None:
-    """Run every job to its end through lanes, in order, and hand every event to `emit`. Needs a connected Ray.
+def run_jobs(
+    jobs: Sequence[Job],
+    spec: Spec,
+    store: Store,
+    emit: Emit,
+    *,
+    seconds: Callable[[Job], float] | None = None,
+) -> None:
+    """Run every job to its end through lanes and hand every event to `emit`. Needs a connected Ray.
+
+    Args:
+        seconds: expected duration of a job, asked again as trials finish; without it, jobs run in the order given.
 
     Raises:
-        ClusterError: no lane fits the cluster.
+        ClusterError: a trial fits no machine of the cluster, a machine lacks what the study needs, or lanes were lost again
+            and again.
+        StoreError: the storage failed.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when every lane has written its checkpoint.
     """
-    lanes = min(_lane_count(spec.resources), len(jobs))
-    events = Queue(actor_options={"num_cpus": 0})
-    listener = _Listener(events, emit)
-    settings = {"store": store.uri, "resources": spec.resources.model_dump(mode="json"), "events": events}
-    with tempfile.TemporaryDirectory(prefix="medvision-tune-", ignore_cleanup_errors=True) as scratch:
+    check_machines(spec, store)
+    order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
+    seconds = seconds or (lambda job: order[job.eval_id])
+    packer = Packer(Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job)) for job in jobs)
+    if spec.resources.max_lanes is None:
+        _refuse_impossible(packer.shapes)
+    switch = ray.remote(Switch).options(num_cpus=0, scheduling_strategy=here()).remote()
+    events = queue_here()
+    settings = {
+        "store": store.uri,
+        "events": events,
+        "switch": switch,
+        "batch_size": spec.training.batch_size,
+        **spec.resources.model_dump(include={"max_attempts", "hang_seconds", "lane_trials"}),
+    }
+    storage_failed: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="medvision-tune-", ignore_cleanup_errors=True) as scratch,
+        stop_signals(lambda: switch.tell.remote(stop=True)) as asked,
+    ):
+        feeder = Feeder(packer, seconds, spec.resources.max_lanes, asked)
+
+        def hear(event: dict[str, Any]) -> None:
+            if event["event"] == "storage-failed":
+                storage_failed.append(event["reason"])
+                asked.set()
+                switch.tell.remote(stop=True)
+            emit(event)
+
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(Lane, settings=settings), _lane_request()),
-            param_space={"job": tune.grid_search([job.to_json() for job in jobs])},
-            tune_config=tune.TuneConfig(max_concurrent_trials=lanes, reuse_actors=True),
+            tune.with_parameters(Lane, settings=settings),
+            param_space={"place": tune.grid_search(list(range(len(jobs))))},
+            tune_config=tune.TuneConfig(search_alg=feeder, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(Path(scratch)),
                 verbose=0,
                 # Attempts are counted in `execution`; this is for the loss of a lane's own small process.
-                failure_config=tune.FailureConfig(max_failures=3),
+                failure_config=tune.FailureConfig(max_failures=LANE_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )
         try:
-            with listener:
+            with _Watcher(events, hear, switch):
                 results = tuner.fit()
         finally:
             with contextlib.suppress(Exception):
                 events.shutdown(force=True)
+                ray.kill(switch)
+        if storage_failed:
+            raise StoreError(storage_failed[0])
+        if asked.is_set():
+            raise KeyboardInterrupt
         if results.errors:
-            raise RuntimeError(f"{len(results.errors)} trials were lost with their lanes: {results.errors[0]}")
+            raise ClusterError(
+                f"{len(results.errors)} trials lost their lanes {LANE_LOSSES} times: {results.errors[0]}"
+            )
 
 
-class _Listener:
-    """Hands the lanes' events to `emit` from a thread of the driver."""
+class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are untyped
+    """Gives Tune one trial for every place that is free, and decides which only then."""
 
-    def __init__(self, events: Queue, emit: Emit) -> None:
-        self.events, self.emit = events, emit
+    def __init__(
+        self,
+        packer: Packer[Job],
+        seconds: Callable[[Job], float],
+        max_lanes: int | None,
+        stopping: threading.Event,
+    ) -> None:
+        super().__init__()
+        self.packer, self.seconds, self.max_lanes, self.stopping = packer, seconds, max_lanes, stopping
+        self.shapes = packer.shapes
+        self.running: dict[str, Shape] = {}
+        self.freed: Shape | None = None
+        self.ended = 0
+        self.nodes: list[dict[str, float]] = []
+        self.asked = -NODES_SECONDS
+
+    def next_trial(self) -> Any:
+        """A Tune trial that carries the next job, or None where nothing fits now or nothing is left."""
+        if self.stopping.is_set() or not len(self.packer):
+            self.set_finished()
+            return None
+        if self.max_lanes is not None and len(self.running) >= self.max_lanes:
+            return None
+        waiting = self.packer.take(list(self.running.values()), self._nodes(), self.freed)
+        if waiting is None:
+            return None
+        trial = super().next_trial()
+        request = _lane_request(self.shapes.index(waiting.shape))
+        trial.config |= {"job": waiting.item.to_json(), "shape": asdict(waiting.shape), "request": request}
+        self.running[trial.trial_id], self.freed = waiting.shape, None
+        return trial
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        super().on_trial_complete(trial_id, result, error)
+        self.freed = self.running.pop(trial_id, None)
+        self.ended += 1
+        if self.ended % (1 + len(self.packer) // 50) == 0:  # to order ten thousand anew each time would take minutes
+            self.packer.estimate_again(self.seconds)
+
+    def _nodes(self) -> list[dict[str, float]] | None:
+        """What the cluster holds, asked now and then because it may grow; None where `max_lanes` alone decides."""
+        if self.max_lanes is not None:
+            return None
+        if time.monotonic() - self.asked > NODES_SECONDS:
+            self.asked, self.nodes = time.monotonic(), nodes()
+        return self.nodes
+
+    def save_to_dir(self, dirpath: str, **_: Any) -> None:
+        """Nothing: the result store is the record."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for the same reason: Tune pickles its settings for a resumption of its own."""
+        return {}
+
+
+class _Watcher:
+    """A thread of the driver: hands the lanes' events on, and tells the lanes which machines are about to go."""
+
+    def __init__(self, events: Queue, emit: Emit, switch: Any) -> None:
+        self.events, self.emit, self.switch = events, emit, switch
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.draining: list[str] = []
+        self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> None:
         self.thread.start()
@@ -246,7 +250,8 @@ class _Listener:
         self.ended.set()
         self.thread.join(STOP_SECONDS)
 
-    def _listen(self) -> None:
+    def _watch(self) -> None:
+        asked = time.monotonic()
         while True:
             last_round = self.ended.is_set()
             try:
@@ -254,27 +259,40 @@ class _Listener:
             except (Empty, queue.Empty):
                 if last_round:
                     return
+            if time.monotonic() - asked > NODES_SECONDS:
+                asked = time.monotonic()
+                self._tell_draining()
+
+    def _tell_draining(self) -> None:
+        with contextlib.suppress(Exception):  # Ray's own Train asks the same way; without an answer, a loss is a loss
+            draining = sorted(ray._private.state.state.get_draining_nodes())
+            if draining != self.draining:
+                self.draining = draining
+                self.switch.tell.remote(draining=draining)
 
 
-def _lane_request() -> dict[str, float]:
-    return {"CPU": 0, LANE_RESOURCE: 1} if ray.cluster_resources().get(LANE_RESOURCE) else {"CPU": LANE_CPU}
+def nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of every living machine."""
+    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in living]
 
 
-def _lane_count(resources: ResourcesSpec) -> int:
-    """How many lanes fit, or `max_lanes` as it stands: a cluster that grows from nothing holds less now."""
-    if resources.max_lanes is not None:
-        return resources.max_lanes
-    held = ray.cluster_resources()
-    needs = {
-        "CPU": resources.workers * resources.cpus_per_worker + _lane_request()["CPU"],
-        "GPU": resources.workers * resources.gpus_per_worker,
-    }
-    fitting = min(int(held.get(kind, 0) / need) for kind, need in needs.items() if need)
-    if fitting < 1:
-        asked = ", ".join(f"{need:g} {kind}" for kind, need in needs.items() if need)
-        has = ", ".join(f"{held.get(kind, 0):g} {kind}" for kind in needs)
-        raise ClusterError(
-            f"one trial asks for {asked}, the cluster holds {has}: lower resources.workers, cpus_per_worker or "
-            "gpus_per_worker, or set resources.max_lanes for a cluster that grows"
-        )
-    return fitting
+def _lane_request(number: int) -> dict[str, float]:
+    """What a lane asks for beside its workers. Tune reuses a lane for an equal request only, so each shape has its own."""
+    if ray.cluster_resources().get(LANE_RESOURCE):
+        return {"CPU": 0, LANE_RESOURCE: 0.5 + number / 1000}
+    return {"CPU": 0, HEAD_RESOURCE: (1 + number) / 1000}
+
+
+def _refuse_impossible(shapes: Sequence[Shape]) -> None:
+    held = nodes()
+    for shape in shapes:
+        if not fits([shape], held):
+            has = "; ".join(
+                f"{count} with " + ", ".join(f"{value:g} {kind}" for kind, value in node)
+                for node, count in Counter(tuple(node.items()) for node in held).items()
+            )
+            raise ClusterError(
+                f"one trial asks for {shape}, the cluster's machines hold: {has}. Lower resources.workers, cpus_per_worker or "
+                "gpus_per_worker, or set resources.max_lanes for a cluster that grows"
+            )

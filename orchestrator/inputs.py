@@ -6,15 +6,19 @@ it fetches embedded assets, hashes what changed, and extracts the language-model
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medvision.assets import ASSETS, AssetError, fetch
+from medvision.data.declared import read_declared
 from medvision.data.embedded import embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
+from medvision.data.grouping import read_patients
 from medvision.data.msd import DataError, Task, read_task
-from medvision.data.splits import Fold, make_folds
+from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, reserve
 from medvision.models.settings import LlmSettings, block_of
 from orchestrator.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec import Spec, TaskSpec, model_name
@@ -63,6 +67,35 @@ def gathered(spec: Spec) -> Inputs:
     return inputs
 
 
+def resolved(spec: Spec) -> Spec:
+    """The spec with what each task's own dataset.json decides, so that planner and workers go by the same values.
+
+    That is the label groups where they are `each`, and the modality for protocol `corrected`. A task whose folder is not
+    there stays as it is: `gathered` says so.
+
+    Raises:
+        InputError: a dataset.json that does not say what is asked of it.
+    """
+    root, problems, tasks = data_root(spec), [], []
+    for task in spec.tasks:
+        declared = read_declared(root / task.name) if root and (root / task.name).is_dir() else None
+        changes: dict[str, Any] = {}
+        if declared and spec.data.label_groups == "each" and task.label_groups is None:
+            changes["label_groups"] = dict(declared.labels)
+            if not declared.labels:
+                problems.append(
+                    f"data.label_groups: each: the dataset.json of {task.name} declares no labels; name them"
+                )
+        if declared and spec.data.protocol == "corrected" and task.modality is None:
+            changes["modality"] = list(declared.modality)
+            if not declared.modality:
+                problems.append(f"data.protocol: corrected: say `modality: [CT]` or `[MRI]` of the task {task.name}")
+        tasks.append(task.model_copy(update=changes))
+    if problems:
+        raise InputError("\n".join(problems))
+    return spec.model_copy(update={"tasks": tasks})
+
+
 def _with_block(spec: Spec) -> dict[str, LlmSettings]:
     return {model_name(model): llm for model in spec.models if (llm := block_of(model))}
 
@@ -76,28 +109,71 @@ def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
         cases = index_cases(found) if measure else cached_index(found)
         if cases is None:
             return TaskInputs(missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does")
-        return TaskInputs(_folds(spec, task, found, cases), {case.id: case.fingerprint for case in cases})
+        unused = {case.id for case in found.test_cases} if spec.splits.scheme != "fixed" else set()
+        bad = {case.id: case.errors for case in cases if case.errors and case.id not in unused}
+        if bad and spec.data.on_bad_case == "stop":
+            return TaskInputs(missing=_bad_cases(found, len(cases), bad))
+        good = [case for case in cases if not case.errors]
+        shortened = {case: [reason.replace(f"{found.folder}/", "") for reason in why] for case, why in bad.items()}
+        fingerprints = {case.id: case.fingerprint for case in good}
+        folds, reserved = _folds(spec, task, found, good)
+        return TaskInputs(folds, fingerprints, excluded=shortened, reserved=reserved)
     except DataError as error:
         return TaskInputs(missing=str(error))
 
 
-def _folds(spec: Spec, task: TaskSpec, found: Task, cases: list[CaseIndex]) -> tuple[Fold, ...]:
-    tested = [case.id for case in found.test_cases] if spec.splits.scheme == "fixed" else []
-    ignored = set() if tested else {case.id for case in found.test_cases}
+def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
+    """Every bad case with every reason, a line each, and what to do."""
+    lines = [f"task {task.name!r}, case {case}: {reason}" for case, reasons in bad.items() for reason in reasons]
+    remedy = f"mend them (python -m medvision.data check {task.folder}), or set data.on_bad_case: exclude"
+    return "\n".join([*lines, f"task {task.name!r}: {len(bad)} of {cases} cases cannot be used: {remedy}"])
+
+
+def _folds(
+    spec: Spec, task: TaskSpec, found: Task, cases: list[CaseIndex]
+) -> tuple[tuple[Fold, ...], tuple[tuple[str, ...], ...]]:
+    """The folds, and the patients that a search has for itself."""
+    given = {case.id for case in found.test_cases}
+    tested = [case.id for case in cases if case.id in given] if spec.splits.scheme == "fixed" else []
+    ignored = set() if tested else given
     volumes = {case.id: case.volume_mm3 for case in cases if case.id not in ignored}
+    named, pattern = spec.splits.group_file, spec.splits.group_pattern
     try:
-        folds = make_folds(
-            volumes,
+        patients = read_patients(found.folder / Path(named).expanduser()) if named else None
+        divide = functools.partial(
+            make_folds,
             scheme=spec.splits.scheme,
             seed=spec.splits.seed,
             folds=spec.folds,
             test_fraction=spec.splits.test_fraction,
             fixed_test=tested,
-            group_pattern=spec.splits.group_pattern,
+            group_pattern=pattern,
+            patients=patients,
         )
+        folds = divide(volumes)
+        if spec.search is None:
+            return tuple(folds), ()
+        if spec.search.cases == "nested":
+            fewest = min(len(fold.order) for fold in folds)
+            _enough(fewest, "cases: nested", "use more cases, or search.cases: reserved")
+            return tuple(folds), ()
+        untested = {case: volume for case, volume in volumes.items() if case not in set(tested)}
+        share = spec.search.reserved_fraction
+        reserved = reserve(untested, share=share, seed=spec.splits.seed, group_pattern=pattern, patients=patients)
+        _enough(len(reserved), f"reserved_fraction: {share:g}", "raise it, or set search.cases: nested")
+        taken = {case for unit in reserved for case in unit}
+        folds = divide({case: volume for case, volume in volumes.items() if case not in taken})
     except ValueError as error:
         raise DataError(f"task {task.name!r}: {error}") from error
-    return tuple(folds)
+    return tuple(folds), reserved
+
+
+def _enough(units: int, setting: str, remedy: str) -> None:
+    if units < VALIDATION_EVERY:
+        raise ValueError(
+            f"search.{setting} leaves the search {units} cases (or patients); it needs {VALIDATION_EVERY}, one to validate and "
+            f"the others to train: {remedy}"
+        )
 
 
 def _remembered_block(llm: LlmSettings) -> BlockInputs:

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from medvision.training import Ranks
-from orchestrator.attempt import run_attempt
-from orchestrator.execution import AttemptFailed, Emit, run_to_the_end
+from medvision.training import Interrupted, Ranks, Watch
+from orchestrator.attempt import failure_of, run_attempt
+from orchestrator.execution import AttemptFailed, AttemptInterrupted, Emit, run_to_the_end, stop_signals
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
+from orchestrator.workbench import Measure
 from reports.store import Store
 
 
-def run_jobs(jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit) -> None:
-    """Run every job to its end, in order."""
+def run_jobs(
+    jobs: Sequence[Job],
+    spec: Spec,
+    store: Store,
+    emit: Emit,
+    *,
+    device: torch.device | None = None,
+    measure: Measure = lambda bench, model: {},
+) -> None:
+    """Run every job to its end, in order, by default on the CPU. `measure` is `run_attempt`'s.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with what was trained in a checkpoint.
+        StoreError: the storage failed.
+    """
     torch.set_num_threads(spec.resources.cpus_per_worker)
+    ranks = Ranks(device=device or torch.device("cpu"))
+    with stop_signals(lambda: emit({"event": "stopping"})) as asked:
+        watch = Watch(stop=asked.is_set)
 
-    def attempt(job: Job) -> Mapping[str, Any]:
-        try:
-            return run_attempt(job, store, Ranks(), emit) or {}
-        except Exception as error:
-            raise AttemptFailed(f"{type(error).__name__}: {error}", traceback.format_exc()) from error
+        def attempt(job: Job) -> Mapping[str, Any]:
+            try:
+                return run_attempt(job, store, ranks, emit, watch, measure=measure) or {}
+            except Interrupted as interruption:
+                raise AttemptInterrupted(final=True) from interruption
+            except Exception as error:
+                failure = failure_of(error)
+                if failure["kind"] == "storage":
+                    raise
+                raise AttemptFailed(**failure) from error
 
-    for job in jobs:
-        run_to_the_end(job, store, attempt, emit, max_attempts=spec.resources.max_attempts)
+        for job in jobs:
+            run_to_the_end(
+                job,
+                store,
+                attempt,
+                emit,
+                max_attempts=spec.resources.max_attempts,
+                rank_batch=job.batch_size(spec.training.batch_size),
+            )
+            if asked.is_set():
+                raise KeyboardInterrupt

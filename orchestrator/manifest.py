@@ -1,4 +1,4 @@
-"""What a study was made with: git commit, package versions, hardware. Holds no environment variables and no secrets."""
+"""What a study was made with: git commit, package versions, hardware. Holds no secrets and but one environment variable."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+COMMIT_VARIABLE = "MEDVISION_COMMIT"  # what an image was built from: `Dockerfile`
 PACKAGES = (
     "ray",
     "torch",
@@ -22,6 +23,7 @@ PACKAGES = (
     "pyarrow",
     "mlflow",
     "numba",
+    "optuna",
     "gguf",
     "safetensors",
 )
@@ -53,6 +55,8 @@ def _version(package: str) -> str | None:
 
 def _git() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():  # installed, perhaps below somebody else's repository
+        return {"commit": os.environ.get(COMMIT_VARIABLE) or None, "uncommitted_changes": False}
     commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
     changed = _output(["git", "-C", str(root), "status", "--porcelain"])
     return {"commit": commit or None, "uncommitted_changes": bool(changed)}

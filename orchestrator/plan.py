@@ -6,31 +6,30 @@ Pure: what is on disk comes in as values (`Inputs`, commits, failures). Imports 
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from medvision.data.splits import Fold, Roles
-from medvision.data.tasks import MSD_TASKS
-from medvision.models.flops import forward_flops
+from medvision.data.splits import Fold
+from orchestrator.cost import CostModel, Work, arithmetic_seconds, longest_first
+from orchestrator.search_spec import tuned
 from orchestrator.spec import Spec, TaskSpec, model_name
 from orchestrator.state import State, next_state, reason
 from orchestrator.trial import Cell, Identity, differences, digest, eval_identity, train_identity
 
 Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "unknown"]
-CPU_FLOPS = 5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
-GPU_FLOPS = 1.5e13  # assumed, not measured: half-used tensor cores of a current data-centre GPU
-UNKNOWN_CASES = 100
 
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """A task's folds and content fingerprints, or in `missing` what is not there."""
+    """A task's folds and content fingerprints, or in `missing` what is not there, a line each; `excluded`: broken cases
+    that no model gets to see, with their reasons; `reserved`: patients that are in no fold, for the search."""
 
     folds: tuple[Fold, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reserved: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,31 +42,50 @@ class BlockInputs:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """The settings that a search found for one model, task and fold, or `missing`: why there are none. `search`: its id."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
+    search: str = ""
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """What stands outside the spec: `tasks` by task name, `blocks` by model name (models with a block only)."""
+    """What stands outside the spec: `tasks` by task name, `blocks` by model name (models with a block only), `tuned` by
+    model, task and fold (where the spec has a search)."""
 
     tasks: Mapping[str, TaskInputs]
     blocks: Mapping[str, BlockInputs]
+    tuned: Mapping[tuple[str, str, int], Tuned] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[str]:
         every: list[TaskInputs | BlockInputs] = [*self.tasks.values(), *self.blocks.values()]
-        return list(dict.fromkeys(item.missing for item in every if item.missing))
+        return list(dict.fromkeys(line for item in every for line in item.missing.splitlines()))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One cell with its ids (None while data are missing), its status and the reason for it."""
+    """One cell with its ids (None while data are missing), its status and the reason for it; `work` is what it costs,
+    `settings` what a search chose in the place of the spec's."""
 
     cell: Cell
     status: Status
     why: str
-    estimated_seconds: float
+    work: Work
+    estimated_seconds: float = 0.0
     train_id: str | None = None
     eval_id: str | None = None
     identity: Mapping[str, Identity] = field(default_factory=dict)
     rescore_of: str | None = None
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What its cost is known by: the eval_id, or the cell while that is unknown."""
+        return self.eval_id or str(self.cell)
 
     @property
     def to_run(self) -> bool:
@@ -76,15 +94,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """Trials in the order of the grid."""
+    """Trials in the order of the grid; `cost` knows what they take, and learns."""
 
     trials: tuple[Trial, ...]
     missing: tuple[str, ...] = ()
+    cost: CostModel = field(default_factory=lambda: CostModel({}), compare=False)
 
     def in_order(self) -> list[Trial]:
         """The trials to run (or, with an unknown id, likely to), longest first, so that no long one starts last."""
         chosen = (trial for trial in self.trials if trial.to_run or trial.status == "unknown")
-        return sorted(chosen, key=lambda trial: -trial.estimated_seconds)
+        return longest_first(chosen, lambda trial: trial.estimated_seconds)
 
     def counts(self) -> dict[str, int]:
         """Number of trials by status, in a fixed order, only those that occur."""
@@ -108,14 +127,12 @@ def make_plan(
     trials = [
         _trial(spec, inputs, history, failures, model, task, fraction, fold, seed)
         for model, task, fraction, fold, seed in itertools.product(
-            spec.models, spec.tasks, spec.fractions, range(_fold_count(spec)), spec.seeds
+            spec.models, spec.tasks, spec.fractions, range(fold_count(spec)), spec.seeds
         )
     ]
-    factor = _calibration(trials, commits)
-    return Plan(
-        tuple(replace(trial, estimated_seconds=trial.estimated_seconds * factor) for trial in trials),
-        tuple(inputs.missing),
-    )
+    cost = CostModel({trial.name: trial.work for trial in trials}).taught_by(commits)
+    estimated = (replace(trial, estimated_seconds=cost.seconds(trial.name)) for trial in trials)
+    return Plan(tuple(estimated), tuple(inputs.missing), cost)
 
 
 class _History:
@@ -142,11 +159,18 @@ def _trial(
     seed: int,
 ) -> Trial:
     cell = Cell(model_name(model), task.name, fraction, fold, seed)
+    found = inputs.tuned.get((cell.model, cell.task, fold), Tuned(missing="its search was not run yet"))
+    settings = found.settings if spec.search else {}
+    spec, model = tuned(spec, model, settings)
     known, block = inputs.tasks[task.name], inputs.blocks.get(cell.model)
     roles = known.folds[fold].roles(fraction) if known.folds else None
-    trial = Trial(cell, "unknown", "", _estimate(spec, model, task, fraction, roles, block))
+    shape = spec.resources.shape(cell.model, task.name)
+    seconds = arithmetic_seconds(spec, model, task, fraction, roles, block.size if block else None)
+    trial = Trial(cell, "unknown", "", Work(cell.model, task.name, seconds, shape.workers * shape.gpus_per_worker))
     if known.missing or (block and block.missing):
         return replace(trial, why="its data are missing" if known.missing else "its block is missing")
+    if spec.search and found.missing:
+        return replace(trial, why=found.missing)
     assert roles is not None  # noqa: S101  # folds are known where nothing is missing
     training = train_identity(spec, model, task, seed, roles, known.fingerprints, block.fingerprint if block else None)
     train_id = digest(training)
@@ -158,6 +182,7 @@ def _trial(
         eval_id=eval_id,
         identity={"train": training, "eval": scoring},
         notes=roles.notes,
+        settings=settings,
     )
     if eval_id in history.by_eval:
         return replace(trial, status="done", why="finished")
@@ -165,7 +190,10 @@ def _trial(
         old = history.by_eval[earlier]["identity"]["eval"]
         if old["test_cases"] == scoring["test_cases"]:
             why = "; ".join(differences(old, scoring))
-            return replace(trial, status="rescore", why=f"scored again from its masks: {why}", rescore_of=earlier)
+            seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
+            work = replace(trial.work, arithmetic=seconds, rescore=True)
+            why = f"scored again from its masks: {why}"
+            return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
     failed = failures.get(train_id, [])
     state = next_state(failed, spec.resources.max_attempts)
     if state is State.QUARANTINED:
@@ -178,44 +206,6 @@ def _trial(
     return replace(trial, status="new", why="never run")
 
 
-def _fold_count(spec: Spec) -> int:
+def fold_count(spec: Spec) -> int:
+    """Folds of every task."""
     return spec.folds if spec.splits.scheme == "kfold" else 1
-
-
-def _estimate(
-    spec: Spec, model: Any, task: TaskSpec, fraction: float, roles: Roles | None, block: BlockInputs | None
-) -> float:
-    """Seconds of a trial from its arithmetic: forward and backward of every step, forward of validation and test."""
-    if roles is not None:
-        train, validation, test = len(roles.train), len(roles.validation), len(roles.test)
-    else:
-        cases = MSD_TASKS[task.name].cases if task.name in MSD_TASKS else UNKNOWN_CASES
-        test = max(
-            1,
-            round(cases / spec.folds if spec.splits.scheme == "kfold" else cases * spec.splits.test_fraction),
-        )
-        taken = max(1, round(fraction * (cases - test)))
-        train, validation = max(1, taken - taken // 5), taken // 5
-    flops = forward_flops(
-        model,
-        spec.data.image_size,
-        spec.data.patch_size,
-        out_channels=len(spec.data.label_groups),
-        block=block.size if block else None,
-    )
-    steps = spec.training.total_steps(train)
-    epochs = steps / spec.training.steps_per_epoch(train)
-    passes = 3 * epochs * train + epochs * validation + test
-    resources = spec.resources
-    rate = resources.gpus_per_worker * GPU_FLOPS or resources.cpus_per_worker * CPU_FLOPS
-    return passes * flops / (rate * resources.workers)
-
-
-def _calibration(trials: Sequence[Trial], commits: Mapping[str, Mapping[str, Any]]) -> float:
-    """Measured over estimated seconds of the study's finished trials (median), 1 where none has finished."""
-    ratios = [
-        commits[trial.eval_id]["cost"]["seconds"] / trial.estimated_seconds
-        for trial in trials
-        if trial.status == "done" and trial.eval_id and "seconds" in commits[trial.eval_id].get("cost", {})
-    ]
-    return statistics.median(ratios) if ratios else 1.0

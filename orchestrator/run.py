@@ -2,25 +2,30 @@
 
 Reads the spec, plans, runs what is not finished in Ray lanes, builds the report and prints its table. Running it again
 is resuming: what is finished is skipped. Exit code 0: the table is complete; 1: trials are missing, and the report names
-them; 2: the spec, the data or the surroundings are wrong, and nothing was started.
+them; 2: the spec, the data, the cluster or the storage are wrong; 130: stopped by Ctrl-C or SIGTERM. Ctrl-C once lets the
+running trials write their checkpoints, twice stops at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.execution import ClusterError
-from orchestrator.inputs import InputError, gathered, remembered
+from orchestrator.inputs import InputError, gathered, remembered, resolved
 from orchestrator.lock import StudyLockedError, study_lock
+from orchestrator.logs import TrialLogs, libraries_log
 from orchestrator.plan import Plan, make_plan
+from orchestrator.progress import Lines, Picture, Screen, duration, make_screen
+from orchestrator.search_rounds import outlook, run_searches, with_frozen
 from orchestrator.spec import Spec
 from orchestrator.spec_file import SpecError, load_spec
-from orchestrator.study import fingerprints, jobs, open_store, public_values, write_study
+from orchestrator.study import fingerprints, forget, jobs, open_store, public_values, sweep, write_study
+from orchestrator.trial import Job
 from reports.store import Store, StoreError
 
 COMPLETE, INCOMPLETE, WRONG, STOPPED = 0, 1, 2, 130
@@ -40,8 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = load_spec(arguments.spec, arguments.set)
         store = open_store(spec)
         if arguments.dry_run:
-            plan = make_plan(spec, remembered(spec), store.commits(), store.failures())
+            spec = resolved(spec)
+            inputs = with_frozen(spec, remembered(spec), store)
+            plan = make_plan(spec, inputs, store.commits(), store.failures())
             print_plan(plan, spec)
+            if search := outlook(spec, inputs, store, plan.cost):
+                print(search)
             return COMPLETE
         return run(
             spec,
@@ -49,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             address=arguments.address,
             in_process=arguments.in_process,
             retry=arguments.retry_quarantined,
+            rerun=arguments.rerun,
+            screen=make_screen(arguments.show),
         )
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
@@ -59,73 +70,115 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG
 
 
-def run(spec: Spec, store: Store, *, address: str | None = None, in_process: bool = False, retry: bool = False) -> int:
+def run(
+    spec: Spec,
+    store: Store,
+    *,
+    address: str | None = None,
+    in_process: bool = False,
+    retry: bool = False,
+    rerun: Sequence[str] = (),
+    screen: Screen | None = None,
+) -> int:
     """Run a study to its report; returns the exit code.
 
     Args:
         address: a Ray cluster, by default RAY_ADDRESS or a Ray of our own on this machine. in_process: without Ray, for
-            debugging. retry: try quarantined trials again.
+            debugging. retry: try quarantined trials again. rerun: trials to run once more (`orchestrator.study.forget`).
+        screen: what the person sees, plain lines by default.
 
     Raises:
         InputError, StoreError, StudyLockedError: before anything was started.
     """
+    screen = screen or Lines()
     with study_lock(store) as token:
         inputs = gathered(spec)
+        spec = resolved(spec)
+        inputs = with_frozen(spec, inputs, store)
         if retry:
             for train_id in store.failures():
                 store.remove(f"failures/{train_id}")
         plan = make_plan(spec, inputs, store.commits(), store.failures())
+        if rerun:
+            forget(store, plan, rerun)
+            plan = make_plan(spec, inputs, store.commits(), store.failures())
         write_study(store, spec, inputs, plan)
+        if spec.search and "unknown" in plan.counts():
+            inputs = run_searches(spec, inputs, store, screen, token, plan.cost, address=address, in_process=in_process)
+            plan = make_plan(spec, inputs, store.commits(), store.failures())
+            write_study(store, spec, inputs, plan)
         waiting = jobs(plan, token)
-        print(f"{spec.name}: {_counts(plan)}")
+        screen.say(f"{spec.name}: {_counts(plan)}")
         if waiting:
             _record_manifest(store, spec, inputs)
-            _run_jobs(waiting, spec, store, plan, address=address, in_process=in_process)
-        else:
-            print("Nothing to train: every trial is finished or quarantined.")
-        return _report(spec, store, ran=bool(waiting))
+        with libraries_log(store, "mlflow", "alembic", "py.warnings"), _tracker(spec, store) as tracker:
+            if waiting:
+                _run_jobs(waiting, spec, store, plan, screen, tracker, address=address, in_process=in_process)
+            else:
+                screen.say("Nothing to train: every trial is finished or quarantined.")
+            return _report(spec, store, screen, tracker)
 
 
-def _run_jobs(waiting: Any, spec: Spec, store: Store, plan: Plan, *, address: str | None, in_process: bool) -> None:
-    from orchestrator.tracking import BackgroundTracker, Tracker, tracking_uri
+def _tracker(spec: Spec, store: Store) -> Any:
+    """Takes events for MLflow; None in a context where the spec wants no tracking."""
+    from orchestrator.tracking import Tracker, tracking_uri
 
-    tracker = BackgroundTracker(Tracker(store, spec.name, tracking_uri(spec))) if spec.tracking.enabled else None
-    progress = _Progress(len(waiting))
+    if not spec.tracking.enabled:
+        return contextlib.nullcontext()
+    return Tracker(store, tracking_uri(spec), log_model=spec.tracking.log_model)
+
+
+def _run_jobs(
+    waiting: Sequence[Job],
+    spec: Spec,
+    store: Store,
+    plan: Plan,
+    screen: Screen,
+    tracker: Any,
+    *,
+    address: str | None,
+    in_process: bool,
+) -> None:
+    if in_process:
+        from orchestrator import local
+    else:
+        from orchestrator import driver
+    logs = TrialLogs(store, {job.eval_id: job.train_id for job in waiting})
 
     def emit(event: dict[str, Any]) -> None:
-        progress(event)
-        if tracker and event["event"] == "finished":
-            tracker.poke()
+        if event["event"] == "finished":
+            plan.cost.learn(event["eval_id"], event["seconds"])
+            screen.picture.estimates = {name: plan.cost.seconds(name) for name in estimates}
+        for listener in (logs, tracker, screen):
+            if listener is not None:
+                listener(event)
 
-    try:
-        if in_process:
-            from orchestrator import local
-
-            local.run_jobs(waiting, spec, store, emit)
-        else:
-            from orchestrator import driver
-
-            print(f"Starting Ray; {len(waiting)} trials, about {_duration(_total_seconds(plan))} of work.")
-            with driver.cluster(address):
-                driver.run_jobs(waiting, spec, store, emit)
-    finally:
+    estimates = {job.eval_id: plan.cost.seconds(job.eval_id) for job in waiting}
+    with libraries_log(store, "ray"):
         if tracker:
-            tracker.stop()
+            tracker({"event": "driver-started"})
+        if not in_process:
+            screen.say(f"Starting Ray; {len(waiting)} trials, about {duration(_total_seconds(plan))} of work.")
+        with screen.shows(Picture(spec.name, estimates, spec.training.epochs)):
+            if in_process:
+                local.run_jobs(waiting, spec, store, emit)
+            else:
+                with driver.cluster(address):
+                    driver.run_jobs(waiting, spec, store, emit, seconds=lambda job: plan.cost.seconds(job.eval_id))
+    sweep(store)
 
 
-def _report(spec: Spec, store: Store, *, ran: bool) -> int:
-    from orchestrator.tracking import Tracker, shown, tracking_uri
+def _report(spec: Spec, store: Store, screen: Screen, tracker: Any) -> int:
     from reports.build import build_report
 
     report = build_report(store)
-    print(f"\n{report.markdown}")
-    print(f"Report   {store.uri}/report/report.html (tables and figures beside it)")
-    print(f"Results  {store.uri}")
-    if spec.tracking.enabled:
-        uri = tracking_uri(spec)
-        problem = Tracker(store, spec.name, uri).deliver(report.files, again=ran)
-        where = f"mlflow ui --backend-store-uri {shown(uri)}"
-        print(f"MLflow   {where if problem is None else f'not delivered, the next run tries again: {problem}'}")
+    screen.say(f"\n{report.markdown}", result=True)
+    screen.say(f"Report   {store.uri}/report/report.html (tables and figures beside it)", result=True)
+    screen.say(f"Results  {store.uri}", result=True)
+    if tracker:
+        problem = tracker.finish(complete=report.complete)
+        told = tracker.where if problem is None else f"not delivered, the next run tries again: {problem}"
+        screen.say(f"MLflow   {told}", result=True)
     return COMPLETE if report.complete else INCOMPLETE
 
 
@@ -135,26 +188,6 @@ def _record_manifest(store: Store, spec: Spec, inputs: Any) -> None:
     store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
 
 
-class _Progress:
-    """One plain line for every lane that is ready and every trial that fails or ends."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.ended, self.started = total, 0, time.perf_counter()
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind, elapsed = event["event"], time.perf_counter() - self.started
-        if kind in ("finished", "quarantined"):
-            self.ended += 1
-        text = {
-            "lane-ready": lambda: "first trial of a new lane",
-            "finished": lambda: f"Dice {event['dice']:.3f}, {event['seconds']:.1f} s",
-            "failed": lambda: f"failed, will be tried again: {event['reason']}",
-            "quarantined": lambda: f"quarantined: {event['reason']}",
-        }.get(kind)
-        if text:
-            print(f"[{elapsed:6.1f} s  {self.ended}/{self.total}] {event['cell']}: {text()}", flush=True)
-
-
 def print_plan(plan: Plan, spec: Spec) -> None:
     """Print what a run would do: counts, the trials in their order with the reason, the estimate, what is missing."""
     print(f"{spec.name}: {_counts(plan)}")
@@ -162,7 +195,7 @@ def print_plan(plan: Plan, spec: Spec) -> None:
     for number, trial in enumerate(waiting[:SHOWN_TRIALS], start=1):
         name = trial.train_id[:8] if trial.train_id else "id unknown"
         print(
-            f"  {number:4d}. {trial.status:11s} {name:10s} {trial.cell}  ~{_duration(trial.estimated_seconds)}  {trial.why}"
+            f"  {number:4d}. {trial.status:11s} {name:10s} {trial.cell}  ~{duration(trial.estimated_seconds)}  {trial.why}"
         )
     if len(waiting) > SHOWN_TRIALS:
         print(f"        and {len(waiting) - SHOWN_TRIALS} more")
@@ -177,7 +210,10 @@ def print_plan(plan: Plan, spec: Spec) -> None:
         if resources.gpus_per_worker
         else f"{resources.workers * resources.cpus_per_worker} CPU"
     )
-    print(f"Estimated cost: {_duration(_total_seconds(plan))} of lanes with {unit} each.")
+    forecast = plan.cost.forecast([trial.name for trial in waiting], resources.max_lanes or 1)
+    gpus = f", {forecast.gpu_hours:,.1f} GPU-hours" if forecast.gpu_hours else ""
+    time = f"; {duration(forecast.seconds)} on {resources.max_lanes} lanes" if resources.max_lanes else ""
+    print(f"Estimated cost: {duration(3600 * forecast.lane_hours)} of lanes with {unit} each{gpus}{time}.")
 
 
 def _total_seconds(plan: Plan) -> float:
@@ -187,12 +223,6 @@ def _total_seconds(plan: Plan) -> float:
 def _counts(plan: Plan) -> str:
     counts = {"done": 0, "new": 0} | plan.counts()
     return f"{len(plan.trials)} trials: " + ", ".join(f"{number} {status}" for status, number in counts.items())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,6 +242,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a spec")
     parser.add_argument("--retry-quarantined", action="store_true", help="try quarantined trials again")
+    parser.add_argument(
+        "--rerun",
+        action="append",
+        default=[],
+        metavar="TRIAL",
+        help="run a finished trial again: its id's start, or its cell",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    for mode, text in (("quiet", "only the outcome"), ("json", "one JSON object per event, for programs")):
+        shown.add_argument(
+            f"--{mode}", action="store_const", dest="show", const=mode, default="auto", help=f"print {text}"
+        )
     parser.add_argument("--in-process", action="store_true", help="without Ray, one trial after the other (debugging)")
     return parser
 

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.spec import Spec
 
+MAX_NODES = 100_000
+
 
 class SpecError(ValueError):
     """All mistakes of a spec; `str()` has one line each."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
-        self.mistakes = list(mistakes)
+        self.mistakes = [_printable(mistake) for mistake in mistakes]
         super().__init__("\n".join(self.mistakes))
 
 
@@ -34,12 +36,11 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([f"{source}: cannot be read: {error}"]) from error
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError([f"{source}: not valid YAML: {' '.join(str(error).split())}"]) from error
+        root, values = _parsed(text)
+    except ValueError as error:
+        raise SpecError([f"{source}: not valid YAML: {error}"]) from error
     if not isinstance(values, dict):
-        raise SpecError([f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r}"])
+        raise SpecError([f"{source}:1: a spec is a mapping of keys such as name, models, tasks; got {values!r:.80}"])
 
     mistakes = [f"{source}:{line}: {key}: given twice" for key, line in _repeated_keys(root)]
     overridden: list[str] = []
@@ -52,9 +53,55 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         spec = Spec.model_validate(values)
     except ValidationError as error:
         mistakes += [_mistake(source, root, overridden, detail) for detail in error.errors()]
+    else:
+        huge = {"type": "huge", "msg": "whole numbers end at 2^63 - 1"}
+        places = _huge_numbers(spec.model_dump(mode="json"))
+        mistakes += [_mistake(source, root, overridden, huge | {"loc": place}) for place in places]
     if mistakes:
         raise SpecError(mistakes)
     return spec
+
+
+def _printable(text: str) -> str:
+    """The text in one line; what cannot be printed as its escape."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """A YAML document as nodes with their lines, and as values.
+
+    Raises:
+        ValueError: it is none, or holds what cannot even be told of: numbers of thousands of digits, endless nesting.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_size(root)
+        values = yaml.safe_load(text)
+        repr(values)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return root, values
+
+
+def _huge_numbers(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _huge_numbers(inner, (*place, key))
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        yield place
+
+
+def _check_size(root: yaml.Node | None) -> None:
+    """Refuse a document whose aliases contain themselves, or multiply to more nodes than any spec has."""
+    waiting, count = [root], 0
+    while waiting:
+        node, count = waiting.pop(), count + 1
+        if count > MAX_NODES:
+            raise ValueError(f"with its aliases written out it has more than {MAX_NODES} nodes")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def _mistake(source: Path, root: yaml.Node | None, overridden: Sequence[str], detail: Any) -> str:
@@ -168,9 +215,9 @@ def _apply(values: dict[str, Any], override: str) -> str:
     if not equals or not key:
         raise ValueError("must be KEY=VALUE, for example training.epochs=5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value is not YAML: {' '.join(str(error).split())}") from error
+        _, value = _parsed(text)
+    except ValueError as error:
+        raise ValueError(f"the value is not YAML: {error}") from error
     node: Any = values
     *parents, last = key.split(".")
     for part in parents:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.cost import CostModel
 from orchestrator.lock import FILE, LEASE_SECONDS, is_stale
 from orchestrator.state import State, next_state, reason
 from reports.store import CELL, Store, StoreError, read_plan
@@ -45,6 +46,8 @@ def describe(store: Store, now: float) -> str:
         StoreError: this is no study.
     """
     plan, commits, failures = read_plan(store), store.commits(), store.failures()
+    waiting = [trial for trial in plan["trials"] if not trial["eval_id"]]  # their settings are searched first
+    plan["trials"] = [trial for trial in plan["trials"] if trial["eval_id"]]
     resources = store.read_json("study.json")["spec"]["resources"]
     lock = store.read_json(FILE)
     alive = lock is not None and not is_stale(lock, now, LEASE_SECONDS)
@@ -58,13 +61,22 @@ def describe(store: Store, now: float) -> str:
     lines.append(
         f"driver: process {lock['pid']} on {lock['host']} since {lock['since']}" if lock and alive else "driver: none"
     )
+    if waiting:
+        done = sum(len(store.names(f"search/{name}")) for name in plan.get("searches", ()))
+        lines.append(f"{len(waiting)} more wait for the search of their settings; {done} of its trials are done")
     mine = [commits[name] for name, state in states.items() if state is State.FINISHED]
-    left = counts[State.PENDING] + counts[State.RUNNING] + counts[State.FAILED]
+    left = [name for name, state in states.items() if state in (State.PENDING, State.RUNNING, State.FAILED)]
+    if left:
+        lanes = counts[State.RUNNING] or resources["max_lanes"] or 1
+        forecast = CostModel.of_study(plan, commits).forecast(left, lanes)
+        gpus = f", {forecast.gpu_hours:.1f} GPU-hours" if forecast.gpu_hours else ""
+        lines.append(
+            f"{len(left)} are left: about {forecast.lane_hours:.1f} h of lanes{gpus}, {forecast.seconds / 3600:.1f} h on "
+            f"{lanes} of them"
+        )
     if mine:
         seconds = statistics.mean(marker["cost"]["seconds"] for marker in mine)
-        lines.append(
-            f"a trial takes {seconds:.0f} s on average; {left} are left, {left * seconds / 3600:.1f} h of lanes"
-        )
+        lines.append(f"a trial takes {seconds:.0f} s on average")
         recent = [marker for marker in mine if now - _finished(marker) < 3600]
         lines.append(f"{len(recent)} finished in the last hour")
     for trial in plan["trials"]:

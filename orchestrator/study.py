@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from orchestrator.spec import Spec, model_name
 from orchestrator.spec_file import dump
 from orchestrator.tracking import shown
 from orchestrator.trial import Job
-from reports.store import Store
+from reports.store import Store, StoreError
 
 SCHEMA_VERSION = 1
 
@@ -33,7 +33,10 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     for task in spec.tasks:
         known = inputs.tasks[task.name]
         settings = spec.splits.model_dump(mode="json") | {"folds": spec.folds}
-        store.write_json(f"splits/{task.name}.json", to_json(known.folds, settings, known.fingerprints))
+        split = to_json(known.folds, settings, known.fingerprints) | {"excluded": known.excluded}
+        if known.reserved:
+            split["reserved_for_search"] = known.reserved
+        store.write_json(f"splits/{task.name}.json", split)
     blocks = {name: block.fingerprint for name, block in inputs.blocks.items()}
     store.write_json(
         "study.json",
@@ -41,7 +44,9 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     )
     store.write_json(
         "plan.json",
-        _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks}) | {"blocks": blocks},
+        _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks})
+        | {"blocks": blocks, "excluded": {task.name: inputs.tasks[task.name].excluded for task in spec.tasks}}
+        | ({"searches": list(dict.fromkeys(tuned.search for tuned in inputs.tuned.values()))} if spec.search else {}),
     )
 
 
@@ -62,10 +67,62 @@ def fingerprints(inputs: Inputs) -> dict[str, Any]:
 
 
 def jobs(plan: Plan, token: str) -> list[Job]:
-    """The plan's trials to run, longest first."""
+    """The plan's trials to run, longest first; not those whose search found nothing."""
     return [
-        Job(trial.cell, str(trial.train_id), str(trial.eval_id), token, trial.rescore_of) for trial in plan.in_order()
+        Job(trial.cell, trial.train_id, trial.eval_id, token, trial.rescore_of, settings=trial.settings)
+        for trial in plan.in_order()
+        if trial.train_id and trial.eval_id
     ]
+
+
+def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:
+    """Forget results and failures of these trials, for `--rerun`.
+
+    Args:
+        named: each the cell as it is printed, or the start of a training id.
+
+    Raises:
+        StoreError: a name fits no trial of the study, or several; nothing is forgotten then.
+    """
+    chosen = set()
+    for name in named:
+        found = {
+            trial.train_id
+            for trial in plan.trials
+            if name and (name == str(trial.cell) or str(trial.train_id).startswith(name))
+        }
+        if len(found) != 1:
+            raise StoreError(
+                f"--rerun {name!r} names {len(found)} trials of this study; give the start of an id, or a trial as it is "
+                "printed: 'MODEL TASK fraction F fold N seed S'"
+            )
+        chosen |= found
+    for eval_id, marker in store.commits().items():
+        if marker["train_id"] in chosen:
+            store.remove(f"commits/{eval_id}.json")
+    for train_id in chosen:
+        store.remove(f"checkpoints/{train_id}")
+        store.remove(f"failures/{train_id}")
+
+
+def sweep(store: Store) -> None:
+    """Remove what killed processes left: half-written files, and files of attempts that no commit names.
+
+    Only for a driver that holds the study's lock and whose lanes have ended.
+    """
+    named = {file for marker in store.commits().values() for file in marker["files"].values()}
+    kept = {file.rpartition("/")[0] for file in named}
+    garbage = set()
+    for path in store.filesystem.find(store.root):
+        relative = path.removeprefix(store.root).lstrip("/")
+        folder, _, name = relative.rpartition("/")
+        attempts = folder.startswith("trials/") and folder.count("/") == 2
+        if attempts and folder not in kept:
+            garbage.add(folder)
+        elif name.startswith(".") or (attempts and relative not in named):
+            garbage.add(relative)
+    for relative in garbage:
+        store.remove(relative)
 
 
 def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[str, Any]:
@@ -106,6 +163,8 @@ def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[
                 "train_id": trial.train_id,
                 "eval_id": trial.eval_id,
                 "notes": list(trial.notes),
+                "arithmetic_seconds": trial.work.arithmetic,
+                "gpus": trial.work.gpus,
             }
             for trial in plan.trials
         ],

@@ -6,16 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from orchestrator.logs import libraries_log
+from orchestrator.mlflow_view import View
 from orchestrator.spec import Spec
-from orchestrator.tracking import Tracker, shown, tracking_uri
-from reports.store import Store, StoreError, read_plan
+from orchestrator.tracking import shown, tracking_uri
+from reports.store import Store, StoreError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 when there is no study."""
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.track",
-        description="Deliver a study's finished trials to MLflow; what is there already is not logged twice.",
+        description="Deliver a study to MLflow: its finished trials, and live events that a server missed. Nothing is "
+        "logged twice.",
         epilog="example: python -m orchestrator.track runs/quickstart --uri http://127.0.0.1:5000",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>")
@@ -23,17 +26,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         store = Store(arguments.study)
-        name = read_plan(store)["name"]
-        spec = Spec.model_validate(store.read_json("study.json")["spec"])
-        files = store.names("report")
-    except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        spec = Spec.model_validate((store.read_json("study.json") or {}).get("spec", {}))
+        uri = arguments.uri or tracking_uri(spec)
+        view = View(store, uri, log_model=spec.tracking.log_model)
+    except (StoreError, ValueError) as error:
+        print(f"error: {arguments.study}: is no study: {error}", file=sys.stderr)
         return 2
-    uri = arguments.uri or tracking_uri(spec)
-    store.remove("tracking.json")  # asked for a whole rebuild: what the server has is found there by its tags
-    problem = Tracker(store, name, uri).deliver(files, again=True)
-    print(f"{name}: delivered to {shown(uri)}" if problem is None else f"not delivered to {shown(uri)}: {problem}")
-    return 0 if problem is None else 1
+    view.forget()  # asked for a whole rebuild: what the server has is found there
+    try:
+        with libraries_log(store, "mlflow", "alembic", "py.warnings"):
+            count = view.sync()
+            view.log_report(complete=count == len(view.trials))
+    except Exception as error:  # MLflow raises many kinds
+        print(f"not delivered to {shown(uri)}: {shown(f'{type(error).__name__}: {error}')}", file=sys.stderr)
+        return 1
+    print(f"{spec.name}: {count} of {len(view.trials)} trials are finished and delivered to {shown(uri)}")
+    return 0
 
 
 if __name__ == "__main__":

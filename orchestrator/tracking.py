@@ -1,28 +1,32 @@
-"""MLflow as a view of the result store: an experiment per study, a parent run, a child run per finished trial.
+"""Tells MLflow of a study while it runs: one thread of the driver, which no trial ever waits for.
 
-Everything is written from committed results by one process, in batches, so that trials never wait for a server, SQLite is
-never locked, and what was missed (a server that was down) is delivered the next time. Deleting MLflow loses nothing.
+Events go to the study's journal on disk; the thread delivers from there, in batches. A server that is down, slow or
+refuses costs nothing but the delay: the thread tries again, then the next run does, or `python -m orchestrator.track`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-import tempfile
 import threading
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+import time
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
+from orchestrator.journal import Event
+from orchestrator.mlflow_server import shown
+from orchestrator.mlflow_view import STATUS, View
 from orchestrator.spec import Spec
-from reports.store import CELL, Store, read_plan, read_table
+from reports.store import Store
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-RECORD = "tracking.json"
-TAG = "medvision.eval_id"
-STUDY_TAG = "medvision.study"
+BATCH_SECONDS = 1.0
+PAUSE_SECONDS = 60.0  # the longest between two tries
+PATIENCE_SECONDS = 60.0  # at the end, with a server that answered last time
+SHORT_PATIENCE_SECONDS = 5.0  # with one that did not
+_TOLD = {"driver-started", "driver-stopped", "epoch", "finished", *STATUS}
+
+__all__ = ["Tracker", "shown", "tracking_uri"]
 
 
 def tracking_uri(spec: Spec) -> str:
@@ -34,173 +38,81 @@ def tracking_uri(spec: Spec) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-def shown(uri: str) -> str:
-    """An address without the user and password that it may carry."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
-
-
 class Tracker:
-    """Delivers a study's commits to MLflow; each commit once, however often `sync` is called."""
+    """Takes events from any thread and delivers them in the background.
 
-    def __init__(self, store: Store, name: str, uri: str) -> None:
-        self.store, self.name, self.uri = store, name, uri
-        self._lock = threading.Lock()
-        self._client: Any = None
-
-    def sync(self) -> int:
-        """Log every commit of the current plan that this server does not have yet; returns how many were logged.
-
-        Raises:
-            Exception: whatever the server or the file says; nothing is lost, the next call tries again.
-        """
-        with self._lock:
-            record = self.store.read_json(RECORD) or {}
-            known: dict[str, str] = record.setdefault(shown(self.uri), {})
-            commits = self.store.commits()
-            planned = [trial for trial in read_plan(self.store)["trials"] if trial["eval_id"] in commits]
-            waiting = [trial for trial in planned if trial["eval_id"] not in known]
-            if not waiting:
-                return 0
-            client = self._connect()
-            experiment = self._experiment(client)
-            parent = self._parent(client, experiment)
-            for trial in waiting:
-                run = self._child(client, experiment, parent, trial, commits[trial["eval_id"]])
-                known[trial["eval_id"]] = run
-                self.store.write_json(RECORD, record)
-            return len(waiting)
-
-    def deliver(self, files: Iterable[str], *, again: bool) -> str | None:
-        """Sync, then put the report's files and the manifest on the parent run; returns what went wrong, if anything.
-
-        Args:
-            files: names in `report/`. again: also where nothing was left to sync.
-        """
-        try:
-            if self.sync() or again:
-                with self._lock:
-                    self._finish(files)
-        except Exception as error:  # MLflow raises many kinds; none of them may fail a study
-            return shown(f"{type(error).__name__}: {error}")
-        return None
-
-    def _finish(self, files: Iterable[str]) -> None:
-        client = self._connect()
-        parent = self._parent(client, self._experiment(client))
-        with tempfile.TemporaryDirectory() as scratch:
-            for name in files:
-                content = self.store.read(f"report/{name}")
-                if content is not None:
-                    (Path(scratch) / name).write_bytes(content)
-            client.log_artifacts(parent, scratch, "report")
-        client.log_dict(parent, self.store.read_json("manifest.json"), "manifest.json")
-        client.set_terminated(parent)
-
-    def _connect(self) -> Any:
-        if self._client is None:
-            import logging
-
-            from mlflow import MlflowClient
-
-            for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.ERROR)
-            if self.uri.startswith("sqlite:///"):
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._client = MlflowClient(tracking_uri=self.uri)
-        return self._client
-
-    def _experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(self.name)
-        if found is not None:
-            return str(found.experiment_id)
-        artifacts = None
-        if self.uri.startswith("sqlite:///") and self.store.local:
-            artifacts = Path(self.store.root, "mlartifacts").as_uri()
-        return str(client.create_experiment(self.name, artifact_location=artifacts))
-
-    def _find(self, client: Any, experiment: str, tag: str, value: str) -> Any:
-        found = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
-        return found[0] if found else None
-
-    def _parent(self, client: Any, experiment: str) -> str:
-        run = self._find(client, experiment, STUDY_TAG, self.store.uri)
-        if run is None:
-            tags = {STUDY_TAG: self.store.uri, "mlflow.runName": f"study {self.name}"}
-            run = client.create_run(experiment, tags=tags)
-        return str(run.info.run_id)
-
-    def _child(
-        self, client: Any, experiment: str, parent: str, trial: Mapping[str, Any], marker: Mapping[str, Any]
-    ) -> str:
-        from mlflow.entities import Metric, Param, RunTag
-
-        run = self._find(client, experiment, TAG, trial["eval_id"])
-        end = int(datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp() * 1000)
-        start = end - int(1000 * marker["cost"]["seconds"])
-        if run is None:
-            name = f"{trial['model']} {trial['task']} {trial['fraction']:g} fold {trial['fold']} seed {trial['seed']}"
-            tags = {"mlflow.parentRunId": parent, "mlflow.runName": name, TAG: trial["eval_id"]}
-            tags |= {f"medvision.{key}": str(trial[key]) for key in (*CELL, "train_id")}
-            tags |= {"medvision.git": str((self.store.read_json("manifest.json") or {}).get("git", {}).get("commit"))}
-            run = client.create_run(experiment, start_time=start, tags=tags)
-        run_id = str(run.info.run_id)
-        params = [Param(key, str(value)) for key, value in _flat({**trial, **marker["identity"]})]
-        history = read_table(self.store, marker["files"]["history"]).to_pandas()
-        metrics = [
-            Metric(f"{row.split}_{row.metric}", row.value, start, row.epoch) for row in history.itertuples(index=False)
-        ]
-        cases = read_table(self.store, marker["files"]["cases"]).to_pandas()
-        for column, value in cases.select_dtypes("number").mean().items():
-            # Means over this trial's test cases, for charts; infinite where a structure was missed.
-            if column not in CELL and value == value and abs(value) != float("inf"):
-                metrics.append(Metric(f"test_{column}".replace("@", "_at_"), float(value), end, 0))
-        metrics += [Metric(f"cost_{key}", float(value), end, 0) for key, value in marker["cost"].items()]
-        for first in range(0, max(len(metrics), 1), 1000):
-            client.log_batch(run_id, metrics=metrics[first : first + 1000])
-        for first in range(0, len(params), 100):
-            client.log_batch(run_id, params=params[first : first + 100])
-        client.log_batch(run_id, tags=[RunTag("medvision.attempt", str(marker["attempt"]))])
-        client.log_dict(run_id, dict(marker), "commit.json")
-        client.log_dict(run_id, self.store.read_json("manifest.json"), "manifest.json")
-        client.set_terminated(run_id, end_time=end)
-        return run_id
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        return [
-            pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, value)]
-
-
-class BackgroundTracker:
-    """Calls `sync` in a thread after `poke`, so that finished trials appear while others train.
-
-    What fails here is tried again by the next call and by `Tracker.deliver`, which tells of it.
+    As a context: what still trains when it is left by an exception is marked as killed.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
+    def __init__(self, store: Store, uri: str, *, log_model: bool = False) -> None:
+        self.where = shown(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown(uri)}"
+        self.problem: str | None = None
+        self._view = View(store, uri, log_model=log_model)
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+        self._complete: bool | None = None
         self._poked, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+
+    def __enter__(self) -> Tracker:
+        if self._view.pending():
+            self._poked.set()
         self._thread.start()
+        return self
 
-    def poke(self) -> None:
-        """A trial has been committed."""
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if kind is not None:
+            for eval_id in sorted(self._running):
+                self({"event": "interrupted", "eval_id": eval_id})
+            self({"event": "driver-stopped"})
+        self._stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event; never raises, never waits for the server."""
+        if event["event"] not in _TOLD:
+            return
+        with self._lock, contextlib.suppress(OSError):  # a full disk is told of by the result store
+            if event["event"] == "started":
+                self._running.add(event["eval_id"])
+            elif event["event"] == "finished" or event["event"] in STATUS:
+                self._running.discard(event["eval_id"])
+            self._view.journal.append({**event, "time": time.time()})
         self._poked.set()
 
-    def stop(self, patience_seconds: float = 30.0) -> None:
-        """End the thread, after what it is doing."""
+    def finish(self, *, complete: bool) -> str | None:
+        """The report is written: deliver it and all that waits; returns what went wrong, if anything."""
+        self._complete = complete
+        self._stop()
+        return self.problem
+
+    def _stop(self) -> None:
+        if self._ended.is_set():
+            return
         self._ended.set()
-        self._poked.set()
-        self._thread.join(patience_seconds)
+        patience = SHORT_PATIENCE_SECONDS if self.problem else PATIENCE_SECONDS
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self.problem = f"no end after {patience:.0f} s ({self.problem or 'the server is slow'})"
 
     def _run(self) -> None:
-        while True:
-            self._poked.wait()
-            self._poked.clear()
-            if self._ended.is_set():
-                return
-            with contextlib.suppress(Exception):
-                self.tracker.sync()
+        pause = BATCH_SECONDS
+        while not self._ended.wait(pause):
+            if self._poked.is_set():
+                pause = BATCH_SECONDS if self._deliver() else min(2 * pause, PAUSE_SECONDS)
+        self._deliver()
+
+    def _deliver(self) -> bool:
+        self._poked.clear()
+        try:
+            if self._complete is not None:
+                self._view.look = True  # a trial whose lane was lost after its commit told nobody
+            if self._view.pending():
+                self._view.sync()
+            if self._complete is not None:
+                self._view.log_report(complete=self._complete)
+        except Exception as error:  # MLflow raises many kinds; none of them may fail a study
+            self._poked.set()
+            self.problem = shown(f"{type(error).__name__}: {error}")
+            return False
+        self.problem = None
+        return True

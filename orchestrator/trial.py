@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvision.data.splits import Roles
@@ -18,6 +18,7 @@ from orchestrator.spec import Spec, TaskSpec
 
 Identity = dict[str, Any]
 _NAMES = {"name": True, "params": {"match": {"name"}}}
+_NO_NUMBERS = {"root", "on_bad_case"}  # of data: the fingerprints and the roles tell
 _SAME_NUMBERS = {"checkpoint_epochs", "gradient_checkpointing"}  # training settings that cannot change a weight
 # Settings that came after the first results, at the values that leave the numbers as they were: absent from an id there,
 # so that a new setting does not outdate what was trained without it.
@@ -32,6 +33,16 @@ _UNUSED: dict[str, Any] = {
     "llm.trainable": False,
     "lora.targets": ["mappers"],
     "compile": False,
+    "augmentation.flip": [0.0, 0.0, 0.0],
+    "augmentation.elastic": 0.0,
+    "augmentation.gamma": 0.0,
+    "augmentation.noise": 0.0,
+    "data.ct_window": [-1000.0, 1000.0],
+    "data.spacing": None,
+    "data.crop": False,
+    "task.label_groups": None,
+    "task.modality": None,
+    "task.ct_window": None,
 }
 
 
@@ -50,21 +61,62 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Makes a job one of a search's trials: it trains on the search's cases and tests nothing.
+
+    `medians`: (steps, validation Dice) below which it is ended; none in a trial that may not be pruned.
+    """
+
+    search: str
+    number: int
+    medians: Sequence[Sequence[float]] = ()
+
+    def identity(self, training: Identity) -> Identity:
+        """The identity of this trial, out of that of its training."""
+        return training | {"search": {"id": self.search, "number": self.number}}
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a worker is told: everything else stands in the study. `rescore_of`: evaluation whose masks are scored again."""
+    """What a worker is told: everything else stands in the study.
+
+    `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most so many cases of a rank at once, after a
+    lack of memory. `settings`: dotted, in the place of the spec's, as a search chose them.
+    """
 
     cell: Cell
     train_id: str
     eval_id: str
     token: str
     rescore_of: str | None = None
+    micro_batch: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Tuning | None = None
+
+    @property
+    def title(self) -> str:
+        """How people are told of it."""
+        if self.tuning is None:
+            return str(self.cell)
+        return f"{self.cell.model} {self.cell.task} search {self.tuning.search[:8]}/{self.tuning.number}"
+
+    @property
+    def record(self) -> str:
+        """The study's file that is there when the job is finished."""
+        tuning = self.tuning
+        return f"search/{tuning.search}/{tuning.number}.json" if tuning else f"commits/{self.eval_id}.json"
+
+    def batch_size(self, default: int) -> int:
+        """Cases of a step; `default` is the spec's."""
+        return int(self.settings.get("training.batch_size", default))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Job:
-        return cls(**{**value, "cell": Cell(**value["cell"])})
+        tuning = Tuning(**value["tuning"]) if value.get("tuning") else None
+        return cls(**{**value, "cell": Cell(**value["cell"]), "tuning": tuning})
 
 
 def train_identity(
@@ -89,11 +141,11 @@ def train_identity(
     return {
         "numerics": TRAIN_NUMERICS,
         "model": settings,
-        "task": {"name": task.name, "channel": task.channel},
+        "task": _without_unused(task.model_dump(mode="json", exclude={"tolerances"}), "task."),
         "train_cases": _content(roles.train, fingerprints),
         "validation_cases": _content(roles.validation, fingerprints),
         "seed": seed,
-        "data": spec.data.model_dump(mode="json", exclude={"root"}),
+        "data": _without_unused(spec.data.model_dump(mode="json", exclude=_NO_NUMBERS), "data."),
         "training": _without_unused(spec.training.model_dump(mode="json", exclude=_SAME_NUMBERS)),
     }
 

@@ -25,8 +25,9 @@ def provenance_section(store: Store, plan: Plan, commits: Commits, table: pd.Dat
         *_hardware(manifest, plan, commits),
         *_data(store, plan, manifest),
         *_training(plan, commits),
+        *_search(store, plan),
         *_definitions(plan),
-        *_exclusions(table),
+        *_exclusions(plan, table),
         *_trials(store, plan, commits),
     ]
     data = pd.DataFrame(facts, columns=["part", "what", "value"])
@@ -97,6 +98,40 @@ def _training(plan: Plan, commits: Commits) -> list[Fact]:
     return facts
 
 
+def _search(store: Store, plan: Plan) -> list[Fact]:
+    """What was searched before the grid, on which cases, and what every model got."""
+    frozen = _searches(store, plan)
+    facts = []
+    for search in {json.dumps(one["identity"]["search"], sort_keys=True): one for one in frozen}.values():
+        settings = search["identity"]["search"]
+        ranges = {
+            key: {kind: value for kind, value in values.items() if value is not None}
+            for key, values in settings["space"].items()
+        }
+        facts.append(("search", "space", _flat(ranges)))
+        own = {key: value for key, value in settings.items() if key != "space"}
+        facts.append(("search", "budget of every model", _flat(own)))
+    for one in frozen:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(one["counts"].items()))
+        cases = f"on {one['cases']['train']} + {one['cases']['validation']} cases"
+        found = one["reason"]
+        if one["settings"] is not None:
+            found = f"{_flat(one['settings'])}; validation Dice {one['value']:.4f} in trial {one['number']}"
+        facts.append(("search", _place(one), f"{found}; {counts}, {cases}"))
+    return facts
+
+
+def _searches(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
+    """The outcomes of the current plan's searches, in its order."""
+    frozen = (store.read_json("search.json") or {}) if plan.get("searches") else {}
+    return [frozen[name] for name in plan.get("searches", ()) if name in frozen]
+
+
+def _place(search: Mapping[str, Any]) -> str:
+    fold = "" if search["fold"] is None else f", fold {search['fold']}"
+    return f"{search['model']}, {search['task']}{fold}"
+
+
 def _flat(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {json.dumps(value)}".replace('"', "") for name, value in values.items())
 
@@ -111,10 +146,12 @@ def _definitions(plan: Plan) -> list[Fact]:
     ]
 
 
-def _exclusions(table: pd.DataFrame) -> list[Fact]:
+def _exclusions(plan: Plan, table: pd.DataFrame) -> list[Fact]:
+    facts = [
+        ("exclusions", f"{task}, {case}", f"left out for all models: {why}") for task, case, why in _excluded(plan)
+    ]
     if table.empty:
-        return []
-    facts = []
+        return facts
     for (task, fraction), rows in table.groupby(["task", "fraction"], sort=False):
         dropped, capped = int(rows["dropped"].fillna(0).max()), int(rows["capped"].fillna(0).sum())
         if dropped:
@@ -130,6 +167,12 @@ def _exclusions(table: pd.DataFrame) -> list[Fact]:
                 ("exclusions", f"{task}, {share(float(str(fraction)))}", f"{capped} infinite distances capped")
             )
     return facts
+
+
+def _excluded(plan: Plan) -> list[tuple[str, str, str]]:
+    """Task, case and reasons of the broken cases that the study was run without."""
+    excluded: Mapping[str, Mapping[str, Sequence[str]]] = plan.get("excluded", {})
+    return [(task, case, "; ".join(reasons)) for task, cases in excluded.items() for case, reasons in cases.items()]
 
 
 def _trials(store: Store, plan: Plan, commits: Commits) -> list[Fact]:
@@ -162,6 +205,13 @@ def notes(
     if rest := len(missing) - len(shown):
         found.append(f"Missing: {rest} more trials that have not run yet.")
     found += [f"{task}: {description}." for task, description in plan["descriptions"].items() if description]
+    if searched := _searches(store, plan):
+        counts = sorted({sum(one["counts"].values()) for one in searched})
+        found.append(
+            f"Settings were chosen before these trials by {len(searched)} searches of {', '.join(map(str, counts))} trials, "
+            "on no test case of the trials that use them (provenance.md); no trial of this report was ended on a metric."
+        )
+    found += [f"Left out for all models: {task}, {case} ({why})." for task, case, why in _excluded(plan)]
     scoring = plan["scoring"]
     tolerances = ", ".join(f"{task} {values[0]:g} mm" for task, values in scoring["tolerances"].items())
     found.append(

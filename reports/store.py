@@ -15,12 +15,13 @@ orphaned attempt is never read. Object stores need no rename for this: writing t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,28 +62,29 @@ class Store:
         return f"{self.root}/{relative}"
 
     def read(self, relative: str) -> bytes | None:
-        """A file's content, None where there is none."""
-        try:
-            return bytes(self.filesystem.cat_file(self.path(relative)))
-        except FileNotFoundError:
-            return None
+        """A file's content, None where there is none.
+
+        Raises:
+            StoreError: the storage is out of reach.
+        """
+        with _told(self.path(relative), "read"):
+            try:
+                return bytes(self.filesystem.cat_file(self.path(relative)))
+            except FileNotFoundError:
+                return None
 
     def write(self, relative: str, content: bytes) -> None:
-        """Write a file whole or not at all.
+        """Write a file whole or not at all; on an object store, one put is that.
 
         Raises:
             StoreError: the disk is full, read-only or out of reach; nothing half-written is left.
         """
         target = self.path(relative)
-        try:
+        with _told(target, "written"):
             if self.local:
                 _write_local(Path(target), content)
             else:
                 self.filesystem.pipe_file(target, content)
-        except OSError as error:
-            raise StoreError(
-                f"{target}: cannot be written: {error}. Free space or mend the access, then run the same command again"
-            ) from error
 
     def read_json(self, relative: str) -> Any:
         """A file's JSON, None where there is none.
@@ -104,16 +106,18 @@ class Store:
 
     def remove(self, relative: str) -> None:
         """Remove a file or folder; nothing happens where there is none."""
-        if self.filesystem.exists(self.path(relative)):
-            self.filesystem.rm(self.path(relative), recursive=True)
+        with _told(self.path(relative), "removed"):
+            if self.filesystem.exists(self.path(relative)):
+                self.filesystem.rm(self.path(relative), recursive=True)
 
     def names(self, folder: str) -> list[str]:
         """Names in a folder, sorted; empty where there is none."""
         self.filesystem.invalidate_cache()  # object stores remember listings, and others write here too
-        try:
-            entries = self.filesystem.ls(self.path(folder), detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with _told(self.path(folder), "listed"):
+            try:
+                entries = self.filesystem.ls(self.path(folder), detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         return sorted(name for name in names if not name.startswith("."))
 
@@ -156,6 +160,16 @@ class Store:
         """Failed attempts by training id, in the order of time."""
         found = {train_id: self.read_folder(f"failures/{train_id}").values() for train_id in self.names("failures")}
         return {train_id: sorted(entries, key=lambda entry: entry["time"]) for train_id, entries in found.items()}
+
+
+@contextlib.contextmanager
+def _told(target: str, done: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each file system has errors of its own; botocore's are no OSErrors
+        raise StoreError(
+            f"{target}: cannot be {done}: {error}. Free space or mend the access, then run the same command again"
+        ) from error
 
 
 def _write_local(target: Path, content: bytes) -> None:

@@ -85,8 +85,8 @@ def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
     folds = gathered(spec).tasks["Task99_Spheres"].folds
     others = {case for fold in (folds[0], folds[2]) for role in vars(fold.roles(0.2)).values() for case in role}
     victim = next(case for case in folds[1].test if case not in others)
-    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(b"")
     store, waiting = prepared(spec)
+    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(b"")  # breaks after it was checked
     events: list[dict[str, Any]] = []
     driver.run_jobs(waiting, spec, store, events.append)
     assert len(store.commits()) == 2

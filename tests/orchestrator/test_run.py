@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -101,8 +102,9 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     used = {case for other in (0, 2) for case in _used(gathered(spec).tasks["Task99_Spheres"].folds[other], 0.2)}
     victim = next(case for case in fold.test if case not in used)
     image = data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz"
-    whole = image.read_bytes()
-    image.write_bytes(whole[: len(whole) // 2])
+    whole, times = image.read_bytes(), image.stat()
+    image.write_bytes(bytes(len(whole)))  # breaks after it was checked, in a way that size and time do not show
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
     arguments = ["--set", f"data.root={data}", "--set", "fractions=[0.2]", "--set", "resources.max_attempts=2"]
 
     assert run(tiny_spec, *arguments) == 1
@@ -129,7 +131,7 @@ def _used(fold: object, fraction: float) -> set[str]:
 def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbers(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import orchestrator.attempt as attempt_module
+    from orchestrator import workbench
 
     arguments = [
         "--set",
@@ -140,7 +142,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbe
     assert run(tiny_spec, *arguments, "--set", f"storage={tmp_path / 'whole'}") == 0
     whole = read_results(Store(str(tmp_path / "whole" / "tiny")), "cases")
 
-    real, epochs, broken = attempt_module.train, [], []
+    real, epochs, broken = workbench.train, [], []
 
     def train_that_breaks_once(*args: object, on_epoch: object, **kwargs: object) -> object:
         def watch(epoch: int, metrics: object) -> None:
@@ -152,7 +154,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbe
 
         return real(*args, on_epoch=watch, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(attempt_module, "train", train_that_breaks_once)
+    monkeypatch.setattr(workbench, "train", train_that_breaks_once)
     assert run(tiny_spec, *arguments) == 0
     assert epochs[:5] == [1, 2, 3, 3, 1]  # the second attempt starts after the checkpoint of epoch 2
     resumed = read_results(study(tiny_spec), "cases")

@@ -37,6 +37,7 @@ def test_a_study_is_described_without_ray_and_rebuilt_in_mlflow(
     assert "tiny: 1 running, 5 finished" in shown
     assert "driver: process" in shown
     assert "5 finished in the last hour" in shown
+    assert "1 are left: about 0.0 h of lanes, 0.0 h on 1 of them" in shown
 
     uri = f"sqlite:///{tmp_path / 'rebuilt.db'}"
     for _ in range(2):

@@ -1,0 +1,163 @@
+"""The official command line, `python main.py ...`: one model on one task, in this process, into the current folder.
+
+It is a study of one trial: the flags become a spec, and plan, attempt, result store and figures are those of every other
+study, without Ray and MLflow. Exit codes: 0 done, 1 the training failed, 2 wrong flags or data, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medvision.data.msd import DataError, read_pairs
+from orchestrator.inputs import InputError, gathered
+from orchestrator.lock import StudyLockedError, study_lock
+from orchestrator.official_flags import FlagError, case_list, flags, spec_of
+from orchestrator.plan import Plan, make_plan
+from orchestrator.spec import Spec, model_name
+from orchestrator.study import fingerprints, jobs, open_store, public_values, write_study
+from reports.store import Store, StoreError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from orchestrator.workbench import Workbench
+
+DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
+_FLAGS = {"llm.source:": "--llm:", "set data.on_bad_case: exclude": "say --on_bad_case exclude"}  # in messages
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see `--help`."""
+    options = flags().parse_args(argv)
+    try:
+        spec, device = spec_of(options), _device(options.device)
+        store = open_store(spec)
+        with study_lock(store) as token:
+            plan = _prepare(spec, store, options)
+            _run(plan, token, spec, store, device)
+        return _finish(plan, store, Path(options.output_dir))
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return STOPPED
+    except (FlagError, DataError, InputError, StoreError, StudyLockedError) as error:
+        for line in str(error).splitlines():
+            for key, flag in _FLAGS.items():
+                line = line.replace(key, flag)
+            print(f"error: {line}", file=sys.stderr)
+        return WRONG
+
+
+def epoch_scores(bench: Workbench, model: nn.Module) -> dict[str, float]:
+    """Dice and NSD at the end of an epoch, on the network's grid with its voxel size in mm, averaged over cases.
+
+    Of the training cases only as many as validate, the first ones: all of them would cost another pass.
+    """
+    training = bench.roles.train[: max(1, len(bench.roles.validation))]
+    train = [row for case in training for row in _grid_scores(bench, model, case)]
+    validation = [row for case in bench.roles.validation for row in _grid_scores(bench, model, case)]
+    scores = {"train_dice": _mean(train, "dice"), "train_nsd": _mean(train, "nsd")}
+    return scores | ({"val_nsd": _mean(validation, "nsd")} if validation else {})
+
+
+def _grid_scores(bench: Workbench, model: nn.Module, case: str) -> list[dict[str, Any]]:
+    import nibabel
+    import numpy as np
+
+    from medvision.data.volumes import Truth
+    from medvision.evaluation import predict, score
+
+    size, inputs = bench.spec.data.image_size, bench.prepared(case)
+    header = nibabel.load(bench.cases[case].label).header
+    voxel = np.array(header.get_zooms()[:3], dtype=float) * header.get_data_shape()[:3] / size
+    truth = Truth(np.asarray(inputs.masks) > 0, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
+    mask = predict(model, inputs, size, device=next(model.parameters()).device)
+    return score(mask, truth, list(bench.groups), bench.spec.evaluation, bench.spec.tolerances(bench.task))
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """Mean of a metric where it is defined; NaN where it is nowhere."""
+    values = [float(row[metric]) for row in rows if not math.isnan(row[metric])]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
+    """List the cases in the study, and write what an attempt reads."""
+    from orchestrator.manifest import manifest
+
+    folder, listing = Path(options.data_dir).resolve(), case_list(options)
+    pairs, _ = read_pairs(listing)
+    content = (json.loads(listing.read_text(encoding="utf-8")) if listing.suffix == ".json" else {}) | {
+        "training": [{"image": str(folder / image), "label": str(folder / label)} for image, label in pairs],
+    }
+    store.write_json(f"data/{spec.tasks[0].name}/dataset.json", content)
+    store.remove("failures")  # who gives the command again wants it tried again
+    inputs = gathered(spec)
+    plan = make_plan(spec, inputs, store.commits(), {})
+    write_study(store, spec, inputs, plan)
+    store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
+    found = inputs.tasks[spec.tasks[0].name]
+    roles = found.folds[0].roles(spec.fractions[0])
+    counts = f"{len(roles.train)} cases train, {len(roles.validation)} validate, {len(roles.test)} test"
+    print(f"{model_name(spec.models[0])} on {spec.tasks[0].name}: {counts}", flush=True)
+    for note in (*roles.notes, *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons)):
+        print(f"note: {note}")
+    return plan
+
+
+def _run(plan: Plan, token: str, spec: Spec, store: Store, device: torch.device) -> None:
+    from orchestrator import local
+
+    def emit(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            numbers = [f"{name} {event[name]:.4f}" for name in _SHOWN if name in event]
+            print(f"epoch {event['epoch']}/{spec.training.epochs}: {', '.join(numbers)}", flush=True)
+        elif "reason" in event:
+            print(f"error: {event['reason']}", file=sys.stderr, flush=True)
+
+    local.run_jobs(jobs(plan, token), spec, store, emit, device=device, measure=epoch_scores)
+
+
+_SHOWN = ("train_loss", "val_loss", "train_dice", "val_dice", "train_nsd", "val_nsd")
+
+
+def _finish(plan: Plan, store: Store, folder: Path) -> int:
+    """Write the trial's files into the folder, and say what is there."""
+    from reports.trial import trial_files
+
+    if plan.trials[0].eval_id not in store.commits():
+        details = store.failures().get(str(plan.trials[0].train_id), [{}])[-1].get("details", "")
+        (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(str(details))
+        print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)
+        return FAILED
+    files, summary = trial_files(store)
+    out = Store(str(folder.resolve()))
+    for name, content in files.items():
+        out.write(name, content)
+        print(f"wrote {folder / name}")
+    print(summary)
+    return DONE
+
+
+def _device(name: str) -> torch.device:
+    """The device to train on; `auto` is the first GPU where there is one."""
+    import torch
+
+    try:
+        device = torch.device(
+            "cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name
+        )
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FlagError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+if __name__ == "__main__":
+    sys.exit(main())

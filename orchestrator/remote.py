@@ -1,0 +1,96 @@
+"""What the other machines of a cluster need: this checkout's code, the same versions, the storage and the data.
+
+The code travels with a run. Data and weights do not: every machine has them, or fetches them once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from medvision.assets import ASSETS, AssetError, fetch
+from medvision.data.embedded import write_embedded_task
+from medvision.models.settings import block_of
+from orchestrator.execution import ClusterError
+from orchestrator.inputs import EMBEDDED, data_root
+from orchestrator.spec import Spec
+from reports.store import Store, StoreError
+
+ROOMS = ("medvision", "orchestrator", "reports")
+VERSIONS = ("ray", "torch", "numpy")  # what a mixture of changes numbers, or breaks the messages between machines
+LOOK_SECONDS = 300.0  # a machine may have to fetch an asset first
+
+
+def runtime_env(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Ray's runtime environment: the packages of this checkout, before those installed on a machine, and settings of Ray's."""
+    root = Path(__file__).resolve().parents[1]
+    modules = [str(root / room) for room in ROOMS]
+    return {"py_modules": modules, "excludes": ["__pycache__"], "env_vars": dict(variables)}
+
+
+def check_machines(spec: Spec, store: Store) -> None:
+    """Let every other living machine fetch what it lacks, and say before the start what is wrong with any of them.
+
+    Needs a connected Ray and a study that is written. A machine that is lost meanwhile is no problem of this check.
+
+    Raises:
+        ClusterError: one line per machine and problem.
+    """
+    mine = ray.get_runtime_context().get_node_id()
+    others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != mine]
+    wanted = {
+        "uri": store.uri,
+        "root": str(data_root(spec)),
+        "embedded": spec.data.root == EMBEDDED,
+        "assets": sorted({llm.source for model in spec.models if (llm := block_of(model)) and llm.source in ASSETS}),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+    }
+    look = ray.remote(problems_here)
+    asked = [
+        look.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote(wanted)
+        for node in others
+    ]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=LOOK_SECONDS) if asked else ([], [])
+    found = []
+    for answer in answered:
+        try:
+            found += ray.get(answer)
+        except (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+            continue
+    if found:
+        raise ClusterError("\n".join(found))
+
+
+def problems_here(wanted: Mapping[str, Any]) -> list[str]:
+    """What this machine lacks for a study, as lines that name it; fetches assets where they are missing."""
+    here = socket.gethostname()
+    problems = []
+    for name, version in wanted["versions"].items():
+        if (installed := importlib.metadata.version(name)) != version:
+            problems.append(f"{here} has {name} {installed}, the driver {version}: install the same constraints.txt")
+    try:
+        if Store(wanted["uri"]).read("study.json") is None:
+            problems.append(
+                f"{here} does not see {wanted['uri']}: set storage to a folder that all machines share, or to s3://"
+            )
+    except (StoreError, OSError) as error:
+        problems.append(f"{here} cannot read {wanted['uri']}: {error}")
+    root = wanted["root"]
+    try:
+        for asset in wanted["assets"]:
+            fetch(asset)
+        if wanted["embedded"] and (own := str(write_embedded_task())) != root:
+            problems.append(f"{here} keeps its cache under {own}, the driver under {root}: set MEDVISION_CACHE alike")
+    except AssetError as error:
+        problems.append(f"{here}: {error}")
+    if not Path(root).is_dir() and not wanted["embedded"]:
+        problems.append(f"{here} has no data at {root}: fetch the tasks there, to the same path, or share the folder")
+    return problems

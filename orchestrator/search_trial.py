@@ -1,0 +1,61 @@
+"""One trial of a search: train on the search's cases, record the validation Dice, test nothing.
+
+A trial below the median of those before it is ended at the end of an epoch, which counts as a normal end: only a search may do
+so, because no test of the report is computed from its trials.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from medvision.training import Interrupted, Ranks, Watch
+from orchestrator.search import is_hopeless
+from orchestrator.workbench import Emit, Workbench, checkpoints_of, train_model
+
+
+def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict[str, Any] | None:
+    """Run one trial of a search to its record; rank 0 returns its seconds and validation Dice, the others None.
+
+    Raises:
+        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+    """
+    job, tuning, started = bench.job, bench.job.tuning, time.perf_counter()
+    assert tuning is not None  # noqa: S101  # the caller's choice
+    recipe, cases = bench.spec.training, len(bench.roles.train)
+    total, per_epoch = recipe.total_steps(cases), recipe.steps_per_epoch(cases)
+    # Rank 0 decides; a trial that goes on knows what it did before.
+    saved = checkpoints_of(bench, ranks).load() if ranks.rank == 0 else None
+    before = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)["history"] if saved else []
+    dice: list[float] = [metrics["val_dice"] for metrics in before]
+
+    def curve() -> list[tuple[int, float]]:
+        return [(min(epoch * per_epoch, total), value) for epoch, value in enumerate(dice, start=1)]
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        dice.append(metrics["val_dice"])
+        emit({"event": "epoch", "cell": job.title, "eval_id": job.eval_id, "epoch": epoch, **metrics})
+
+    def hopeless() -> bool:
+        return is_hopeless(curve(), tuning.medians)
+
+    try:
+        _, trained = train_model(bench, ranks, replace(watch, stop=lambda: watch.stop() or hopeless()), on_epoch)
+        state, value = "complete", trained.history[trained.epoch - 1]["val_dice"]
+    except Interrupted:
+        if not ranks.any(hopeless()):
+            raise
+        state, value = "pruned", max(dice, default=0.0)
+    if ranks.rank:
+        return None
+    seconds = time.perf_counter() - started
+    if bench.store.read(job.record) is None:  # the first record stays
+        own = {key: setting for key, setting in job.settings.items() if key in bench.spec.search.space}  # type: ignore[union-attr]
+        record = {"number": tuning.number, "settings": own, "state": state, "value": value, "curve": curve()}
+        bench.store.write_json(job.record, record | {"seconds": seconds})
+    bench.store.remove(f"checkpoints/{job.train_id}")
+    return {"seconds": seconds, "dice": value, "pruned": state == "pruned"}

@@ -1,0 +1,119 @@
+"""What one attempt works with, and its training; `orchestrator.attempt` scores and commits, `search_trial` records."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from medvision.data.augment import derive_seed
+from medvision.data.msd import Case, read_task
+from medvision.data.preparing import prepare
+from medvision.data.splits import Roles, from_json
+from medvision.data.volumes import Prepared
+from medvision.models import build_model
+from medvision.training import Ranks, Watch, train
+from medvision.training_state import Checkpoints, Trained
+from orchestrator.search import tuning_roles
+from orchestrator.search_spec import tuned
+from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.trial import Job, digest, eval_identity, train_identity
+from reports.store import Store
+
+Emit = Callable[[dict[str, Any]], None]
+Measure = Callable[["Workbench", nn.Module], Mapping[str, float]]
+
+
+class Workbench:
+    """What one attempt works with, read from the study: settings, roles and cases of its cell.
+
+    Raises:
+        RuntimeError: the study's files no longer give the ids that the job was planned with.
+    """
+
+    def __init__(self, job: Job, store: Store) -> None:
+        study, cell = store.read_json("study.json"), job.cell
+        self.job, self.store = job, store
+        spec = Spec.model_validate(study["spec"])
+        model = next(model for model in spec.models if model_name(model) == cell.model)
+        self.spec, self.model_spec = tuned(spec, model, job.settings)
+        self.task: TaskSpec = next(task for task in self.spec.tasks if task.name == cell.task)
+        split = store.read_json(f"splits/{cell.task}.json")
+        self.fingerprints: Mapping[str, str] = split["cases"]
+        fold = from_json(split)[cell.fold]
+        reserved = split.get("reserved_for_search", ())
+        self.roles: Roles = tuning_roles(reserved, fold) if job.tuning else fold.roles(cell.fraction)
+        block = study["blocks"].get(cell.model)
+        training = train_identity(
+            self.spec, self.model_spec, self.task, cell.seed, self.roles, self.fingerprints, block
+        )
+        if job.tuning:
+            training = job.tuning.identity(training)
+        scoring = eval_identity(self.spec, self.task, digest(training), self.roles, self.fingerprints)
+        self.identity = {"train": training, "eval": scoring}
+        if (digest(training), digest(scoring)) != (job.train_id, job.eval_id):
+            raise RuntimeError(
+                f"{job.title}: the study changed since this trial was planned; run the same command again"
+            )
+        found = read_task(Path(study["data_root"]), cell.task)
+        self.cases: Mapping[str, Case] = {case.id: case for case in (*found.cases, *found.test_cases)}
+        self.folder = f"trials/{job.train_id}/{job.token}"
+
+    @property
+    def groups(self) -> Mapping[str, Any]:
+        return self.spec.groups(self.task)
+
+    def prepared(self, case: str) -> Prepared:
+        return prepare(self.cases[case], self.fingerprints[case], self.spec.preparation(self.task))
+
+
+def train_model(
+    bench: Workbench,
+    ranks: Ranks,
+    watch: Watch,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    measure: Measure = lambda bench, model: {},
+) -> tuple[nn.Module, Trained]:
+    """Build and train the bench's model, going on from its checkpoint; what it gives back is of `medvision.training.train`."""
+    job, spec, roles = bench.job, bench.spec, bench.roles
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(derive_seed("initialisation", job.cell.seed))
+    model = build_model(
+        image_size=spec.data.image_size,
+        patch_size=spec.data.patch_size,
+        in_channels=len(bench.prepared(roles.train[0]).image),
+        out_channels=len(bench.groups),
+        **bench.model_spec.model_dump(mode="json", exclude={"name"}),
+    )
+    if ranks.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(ranks.device)
+
+    cases = {}
+    for case in (*roles.train, *roles.validation, *roles.test):
+        watch.beat()
+        cases[case] = bench.prepared(case)
+    trained = train(
+        model,
+        cases,
+        roles.train,
+        roles.validation,
+        spec.training,
+        seed=job.cell.seed,
+        ranks=ranks,
+        on_epoch=on_epoch,
+        measure=lambda: dict(measure(bench, model)),
+        checkpoints=checkpoints_of(bench, ranks),
+        micro_batch=job.micro_batch,
+        watch=watch,
+    )
+    return model, trained
+
+
+def checkpoints_of(bench: Workbench, ranks: Ranks) -> Checkpoints:
+    """The trial's checkpoint in the study, kept apart by world size and threads: others would give other numbers."""
+    name = f"checkpoints/{bench.job.train_id}/{ranks.world}x{torch.get_num_threads()}.pt"
+    return Checkpoints(load=functools.partial(bench.store.read, name), save=functools.partial(bench.store.write, name))

@@ -1,0 +1,243 @@
+"""A study on three real Ray nodes while workers, lanes, nodes, the driver and MLflow are killed; its table must not change.
+
+`make chaos` runs the long one: `MEDVISION_CHAOS_KILLS=20`. The order of the kills is drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.run import main
+from reports.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("MEDVISION_CHAOS_KILLS", "6"))
+SEED = int(os.environ.get("MEDVISION_CHAOS_SEED", "0"))
+KINDS = ("worker", "lane", "node", "drain", "driver", "mlflow")
+MARK = "MEDVISION_CHAOS_MARK"
+RAY = str(Path(sys.executable).with_name("ray"))
+PATIENCE_SECONDS = 300.0
+DRAIN_SECONDS = 15.0
+# A lost machine is noticed after 3 s instead of 30: the faults are the same, the test is shorter.
+FAST = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 3000}
+
+
+class Machines:
+    """Three Ray nodes on this machine, a tracking server and a driver, all found again by a mark in their environment."""
+
+    def __init__(self, folder: Path, spec: Path) -> None:
+        self.folder, self.spec = folder, spec
+        self.scratch = Path("/tmp") / f"chaos-{os.getpid()}"  # noqa: S108  # paths of sockets must stay short
+        self.port, self.mlflow_port, dashboard = (_free_port() for _ in range(3))
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
+            MARK: str(os.getpid()),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0" * 32,
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.mlflow_port}",
+        }
+        self.heads = ["--head", f"--port={self.port}", '--resources={"lane": 1000}', "--num-cpus=0"]
+        self.heads += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", f"--temp-dir={self.scratch}"]
+        self.heads += [f"--system-config={json.dumps(FAST)}"]
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.raylets: list[int] = []
+
+    def start(self) -> None:
+        self._ray_start(*self.heads)
+        self.head = self._new_raylet()
+        for _ in range(2):
+            self.add_node()
+        self.start_mlflow()
+        self.start_driver()
+
+    def add_node(self) -> None:
+        self._ray_start(f"--address=127.0.0.1:{self.port}", "--num-cpus=1")
+        self.raylets.append(self._new_raylet())
+
+    def start_mlflow(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        with (self.folder / "mlflow.log").open("ab") as log:
+            self.mlflow = subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+
+    def start_driver(self) -> None:
+        command = [sys.executable, "-m", "orchestrator.run", str(self.spec), "--address", f"127.0.0.1:{self.port}"]
+        with (self.folder / "driver.log").open("ab") as log:
+            self.driver = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+
+    def marked(self, words: str = "") -> list[psutil.Process]:
+        """Living processes of this test whose command line holds these words, the oldest first."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.environ().get(MARK) == str(os.getpid()) and process.status() != psutil.STATUS_ZOMBIE
+                if ours and words in " ".join(process.cmdline()) and process.pid != os.getpid():
+                    found.append((process.create_time(), process))
+        return [process for _, process in sorted(found, key=lambda entry: entry[0])]
+
+    def kill(self, kind: str, rng: random.Random) -> None:
+        """Kill one process (or node) of a kind and start again what a person or a service would start again."""
+        if kind == "driver":
+            assert self.driver is not None
+            self.driver.kill()
+            self.driver.wait()
+            self.start_driver()
+        elif kind == "mlflow":
+            for process in reversed(self.marked("mlflow")):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self.mlflow.wait()
+            self.start_mlflow()
+        elif kind in ("node", "drain"):
+            raylet = psutil.Process(self.raylets.pop(rng.randrange(len(self.raylets))))
+            processes = [raylet, *raylet.children(recursive=True)]
+            if kind == "drain":  # a spot machine is warned, and goes
+                self._drain(raylet)
+                time.sleep(DRAIN_SECONDS)
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            self.add_node()
+        else:
+            # Tune names every Trainable with parameters `_Inner`.
+            title = {"worker": "ray::RayTrainWorker", "lane": "ray::_Inner"}[kind]
+            victims = _until(lambda: self.marked(title) or self.ended(), f"no {kind} to kill")
+            if victims is not True:
+                rng.choice(victims).kill()
+
+    def ended(self) -> bool:
+        return self.driver is not None and self.driver.poll() is not None
+
+    def stop(self) -> None:
+        for process in self.marked():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _drain(self, raylet: psutil.Process) -> None:
+        (node,) = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--node_id=")]
+        command = [RAY, "drain-node", f"--address=127.0.0.1:{self.port}", f"--node-id={node}", "--reason-message=chaos"]
+        command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds=60"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _ray_start(self, *options: str) -> None:
+        command = [RAY, "start", "--disable-usage-stats", *options]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _new_raylet(self) -> int:
+        known = {getattr(self, "head", None), *self.raylets}
+        (new,) = [process.pid for process in self.marked("raylet/raylet") if process.pid not in known]
+        return new
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _until(found: Callable[[], object], problem: str) -> object:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.2)
+    raise AssertionError(problem)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, chaos_spec: Path) -> Iterator[Machines]:
+    machines = Machines(tmp_path, chaos_spec)
+    try:
+        machines.start()
+        yield machines
+    finally:
+        machines.stop()
+
+
+@pytest.fixture
+def chaos_spec(tiny_spec: Path, tmp_path: Path) -> Path:
+    """24 trials, each long enough to be hit."""
+    text = tiny_spec.read_text()
+    text = text.replace("folds: 3", "folds: 3\nseeds: [0, 1, 2, 3]").replace(
+        "epochs: 3,", "epochs: 40, checkpoint_epochs: 5,"
+    )
+    text = text.replace("resources: {max_lanes: 1}", "resources: {max_attempts: 3, hang_seconds: 120}")
+    path = tmp_path / "chaos.yaml"
+    path.write_text(text.replace("name: tiny", "name: chaos"))
+    return path
+
+
+def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
+    machines: Machines, chaos_spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(SEED)
+    kinds: list[str] = []
+    while len(kinds) < KILLS:
+        kinds += rng.sample(KINDS, len(KINDS))
+    store = Store(str(tmp_path / "runs" / "chaos"))
+    killed = []
+    for number, kind in enumerate(kinds[:KILLS]):
+        # The kills are spread over the whole study: the next one waits until its share of the trials is finished.
+        share = number * 24 // (KILLS + 1)
+        _until(lambda share=share: len(store.names("commits")) >= share or machines.ended(), "no progress")
+        _until(lambda: machines.marked("ray::RayTrainWorker") or machines.ended(), "no worker came")
+        assert not machines.ended(), (tmp_path / "driver.log").read_text()[-3000:]
+        time.sleep(rng.uniform(0, 2))
+        machines.kill(kind, rng)
+        killed.append(kind)
+    driver = machines.driver
+    assert driver is not None
+    assert driver.wait(PATIENCE_SECONDS * 4) == 0, (tmp_path / "driver.log").read_text()[-3000:]
+    with capsys.disabled():
+        print(f"\nkilled: {', '.join(killed)}")
+
+    # Undisturbed, with the same world size and threads.
+    (tmp_path / "undisturbed").mkdir()
+    options = ["--in-process", "--set", f"storage={tmp_path / 'undisturbed'}", "--set", "tracking.enabled=false"]
+    assert main([str(chaos_spec), *options]) == 0
+    tables = [tmp_path / name / "chaos" / "report" / "significance.csv" for name in ("runs", "undisturbed")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+    commits = store.commits()
+    assert len(commits) == 24
+    for eval_id, marker in commits.items():  # a claim is written whenever a trial starts
+        claim = Path(store.path(f"claims/{marker['train_id']}.json"))
+        assert claim.stat().st_mtime <= Path(store.path(f"commits/{eval_id}.json")).stat().st_mtime
+    named = {file for marker in commits.values() for file in marker["files"].values()}
+    files = {str(file.relative_to(store.root)) for file in Path(store.root).rglob("*") if file.is_file()}
+    assert not [file for file in files if Path(file).name.startswith(".")]
+    assert {file for file in files if file.startswith("trials/")} == named
+    assert not [file for file in files if file.startswith(("checkpoints/", "failures/"))]
+
+    def left_behind() -> list[psutil.Process]:
+        return [
+            process for title in ("ray::RayTrain", "ray::_Inner", "ray::TrainC") for process in machines.marked(title)
+        ]
+
+    _until(lambda: not left_behind(), "processes were left behind")
+    code = "import ray; from ray.util import placement_group_table as table; ray.init(log_to_driver=False); "
+    code += "print([group['state'] for group in table().values() if group['state'] != 'REMOVED'])"
+    environment = {**machines.environment, "RAY_ADDRESS": f"127.0.0.1:{machines.port}"}
+    asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert asked.stdout.splitlines()[-1] == "[]"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

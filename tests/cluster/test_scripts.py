@@ -1,0 +1,123 @@
+"""The scripts of the cluster files, run for real where a stand-in for Slurm or for a lost head is enough."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    path.chmod(0o755)
+
+
+def running(words: str) -> list[int]:
+    """Processes with these words in their command line."""
+    found = subprocess.run(["pgrep", "-f", words], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path, tmp_path: Path) -> None:
+    """`srun` drops its options and runs the command here; the allocation is one node."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    stand_in(programs, "srun", 'while [[ $1 == --* ]]; do shift; done; exec "$@"')
+    stand_in(programs, "scontrol", "hostname")
+    stand_in(programs, "hostname", "echo 127.0.0.1")
+    number = 1000 + os.getpid() % 9000
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "VENV": str(Path(sys.executable).parents[1]),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": str(number),
+        "SLURM_JOB_NODELIST": "node",
+        "SLURM_CPUS_PER_TASK": "2",
+        "RAY_worker_niceness": "0",  # beside whatever else runs here
+    }
+    words = ["bash", str(ROOT / "cluster-slurm.sh"), str(tiny_spec), "--set", "resources.max_lanes=null"]
+    script = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    folder = f"/tmp/ray-{number}"  # noqa: S108  # what the script takes
+    try:
+        said = script.communicate(timeout=500)[0]
+        assert script.returncode == 0, said
+        assert "6 of 6 trials are in this report" in said
+        assert running(f"{folder}/") == []
+    finally:
+        script.terminate()
+        for pid in running(f"{folder}/"):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server_home(tmp_path: Path) -> Iterator[Path]:
+    """A home folder for mlflow.sh and its user; whatever it started there is ended."""
+    home = tmp_path / "h"
+    home.mkdir()
+    yield home
+    pids = home / "mlflow-server" / "database" / "postmaster.pid"
+    if pids.exists():
+        os.kill(int(pids.read_text().split()[0]), signal.SIGINT)
+    for pid in subprocess.run(
+        ["pgrep", "-f", f"host={home}"], capture_output=True, text=True, check=False
+    ).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(server_home: Path) -> None:
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    as_user: list[str] = []
+    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        user = pwd.getpwnam("postgres")
+        as_user = ["unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}"]
+        if subprocess.run([*as_user, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("user namespaces are not allowed here")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = [*as_user, "env", f"HOME={server_home}", f"PATH={path}", "bash", str(ROOT / "cluster" / "mlflow.sh")]
+    words += [str(server_home / "artifacts"), str(port)]
+    for _ in range(2):
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    run = client.create_run(client.create_experiment("study"))
+    client.log_metric(run.info.run_id, "dice", 0.5)
+    client.log_text(run.info.run_id, "table", "report.md")
+    assert client.get_run(run.info.run_id).data.metrics == {"dice": 0.5}
+    assert list((server_home / "artifacts").rglob("report.md"))
+    listening = subprocess.run(["ss", "-Htln"], capture_output=True, text=True, check=True).stdout.split()
+    assert [address for address in listening if address.endswith(f":{port}")] == [f"127.0.0.1:{port}"]
+    sockets = (server_home / "mlflow-server" / "database" / "postmaster.pid").read_text().splitlines()
+    assert sockets[5] == ""  # the address it listens on: none, a Unix socket only
+    settings = (server_home / ".bashrc").read_text().splitlines()
+    assert settings == [f"export MLFLOW_TRACKING_URI=http://127.0.0.1:{port}"]
+
+
+@pytest.mark.parametrize(("ray", "expected"), [("exit 1", "switched off"), ("exit 0", "")])
+def test_a_worker_switches_itself_off_when_ray_has_gone(ray: str, expected: str, tmp_path: Path) -> None:
+    stand_in(tmp_path, "pgrep", ray)
+    stand_in(tmp_path, "sleep", f'echo x >> {tmp_path}/slept; [ "$(wc -l < {tmp_path}/slept)" -lt 9 ]')
+    stand_in(tmp_path, "sudo", "echo switched off")
+    words = ["bash", str(ROOT / "cluster" / "orphan.sh"), "3"]
+    done = subprocess.run(
+        words, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.strip() == expected
+    assert len((tmp_path / "slept").read_text().split()) == (3 if expected else 9)
