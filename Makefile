@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup quickstart check test test-slow chaos schema clean
+.PHONY: setup quickstart check test test-slow test-cluster chaos schema clean
 .DEFAULT_GOAL := quickstart
 
 setup: $(READY)
@@ -32,6 +32,9 @@ test: check
 test-slow: $(READY)
 	$(BIN)/python -m medvision.assets fetch --all
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)
+	MEDVISION_THREE_HOSTS=1 $(BIN)/python -m pytest -m slow tests/cluster
 
 chaos: $(READY)
 	MEDVISION_CHAOS_KILLS=20 $(BIN)/python -m pytest -m slow tests/chaos
