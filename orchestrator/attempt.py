@@ -25,6 +25,7 @@ from medvision.data.volumes import read_truth
 from medvision.evaluation import predict, score
 from medvision.training import Interrupted, Ranks, TrainingError, Watch
 from medvision.training_state import Trained
+from orchestrator.energy import joules
 from orchestrator.search_trial import run_tuning
 from orchestrator.system_metrics import SystemMetrics
 from orchestrator.trial import Job
@@ -110,7 +111,7 @@ def _train_and_score(
     bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     job, spec, roles = bench.job, bench.spec, bench.roles
-
+    energy = joules(ranks.device)
     usage, name = SystemMetrics(ranks.device), {"cell": str(job.cell), "eval_id": job.eval_id}
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -121,6 +122,8 @@ def _train_and_score(
     mine = _predict_and_score(bench, model, ranks, watch)
     scored = [part for share in ranks.gather(mine) for part in share]
     scored.sort(key=lambda part: roles.test.index(part["case"]))
+    used = None if energy is None else (joules(ranks.device) or energy) - energy
+    used_by_all = [value for value in ranks.gather(used) if value is not None]
     if ranks.rank:
         return [], {}, {}
     files = {name: f"{bench.folder}/{file}" for name, file in _FILES.items()}
@@ -136,6 +139,7 @@ def _train_and_score(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "peak_memory_bytes": _peak_memory(ranks.device),
+        **({"energy_joules": sum(used_by_all)} if used_by_all else {}),
     }
     return [row for part in scored for row in part["rows"]], files, cost
 
