@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from medvision.models.labels import Settings
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -25,11 +27,7 @@ LabelGroups = Annotated[dict[str, list[PositiveInt] | Literal["all"]], Field(min
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Augmentation(_Settings):
+class Augmentation(Settings):
     """Random changes of training samples, drawn from (seed, epoch, case)."""
 
     rotation_degrees: float = Field(default=5.0, ge=0, le=180, description="in-plane, uniform in +- this")
@@ -52,7 +50,7 @@ class Augmentation(_Settings):
     )
 
 
-class Training(_Settings):
+class Training(Settings):
     """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
 
     epochs: PositiveInt | None = None
@@ -109,7 +107,7 @@ class Training(_Settings):
         return -(-cases // self.batch_size)
 
 
-class Preparation(_Settings):
+class Preparation(Settings):
     """What a network gets to see of a case (`medvision.data.preparing`)."""
 
     groups: LabelGroups
@@ -124,7 +122,7 @@ class Preparation(_Settings):
     crop: bool = False
 
 
-class Scoring(_Settings):
+class Scoring(Settings):
     """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
 
     nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(default="surfel", description="definition of the NSD")

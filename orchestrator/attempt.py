@@ -28,7 +28,7 @@ from medvision.training_state import Trained
 from orchestrator.energy import joules
 from orchestrator.search_trial import run_tuning
 from orchestrator.system_metrics import SystemMetrics
-from orchestrator.trial import Job
+from orchestrator.trial import Job, split_and_metric
 from orchestrator.workbench import Emit, Measure, Workbench, train_model
 from reports.store import Store, StoreError, table_bytes
 
@@ -236,8 +236,8 @@ def _history_rows(trained: Trained) -> list[dict[str, Any]]:
     rows = []
     for epoch, metrics in enumerate(trained.history, start=1):
         for name, value in metrics.items():
-            split, _, metric = name.rpartition("_")
-            rows.append({"epoch": epoch, "split": split or "train", "metric": metric, "value": float(value)})
+            split, metric = split_and_metric(name)
+            rows.append({"epoch": epoch, "split": split, "metric": metric, "value": float(value)})
     return rows
 
 

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from medvision.data.splits import Roles
 from medvision.data.tasks import MSD_TASKS
 from medvision.models.flops import forward_flops
-from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.data_spec import TaskSpec
+from orchestrator.spec import Spec, model_name
 
 CPU_FLOPS = 5e10  # a core's sustained rate on these models, measured; used until a study has finished trials
 GPU_FLOPS = 1.5e13  # assumed, not measured: half-used tensor cores of a current data-centre GPU

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import socket
 import tempfile
 import threading
@@ -23,10 +22,10 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from orchestrator.execution import ClusterError, Emit, stop_signals
-from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, Switch, here, queue_here
+from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, Switch, here, next_event, queue_here
 from orchestrator.packing import Packer, Shape, Waiting, fits
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
@@ -188,7 +187,7 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
     ) -> None:
         super().__init__()
         self.packer, self.seconds, self.max_lanes, self.stopping = packer, seconds, max_lanes, stopping
-        self.shapes = packer.shapes
+        self.requests = {shape: _lane_request(number) for number, shape in enumerate(packer.shapes)}
         self.running: dict[str, Shape] = {}
         self.freed: Shape | None = None
         self.ended = 0
@@ -206,7 +205,7 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
         if waiting is None:
             return None
         trial = super().next_trial()
-        request = _lane_request(self.shapes.index(waiting.shape))
+        request = self.requests[waiting.shape]
         trial.config |= {"job": waiting.item.to_json(), "shape": asdict(waiting.shape), "request": request}
         self.running[trial.trial_id], self.freed = waiting.shape, None
         return trial
@@ -254,11 +253,11 @@ class _Watcher:
         asked = time.monotonic()
         while True:
             last_round = self.ended.is_set()
-            try:
-                self.emit(self.events.get(timeout=POLL_SECONDS / 2))
-            except (Empty, queue.Empty):
-                if last_round:
-                    return
+            event = next_event(self.events, POLL_SECONDS / 2)
+            if event is not None:
+                self.emit(event)
+            elif last_round:
+                return
             if time.monotonic() - asked > NODES_SECONDS:
                 asked = time.monotonic()
                 self._tell_draining()

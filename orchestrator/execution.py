@@ -71,7 +71,7 @@ def run_to_the_end(
     Raises:
         StoreError: the storage failed, which is no trial's fault.
     """
-    failures = store.failures().get(job.train_id, [])
+    failures = store.failures_of(job.train_id)
     if store.read(job.record) is not None:  # its lane was lost after the commit
         return State.FINISHED
     name = {"cell": job.title, "eval_id": job.eval_id}

@@ -20,8 +20,9 @@ from medvision.data.grouping import read_patients
 from medvision.data.msd import DataError, Task, read_task
 from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, reserve
 from medvision.models.settings import LlmSettings, block_of
+from orchestrator.data_spec import TaskSpec
 from orchestrator.plan import BlockInputs, Inputs, TaskInputs
-from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.spec import Spec, model_name
 
 DATA_VARIABLE = "MEDVISION_DATA"
 EMBEDDED = "embedded"

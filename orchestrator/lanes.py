@@ -167,7 +167,7 @@ class WorkerGroup:
         epoch, heard, told = 0, time.monotonic(), False
         while True:
             alive = self.thread.is_alive()  # asked first, so that a last message of a dead group is still read
-            event = _next(self.outbox)
+            event = next_event(self.outbox)
             if event is not None:
                 heard = time.monotonic()
                 if event["event"] != "beat":
@@ -208,9 +208,9 @@ class WorkerGroup:
         """The cause, out of what the ranks said and what Train saw of their processes."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while (alive := self.thread.is_alive()) and time.monotonic() < until:
-            if event := _next(self.outbox, timeout=0.2):
+            if event := next_event(self.outbox, timeout=0.2):
                 heard.append(event)
-        while event := _next(self.outbox, timeout=0.2 if alive else 0.05):
+        while event := next_event(self.outbox, timeout=0.2 if alive else 0.05):
             heard.append(event)
         said = [event for event in heard if event["event"] == "attempt-failed"]
         telling = [event for event in said if event["kind"] in _TELLING]
@@ -246,7 +246,8 @@ class WorkerGroup:
         self.scratch.cleanup()
 
 
-def _next(box: Queue, timeout: float = POLL_SECONDS) -> dict[str, Any] | None:
+def next_event(box: Queue, timeout: float = POLL_SECONDS) -> dict[str, Any] | None:
+    """The next event in a box, None after a while without one."""
     try:
         event: dict[str, Any] = box.get(timeout=timeout)
     except (Empty, queue.Empty):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.trial import flattened
 from reports.store import CELL
 
 TAG = "medvision.eval_id"
@@ -45,14 +46,6 @@ def run_name(trial: Mapping[str, Any]) -> str:
 def key(name: str) -> str:
     """A name of letters that MLflow takes, at most 250 of them."""
     return re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_"))[:250]
-
-
-def flattened(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested mappings as pairs of dotted key and value."""
-    if not (isinstance(value, Mapping) and value):
-        return [(prefix, value)]
-    inside = ((f"{prefix}.{name}" if prefix else str(name), inner) for name, inner in value.items())
-    return [pair for name, inner in inside for pair in flattened(inner, name)]
 
 
 @dataclass

@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.journal import Event, Journal, local_folder
 from orchestrator.mlflow_server import TEXT_LIMIT, Server, shown
+from orchestrator.trial import split_and_metric
 from reports.store import CELL, Store, read_plan, read_table
 
 MAX_EVENTS_AT_ONCE = 5000
@@ -197,8 +198,4 @@ def _nothing() -> dict[str, Any]:
 
 def _named(metrics: Mapping[str, Any]) -> dict[str, float]:
     """`train_loss` becomes `train/loss`, as the history calls it, so that MLflow groups its charts."""
-    named = {}
-    for name, value in metrics.items():
-        split, _, metric = name.rpartition("_")
-        named[name if "/" in name else f"{split or 'train'}/{metric}"] = float(value)
-    return named
+    return {name if "/" in name else "/".join(split_and_metric(name)): float(value) for name, value in metrics.items()}

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from medvision.data.splits import Fold
 from orchestrator.cost import CostModel, Work, arithmetic_seconds, longest_first
+from orchestrator.data_spec import TaskSpec
 from orchestrator.search_spec import tuned
-from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.spec import Spec, model_name
 from orchestrator.state import State, next_state, reason
 from orchestrator.trial import Cell, Identity, differences, digest, eval_identity, train_identity
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from medvision.data.splits import Fold, Roles
 from orchestrator.cost import arithmetic_seconds
+from orchestrator.data_spec import TaskSpec
 from orchestrator.plan import BlockInputs, Inputs, Tuned
 from orchestrator.search_spec import Range, SearchSpec, tuned
-from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.spec import Spec, model_name
 from orchestrator.trial import Cell, Identity, Job, Tuning, differences, digest, eval_identity, train_identity
 
 SEARCH_NUMERICS = 1  # raised when the same trials would lead to other suggestions or another winner

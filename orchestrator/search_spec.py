@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from medvision.models.labels import Settings
 from medvision.recipe import Training
 
 # Settings that no search may choose: the budget is the same for all, and a block is what the study compares.
@@ -27,11 +28,7 @@ Choice = bool | int | float | str | None
 S = TypeVar("S", bound=BaseModel)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Range(_Model):
+class Range(Settings):
     """Values that one setting may take; exactly one of the four."""
 
     log: tuple[PositiveFloat, PositiveFloat] | None = Field(default=None, description="lowest and highest, log-uniform")
@@ -57,7 +54,7 @@ class Range(_Model):
         return list(next(value for value in (self.log, self.uniform, self.integers, self.choices) if value is not None))
 
 
-class SearchSpec(_Model):
+class SearchSpec(Settings):
     """A search per model and task (`cases: nested`: and fold), each with the same number of trials of the same length."""
 
     trials: PositiveInt = Field(default=20, description="per model and task, the same for all")

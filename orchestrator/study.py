@@ -11,10 +11,10 @@ from medvision.data.splits import to_json
 from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS
 from orchestrator.inputs import data_root
+from orchestrator.mlflow_server import shown
 from orchestrator.plan import Inputs, Plan
 from orchestrator.spec import Spec, model_name
 from orchestrator.spec_file import dump
-from orchestrator.tracking import shown
 from orchestrator.trial import Job
 from reports.store import Store, StoreError
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from orchestrator.logs import libraries_log
+from orchestrator.mlflow_server import shown
 from orchestrator.mlflow_view import View
 from orchestrator.spec import Spec
-from orchestrator.tracking import shown, tracking_uri
+from orchestrator.tracking import tracking_uri
 from reports.store import Store, StoreError
 
 

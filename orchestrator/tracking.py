@@ -26,8 +26,6 @@ PATIENCE_SECONDS = 60.0  # at the end, with a server that answered last time
 SHORT_PATIENCE_SECONDS = 5.0  # with one that did not
 _TOLD = {"driver-started", "driver-stopped", "epoch", "finished", *STATUS}
 
-__all__ = ["Tracker", "shown", "tracking_uri"]
-
 
 def tracking_uri(spec: Spec) -> str:
     """`tracking.uri`, MLFLOW_TRACKING_URI, or one SQLite file beside the studies (here, where storage is remote)."""

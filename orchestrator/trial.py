@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvision.data.splits import Roles
 from medvision.numerics import EVAL_NUMERICS, TRAIN_NUMERICS
-from orchestrator.spec import Spec, TaskSpec
+from orchestrator.data_spec import TaskSpec
+from orchestrator.spec import Spec
 
 Identity = dict[str, Any]
 _NAMES = {"name": True, "params": {"match": {"name"}}}
@@ -168,7 +169,7 @@ def digest(identity: Identity) -> str:
 
 def differences(old: Identity, new: Identity) -> list[str]:
     """What changed between two identities, one readable line per key: `training.epochs: 10 -> 5`."""
-    before, after = dict(_flatten(old)), dict(_flatten(new))
+    before, after = dict(flattened(old)), dict(flattened(new))
     keys = sorted(before.keys() | after.keys())
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}" for key in keys if before.get(key) != after.get(key)
@@ -194,12 +195,18 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
+def split_and_metric(name: str) -> tuple[str, str]:
+    """A metric of an epoch as the history calls it: `val_dice` is (val, dice), `lr` is (train, lr)."""
+    split, _, metric = name.rpartition("_")
+    return split or "train", metric
+
+
+def flattened(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested mappings as pairs of dotted key and value."""
+    if not (isinstance(value, Mapping) and value):
+        return [(prefix, value)]
+    inside = ((f"{prefix}.{name}" if prefix else str(name), inner) for name, inner in value.items())
+    return [pair for name, inner in inside for pair in flattened(inner, name)]
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

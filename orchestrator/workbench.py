@@ -18,9 +18,10 @@ from medvision.data.volumes import Prepared
 from medvision.models import build_model
 from medvision.training import Ranks, Watch, train
 from medvision.training_state import Checkpoints, Trained
+from orchestrator.data_spec import TaskSpec
 from orchestrator.search import tuning_roles
 from orchestrator.search_spec import tuned
-from orchestrator.spec import Spec, TaskSpec, model_name
+from orchestrator.spec import Spec, model_name
 from orchestrator.trial import Job, digest, eval_identity, train_identity
 from reports.store import Store
 

@@ -158,8 +158,11 @@ class Store:
 
     def failures(self) -> dict[str, list[dict[str, Any]]]:
         """Failed attempts by training id, in the order of time."""
-        found = {train_id: self.read_folder(f"failures/{train_id}").values() for train_id in self.names("failures")}
-        return {train_id: sorted(entries, key=lambda entry: entry["time"]) for train_id, entries in found.items()}
+        return {train_id: self.failures_of(train_id) for train_id in self.names("failures")}
+
+    def failures_of(self, train_id: str) -> list[dict[str, Any]]:
+        """Failed attempts at one training, in the order of time."""
+        return sorted(self.read_folder(f"failures/{train_id}").values(), key=lambda entry: entry["time"])
 
 
 @contextlib.contextmanager

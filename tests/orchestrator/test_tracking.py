@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from orchestrator.journal import Journal
-from orchestrator.mlflow_server import flattened, key, shown
+from orchestrator.mlflow_server import key, shown
 from orchestrator.mlflow_view import View
 from orchestrator.run import main
 from orchestrator.spec_file import load_spec
 from orchestrator.study import open_store
 from orchestrator.tracking import Tracker, tracking_uri
+from orchestrator.trial import flattened
 
 Study = Callable[..., Any]
 

@@ -1,0 +1,49 @@
+"""The part of a spec that says what a trial gets to compute with; never part of a trial's identity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from medvision.models.labels import Settings
+from orchestrator.packing import Shape
+
+
+class ShapeSpec(Settings):
+    """Other workers for some trials; what is not given stays as in `resources`."""
+
+    models: list[str] | None = Field(default=None, min_length=1, description="names of models; by default all")
+    tasks: list[str] | None = Field(default=None, min_length=1, description="names of tasks; by default all")
+    workers: PositiveInt | None = None
+    cpus_per_worker: PositiveInt | None = None
+    gpus_per_worker: float | None = Field(default=None, ge=0)
+
+
+class ResourcesSpec(Settings):
+    """What one trial gets. Never part of a trial's identity."""
+
+    workers: PositiveInt = Field(default=1, description="processes of one trial; more than one trains with DDP")
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between trials")
+    shapes: list[ShapeSpec] = Field(
+        default=[], description="other workers for some models or tasks; of several that fit, the last decides"
+    )
+    max_lanes: PositiveInt | None = Field(
+        default=None,
+        description="trials at once, also of a cluster that has yet to grow; by default what the cluster holds",
+    )
+    lane_trials: PositiveInt = Field(default=500, description="trials after which a lane's processes are renewed")
+    max_attempts: PositiveInt = Field(default=3, description="failed attempts until a trial is quarantined")
+    hang_seconds: PositiveFloat = Field(
+        default=1800, description="a trial that finishes no batch and no case for so long is ended and tried again"
+    )
+
+    def shape(self, model: str, task: str) -> Shape:
+        """The workers of one trial."""
+        shape = Shape(self.workers, self.cpus_per_worker, self.gpus_per_worker)
+        for other in self.shapes:
+            if model in (other.models or [model]) and task in (other.tasks or [task]):
+                values = other.model_dump(exclude={"models", "tasks"}, exclude_none=True)
+                shape = replace(shape, **values)
+        return shape
