@@ -11,7 +11,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 from orchestrator.mlflow_server import run_name
 from orchestrator.spec import Spec
 from orchestrator.tracking import tracking_uri
-from reports.screenshots import QUIET
+from reports.screenshots import QUIET, browser
 from reports.store import Store, read_plan
 
 SIZE = (1500, 950)
@@ -36,12 +35,18 @@ TRAINING = "workflowType=machine_learning"  # the other half of the page is for 
 CLOSE_ASSISTANT = "button[data-component-id='mlflow.assistant.chat_panel.close']"
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @contextlib.contextmanager
 def mlflow_server(backend: str) -> Iterator[str]:
     """A server over a database while the block runs; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", backend]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -127,12 +132,9 @@ async def chromium() -> Any:
     """
     import aiohttp
 
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        raise RuntimeError("no Chromium is on the PATH; on Debian: apt-get install chromium")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         size = f"--window-size={SIZE[0]},{SIZE[1]}"
-        command = [program, *QUIET, size, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
+        command = [browser(), *QUIET, size, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             told = Path(profile, "DevToolsActivePort")

@@ -30,17 +30,26 @@ QUIET = (
 )
 
 
+def browser() -> str:
+    """The program of an installed Chromium.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        raise RuntimeError("no Chromium is on the PATH; on Debian: apt-get install chromium")
+    return program
+
+
 def chromium(page: Path, *arguments: str) -> str:
     """Run headless Chromium over a local page with a profile of its own; returns what it printed.
 
     Raises:
         RuntimeError: no Chromium is installed, or it fails.
     """
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        raise RuntimeError("no Chromium is on the PATH; on Debian: apt-get install chromium")
     with tempfile.TemporaryDirectory() as profile:
-        command = [program, *QUIET, f"--user-data-dir={profile}", *arguments, page.resolve().as_uri()]
+        command = [browser(), *QUIET, f"--user-data-dir={profile}", *arguments, page.resolve().as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise RuntimeError(f"Chromium failed with {done.returncode} on {page}: {done.stderr[-2000:]}")

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import psutil
 import pytest
 
 from orchestrator.run import main
+from orchestrator.screenshots import free_port
 from reports.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -44,7 +44,7 @@ class Machines:
     def __init__(self, folder: Path, spec: Path) -> None:
         self.folder, self.spec = folder, spec
         self.scratch = Path("/tmp") / f"chaos-{os.getpid()}"  # noqa: S108  # paths of sockets must stay short
-        self.port, self.mlflow_port, dashboard = (_free_port() for _ in range(3))
+        self.port, self.mlflow_port, dashboard = (free_port() for _ in range(3))
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
             MARK: str(os.getpid()),
@@ -146,13 +146,6 @@ class Machines:
         known = {getattr(self, "head", None), *self.raylets}
         (new,) = [process.pid for process in self.marked("raylet/raylet") if process.pid not in known]
         return new
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _until(found: Callable[[], object], problem: str) -> object:

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import pytest
 import orchestrator.tracking as tracking
 from orchestrator import run, track
 from orchestrator.mlflow_view import View
+from orchestrator.screenshots import free_port
 from orchestrator.tracking import Tracker
 
 Study = Callable[..., Any]
@@ -32,9 +32,7 @@ class Server:
     """`mlflow server` on loopback with a SQLite file; `start` and `kill` as often as wanted."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 

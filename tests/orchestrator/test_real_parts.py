@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run import main
+from orchestrator.screenshots import free_port
 from reports.store import Store, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -63,9 +63,7 @@ def test_real_msd_cases_train_and_score_in_their_own_grid(
 
 @pytest.mark.slow
 def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     ray = str(Path(sys.executable).with_name("ray"))
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "RAY_TMPDIR": str(tmp_path)}
     environment.pop("RAY_ADDRESS", None)
