@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT_VARIABLE = "MEDVISION_CACHE"
+LIMIT_VARIABLE = "MEDVISION_CACHE_LIMIT"
+DEFAULT_LIMIT_GB = 50.0
 
 
 def cache_root() -> Path:
@@ -50,3 +52,19 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, sort_keys=True))
+
+
+def limit_bytes() -> float:
+    """The size limit of the prepared cases.
+
+    Raises:
+        ValueError: MEDVISION_CACHE_LIMIT is no number from 0 upward.
+    """
+    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
+    try:
+        limit = float(text) * 1e9
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise ValueError(f"{LIMIT_VARIABLE}={text}: give the size of the cache in GB, for example 50")
+    return limit

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medvision.assets import ASSETS, AssetError, fetch
+from medvision.cache import limit_bytes
 from medvision.data.declared import read_declared
 from medvision.data.embedded import embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
 from medvision.data.grouping import read_patients
 from medvision.data.msd import DataError, Task, read_task
-from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, reserve
+from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
 from medvision.models.settings import LlmSettings, block_of
 from orchestrator.data_spec import TaskSpec
 from orchestrator.plan import BlockInputs, Inputs, TaskInputs
@@ -55,6 +57,10 @@ def gathered(spec: Spec) -> Inputs:
         InputError: whatever cannot be had, all at once.
     """
     problems: list[str] = []
+    try:
+        limit_bytes()
+    except ValueError as error:
+        problems.append(str(error))
     if spec.data.root == EMBEDDED:
         try:
             write_embedded_task()
@@ -111,16 +117,33 @@ def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
         if cases is None:
             return TaskInputs(missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does")
         unused = {case.id for case in found.test_cases} if spec.splits.scheme != "fixed" else set()
-        bad = {case.id: case.errors for case in cases if case.errors and case.id not in unused}
+        paths = {case.id: case.image for case in (*found.cases, *found.test_cases)}
+        usual = Counter(case.channels for case in cases if not case.errors).most_common(1)
+        bad = {
+            case.id: why
+            for case in cases
+            if case.id not in unused and (why := case.errors or _channels(case, paths[case.id], task, usual[0][0]))
+        }
         if bad and spec.data.on_bad_case == "stop":
             return TaskInputs(missing=_bad_cases(found, len(cases), bad))
-        good = [case for case in cases if not case.errors]
+        good = [case for case in cases if not case.errors and case.id not in bad]
         shortened = {case: [reason.replace(f"{found.folder}/", "") for reason in why] for case, why in bad.items()}
         fingerprints = {case.id: case.fingerprint for case in good}
-        folds, reserved = _folds(spec, task, found, good)
-        return TaskInputs(folds, fingerprints, excluded=shortened, reserved=reserved)
+        used = [case for case in good if case.id not in unused]
+        patients = _patients(spec, found, [case.id for case in used])
+        folds, reserved = _folds(spec, found, used, patients)
+        return TaskInputs(folds, fingerprints, excluded=shortened, reserved=reserved, patients=patients)
     except DataError as error:
         return TaskInputs(missing=str(error))
+
+
+def _channels(case: CaseIndex, image: Path, task: TaskSpec, usual: int) -> tuple[str, ...]:
+    """Why the number of a case's channels is no use to this study, if so."""
+    if task.channel == "all":
+        wanted = "" if case.channels == usual else f"most cases have {usual}, and channel: all takes them all"
+    else:
+        wanted = "" if case.channels > task.channel else f"channel {task.channel} was asked for"
+    return (f"{image}: has {case.channels} channels, {wanted}",) if wanted else ()
 
 
 def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
@@ -130,17 +153,25 @@ def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([*lines, f"task {task.name!r}: {len(bad)} of {cases} cases cannot be used: {remedy}"])
 
 
+def _patients(spec: Spec, found: Task, cases: Iterable[str]) -> dict[str, str]:
+    """Case id -> patient of the cases in use; empty without a grouping."""
+    named, pattern = spec.splits.group_file, spec.splits.group_pattern
+    listed = read_patients(found.folder / Path(named).expanduser()) if named else None
+    try:
+        return patients_of(cases, group_pattern=pattern, patients=listed)
+    except ValueError as error:
+        raise DataError(f"task {found.name!r}: {error}") from error
+
+
 def _folds(
-    spec: Spec, task: TaskSpec, found: Task, cases: list[CaseIndex]
+    spec: Spec, found: Task, cases: list[CaseIndex], patients: Mapping[str, str]
 ) -> tuple[tuple[Fold, ...], tuple[tuple[str, ...], ...]]:
     """The folds, and the patients that a search has for itself."""
     given = {case.id for case in found.test_cases}
     tested = [case.id for case in cases if case.id in given] if spec.splits.scheme == "fixed" else []
-    ignored = set() if tested else given
-    volumes = {case.id: case.volume_mm3 for case in cases if case.id not in ignored}
-    named, pattern = spec.splits.group_file, spec.splits.group_pattern
+    volumes = {case.id: case.volume_mm3 for case in cases}
+    grouped = patients or None
     try:
-        patients = read_patients(found.folder / Path(named).expanduser()) if named else None
         divide = functools.partial(
             make_folds,
             scheme=spec.splits.scheme,
@@ -148,8 +179,7 @@ def _folds(
             folds=spec.folds,
             test_fraction=spec.splits.test_fraction,
             fixed_test=tested,
-            group_pattern=pattern,
-            patients=patients,
+            patients=grouped,
         )
         folds = divide(volumes)
         if spec.search is None:
@@ -160,12 +190,12 @@ def _folds(
             return tuple(folds), ()
         untested = {case: volume for case, volume in volumes.items() if case not in set(tested)}
         share = spec.search.reserved_fraction
-        reserved = reserve(untested, share=share, seed=spec.splits.seed, group_pattern=pattern, patients=patients)
+        reserved = reserve(untested, share=share, seed=spec.splits.seed, patients=grouped)
         _enough(len(reserved), f"reserved_fraction: {share:g}", "raise it, or set search.cases: nested")
         taken = {case for unit in reserved for case in unit}
         folds = divide({case: volume for case, volume in volumes.items() if case not in taken})
     except ValueError as error:
-        raise DataError(f"task {task.name!r}: {error}") from error
+        raise DataError(f"task {found.name!r}: {error}") from error
     return tuple(folds), reserved
 
 
@@ -201,15 +231,14 @@ def _prepared_block(name: str, llm: LlmSettings) -> BlockInputs:
 
 
 def _size(llm: LlmSettings) -> dict[str, Any] | None:
-    """Width and weights of a layer, for the estimate only."""
+    """Width of a layer and weights of its matrices, for the estimate only."""
     from medvision.llm import BlockError, describe_block
 
     try:
         about = describe_block(llm.source)
-        width, inner = (
-            int(about["hidden_size"]),
-            int(about.get("intermediate_size") or 4 * about["hidden_size"]),
-        )
-    except (AssetError, BlockError, KeyError, TypeError):
+    except (AssetError, BlockError):
         return None
-    return {"hidden_size": width, "parameters": 4 * width**2 + 3 * width * inner}
+    width = int(about["hidden_size"])
+    attention = 2 * about["head_dim"] * (about["heads"] + about["kv_heads"])
+    feed_forward = (3 if about["gated"] else 2) * about["intermediate_size"]
+    return {"hidden_size": width, "parameters": width * int(attention + feed_forward)}

@@ -24,13 +24,15 @@ Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "
 @dataclass(frozen=True)
 class TaskInputs:
     """A task's folds and content fingerprints, or in `missing` what is not there, a line each; `excluded`: broken cases
-    that no model gets to see, with their reasons; `reserved`: patients that are in no fold, for the search."""
+    that no model gets to see, with their reasons; `reserved`: patients that are in no fold, for the search; `patients`: case to
+    patient, where a grouping is given."""
 
     folds: tuple[Fold, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reserved: tuple[tuple[str, ...], ...] = ()
+    patients: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

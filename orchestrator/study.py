@@ -33,7 +33,7 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     for task in spec.tasks:
         known = inputs.tasks[task.name]
         settings = spec.splits.model_dump(mode="json") | {"folds": spec.folds}
-        split = to_json(known.folds, settings, known.fingerprints) | {"excluded": known.excluded}
+        split = to_json(known.folds, settings, known.fingerprints, known.patients) | {"excluded": known.excluded}
         if known.reserved:
             split["reserved_for_search"] = known.reserved
         store.write_json(f"splits/{task.name}.json", split)

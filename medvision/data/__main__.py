@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from medvision.data.checking import as_json, check_folder, show, task_folders
-from medvision.data.fetching import FetchError, fetch_task
+from medvision.data.fetching import FetchError, fetch_task, need_space
 from medvision.data.msd import is_task
 from medvision.data.tasks import ARCHIVE_URL, MSD_TASKS
 
@@ -45,9 +45,18 @@ def _fetch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     root = arguments.root or os.environ.get("MEDVISION_DATA")
     if not root:
         parser.error("give --root, the folder for the tasks (or the variable MEDVISION_DATA)")
+    folder = Path(root).expanduser().resolve()
+    sizes = [1e9 * MSD_TASKS[name].archive_gb for name in names if name in MSD_TASKS and not is_task(folder / name)]
+    try:
+        if len(sizes) > 1:  # what is unpacked stays, and the largest lies there twice for a while
+            folder.mkdir(parents=True, exist_ok=True)
+            need_space(folder, int(sum(sizes) + max(sizes)))
+    except (FetchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return PROBLEMS
     failed = False
     for name in names:
-        failed |= not _fetch_one(name, Path(root).expanduser().resolve(), arguments)
+        failed |= not _fetch_one(name, folder, arguments)
     return PROBLEMS if failed else GOOD
 
 

@@ -23,13 +23,14 @@ _CHUNK = 1 << 20
 @dataclass(frozen=True)
 class Examination:
     """`errors` make a case unusable, `warnings` do not; `labels` are the label's values; `volume_mm3` is the volume of
-    everything labelled above 0; `orientation` is the image's, for example `RAS`."""
+    everything labelled above 0; `orientation` is the image's, for example `RAS`; `channels` are the image's, 1 in 3D."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
     volume_mm3: float = 0.0
     orientation: str = ""
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class _Grid:
     shape: tuple[int, ...]
     affine: Any
     spacing: tuple[float, ...]
+    channels: int
 
     @property
     def orientation(self) -> str:
@@ -74,7 +76,8 @@ def examine(case: Case) -> Examination:
         fits_not, fits_nearly = _compare(image, label)
         errors += fits_not
         warnings += fits_nearly
-    return Examination(tuple(errors), tuple(warnings), labels, volume, image.orientation if image else "")
+    about = (image.orientation, image.channels) if image else ()
+    return Examination(tuple(errors), tuple(warnings), labels, volume, *about)
 
 
 def undeclared(case: Case, labels: Collection[int], declared: Collection[int]) -> list[str]:
@@ -135,7 +138,10 @@ def _read(path: Path, *, scaled: bool) -> tuple[_Grid, Any]:
         raise DataError(f"{path}: real numbers are needed, its voxels are {values.dtype}")
     if not all(zoom > 0 for zoom in spacing) or not np.isfinite(volume.affine).all():
         raise DataError(f"{path}: spacing must be positive and the affine finite, spacing is {spacing}")
-    return _Grid(path, volume.shape[:3], volume.affine, spacing), values
+    grid = _Grid(path, volume.shape[:3], volume.affine, spacing, *volume.shape[3:] or (1,))
+    if "?" in grid.orientation:
+        raise DataError(f"{path}: its affine leaves out a direction, so nobody knows how the volume lies in space")
+    return grid, values
 
 
 def _not_finite(path: Path, values: Any) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import shutil
 import ssl
@@ -12,6 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,7 +75,7 @@ def fetch_task(
         if url is None:
             raise FetchError("neither a URL nor a file was given")
         part = root / f".{name}.tar.part"
-        _need_space(root, 2 * expected_bytes - _size(part))
+        need_space(root, 2 * expected_bytes - _size(part))
         download(url, part, progress=progress, note=note, wait=wait)
         note("checking and unpacking")
         try:
@@ -150,7 +153,7 @@ def _receive(url: str, part: Path, have: int, progress: Progress) -> bool:
             raise http.client.HTTPException(f"asked for bytes from {have}, the server sends them from {start}")
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
-        _need_space(part.parent, 2 * total - start if total else 0)  # the archive's rest, and what is in it
+        need_space(part.parent, 2 * total - start if total else 0)  # the archive's rest, and what is in it
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             done = start
@@ -183,7 +186,8 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _need_space(folder: Path, needed: int) -> None:
+def need_space(folder: Path, needed: int) -> None:
+    """Raise FetchError where a folder's disk has fewer free bytes than these."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FetchError(
@@ -208,9 +212,11 @@ def _unpack(archive: Path, folder: Path) -> None:
         try:
             with tarfile.open(archive) as tar:
                 members = list(_members(tar))
-                _need_space(folder.parent, sum(member.size for member in members))
+                need_space(folder.parent, sum(member.size for member in members))
                 tar.extractall(inside, members=members, filter="data")
-        except (tarfile.TarError, EOFError) as error:
+                while tar.fileobj and tar.fileobj.read(_CHUNK):  # a compressed archive's checksum stands at the end
+                    pass
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise BadArchiveError(f"{archive}: cannot be unpacked: {type(error).__name__}: {error}") from error
         found = next((path for path in (inside, *sorted(inside.glob("*"))) if is_task(path)), None)
         if found is None:

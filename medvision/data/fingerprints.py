@@ -5,6 +5,7 @@ The memory is one JSON file per task folder in the cache, so that a dry run know
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,19 +16,21 @@ from pathlib import Path
 from medvision.cache import cache_root, read_json, write_json
 from medvision.data.declared import read_declared
 from medvision.data.examine import examine, undeclared
-from medvision.data.msd import Case, Task
+from medvision.data.msd import Case, DataError, Task
 
-MEMORY_VERSION = 1  # raise it when an examination finds more, so that every case is examined again
+MEMORY_VERSION = 2  # raise it when an examination finds more, so that every case is examined again
 
 
 @dataclass(frozen=True)
 class CaseIndex:
     """What planning needs to know of a case: `fingerprint` is the sha256 of image and label content, `volume_mm3` the
-    volume of everything labelled above 0, `errors` are the reasons why it cannot be used, `warnings` do not forbid it."""
+    volume of everything labelled above 0, `channels` how many its image has, `errors` are the reasons why it cannot be used,
+    `warnings` do not forbid it."""
 
     id: str
     fingerprint: str
     volume_mm3: float
+    channels: int = 1
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -67,14 +70,15 @@ def _key(case: Case) -> str:
 
 
 def _stamp(case: Case) -> list[int]:
-    """Size and time of change of both files, -1 for a missing one; with the memory's version."""
+    """Size and times of change of both files, -1 for a missing one; with the memory's version. A program can set the time of
+    change of the content back, but not that of the file's entry."""
     stamp = [MEMORY_VERSION]
     for path in (case.image, case.label):
         try:
             found = path.stat()
-            stamp += [found.st_size, found.st_mtime_ns]
+            stamp += [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         except OSError:
-            stamp += [-1, -1]
+            stamp += [-1, -1, -1]
     return stamp
 
 
@@ -91,7 +95,20 @@ def _measure(case: Case) -> dict:
 
 
 def content_fingerprint(case: Case) -> str:
-    """The fingerprint of what both files hold now, read anew."""
+    """The fingerprint of what both files hold now; a process reads them again when their size or times change."""
+    return _fingerprint(case, tuple(_stamp(case)))
+
+
+def require_unchanged(case: Case, fingerprint: str) -> None:
+    """Raise DataError where the files no longer hold what the fingerprint says; asked after they were read."""
+    if content_fingerprint(case) != fingerprint:
+        raise DataError(
+            f"{case.image}: it or its label changed since the study was planned; run the same command again"
+        )
+
+
+@functools.lru_cache(maxsize=100_000)
+def _fingerprint(case: Case, stamp: tuple[int, ...]) -> str:
     return hashlib.sha256(_content(case.image) + _content(case.label)).hexdigest()
 
 
@@ -107,7 +124,10 @@ def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
     """Adds to what each file showed what only the task shows: undeclared labels, copies, and a rare orientation."""
     entries = [memory[_key(case)] for case in cases]
     declared = [value for values in read_declared(task.folder).labels.values() for value in values]
-    usual = Counter(entry["orientation"] for entry in entries if not entry["errors"]).most_common(1)
+    usual = {
+        key: Counter(entry[key] for entry in entries if not entry["errors"]).most_common(1)
+        for key in ("orientation", "channels")
+    }
     first: dict[str, str] = {}
     made = []
     for case, entry in zip(cases, entries, strict=True):
@@ -116,7 +136,9 @@ def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
         if not errors:
             if (original := first.setdefault(entry["image"], case.id)) != case.id:
                 errors.append(f"{case.image}: has the same content as the image of {original}")
-            if usual and entry["orientation"] != usual[0][0]:
-                warnings.append(f"{case.image}: orientation {entry['orientation']}, most cases are {usual[0][0]}")
-        made.append(CaseIndex(case.id, entry["fingerprint"], entry["volume_mm3"], tuple(errors), tuple(warnings)))
+            for key, ((common, _),) in usual.items():
+                if entry[key] != common:
+                    warnings.append(f"{case.image}: {key} {entry[key]}, most cases have {common}")
+        about = (case.id, entry["fingerprint"], entry["volume_mm3"], entry["channels"])
+        made.append(CaseIndex(*about, tuple(errors), tuple(warnings)))
     return made

@@ -51,7 +51,8 @@ def read_task(root: Path, name: str) -> Task:
     """The cases of `root/name`, in the order of their ids. Single files may be missing: `index_cases` says so of each.
 
     Raises:
-        DataError: no such folder, no readable list of cases, no listed file is there, or a case listed twice.
+        DataError: no such folder, no readable list of cases, no listed file is there, a case listed twice, or a training
+            case that is a test case, too.
     """
     folder = root / name
     if not folder.is_dir():
@@ -64,7 +65,13 @@ def read_task(root: Path, name: str) -> Task:
     pairs, description = read_pairs(listing)
     cases = [Case(_case_id(image), folder / image, folder / label) for image, label in pairs]
     _check(name, cases)
-    return Task(name, folder, tuple(sorted(cases, key=lambda case: case.id)), _test_cases(folder), description)
+    tested = _test_cases(folder)
+    if both := sorted({case.id for case in cases} & {case.id for case in tested}):
+        raise DataError(
+            f"task {name!r}: {len(both)} cases are both listed for training and labelled in labelsTs: {', '.join(both[:5])}; "
+            "a test case must not train"
+        )
+    return Task(name, folder, tuple(sorted(cases, key=lambda case: case.id)), tested, description)
 
 
 def read_pairs(path: Path) -> tuple[list[tuple[str, str]], str]:

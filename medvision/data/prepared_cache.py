@@ -26,13 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from medvision.cache import atomic_path, cache_root
+from medvision.cache import atomic_path, cache_root, limit_bytes
 from medvision.data.geometry import Geometry
 from medvision.data.msd import DataError
 from medvision.data.volumes import Prepared
 
-LIMIT_VARIABLE = "MEDVISION_CACHE_LIMIT"
-DEFAULT_LIMIT_GB = 50.0
 _MAGIC = b"medvision prep 1"
 _ALIGNED = 64
 _DESCRIPTORS = 65536
@@ -141,7 +139,10 @@ def _geometry(value: dict[str, Any] | None) -> Geometry | None:
 
 def _evict(newest: Path) -> None:
     """Remove the files that were used longest ago until the rest is within the limit; the newest stays."""
-    limit = _limit_bytes()
+    try:
+        limit = limit_bytes()
+    except ValueError as error:
+        raise DataError(str(error)) from error
     files, now = [], time.time()
     for folder in os.scandir(newest.parents[1]):
         for entry in os.scandir(folder.path) if folder.is_dir() else ():
@@ -155,14 +156,6 @@ def _evict(newest: Path) -> None:
         if total > limit and path != str(newest):
             Path(path).unlink(missing_ok=True)
             total -= size
-
-
-def _limit_bytes() -> float:
-    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
-    try:
-        return float(text) * 1e9
-    except ValueError as error:
-        raise DataError(f"{LIMIT_VARIABLE}={text}: give the size of the cache in GB, for example 50") from error
 
 
 def _aligned(size: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from medvision.data.fingerprints import content_fingerprint
+from medvision.data.fingerprints import require_unchanged
 from medvision.data.geometry import Box, Geometry, place
 from medvision.data.msd import Case, DataError
 from medvision.data.prepared_cache import cached
@@ -41,10 +41,7 @@ def prepare(case: Case, fingerprint: str, settings: Preparation) -> Prepared:
 
     def make() -> Prepared:
         made = _make(case, settings)
-        if content_fingerprint(case) != fingerprint:
-            raise DataError(
-                f"{case.image}: it or its label changed since the study was planned; run the same command again"
-            )
+        require_unchanged(case, fingerprint)
         return made
 
     text = json.dumps([PREPARED_VERSION, fingerprint, settings.model_dump(mode="json")])  # the groups' order counts

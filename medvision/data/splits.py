@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,19 +94,25 @@ def make_folds(
         if (group_pattern or patients is not None) and (shared := sorted(test_patients & set(units))):
             raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
-    parts = folds if scheme == "kfold" else max(2, round(1 / test_fraction))
-    if scheme == "holdout" and test_fraction > 0.5:
-        raise ValueError(f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5")
-    if len(units) < parts:
-        raise ValueError(f"{len(units)} cases (or patients) cannot be divided into {parts} test sets")
-    assigned = _stratified(units, training, parts, seed)
-    tested = range(folds) if scheme == "kfold" else range(1)
+    if scheme == "holdout":
+        if test_fraction > 0.5:
+            raise ValueError(
+                f"splits.test_fraction {test_fraction} leaves fewer training than test cases; use at most 0.5"
+            )
+        if len(units) < 2:
+            raise ValueError("one case (or patient) cannot be divided into training and test cases")
+        test_sets = [_spread(units, training, max(1, round(test_fraction * len(units))), seed, "test")]
+    else:
+        if len(units) < folds:
+            raise ValueError(f"{len(units)} cases (or patients) cannot be divided into {folds} test sets")
+        assigned = _stratified(units, training, folds, seed)
+        test_sets = [{name for name in units if assigned[name] == fold} for fold in range(folds)]
     return [
         Fold(
-            test=tuple(case for name in order if assigned[name] == fold for case in units[name]),
-            order=tuple(units[name] for name in order if assigned[name] != fold),
+            test=tuple(case for name in order if name in tested for case in units[name]),
+            order=tuple(units[name] for name in order if name not in tested),
         )
-        for fold in tested
+        for tested in test_sets
     ]
 
 
@@ -120,8 +126,6 @@ def reserve(
 ) -> tuple[tuple[str, ...], ...]:
     """Units set aside for a search of hyperparameters, in the study's order: the caller leaves them out of every fold.
 
-    Units sorted by volume are cut into as many equal runs as are wanted, and a hash chooses one of each.
-
     Args:
         share: of the units, in (0, 1). The others as for `make_folds`.
 
@@ -129,18 +133,33 @@ def reserve(
         ValueError: a case id that the pattern does not fit or that has no patient.
     """
     units = _units(volumes, group_pattern, patients)
-    by_size, wanted = _by_size(units, volumes, seed), round(share * len(units))
-    runs = [by_size[run * len(units) // wanted : (run + 1) * len(units) // wanted] for run in range(wanted)]
-    chosen = [min(run, key=lambda name: _rank(seed, "reserve", name)) for run in runs]
+    chosen = _spread(units, volumes, round(share * len(units)), seed, "reserve")
     return tuple(units[name] for name in sorted(chosen, key=lambda name: _rank(seed, "order", name)))
 
 
-def to_json(folds: Sequence[Fold], settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, every fold."""
+def patients_of(
+    cases: Iterable[str], *, group_pattern: str | None = None, patients: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Case id -> patient; empty where neither grouping is given. Raises ValueError as `make_folds`."""
+    if group_pattern is None and patients is None:
+        return {}
+    units = _units(dict.fromkeys(cases, 0.0), group_pattern, patients)
+    return {case: name for name, members in units.items() for case in members}
+
+
+def to_json(
+    folds: Sequence[Fold],
+    settings: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+    patients: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The split file that a reviewer can read: the rule, the settings, every case's content fingerprint, its patient where a
+    grouping is given, and every fold."""
     return {
         "rule": RULE,
         "settings": dict(settings),
         "cases": dict(fingerprints),
+        **({"patients": dict(sorted(patients.items()))} if patients else {}),
         "folds": [{"test": list(fold.test), "order": [list(unit) for unit in fold.order]} for fold in folds],
     }
 
@@ -179,6 +198,15 @@ def _stratified(
         hands = sorted(range(parts), key=lambda part: _rank(seed, f"block {start}", str(part)))
         assigned |= dict(zip(block, hands, strict=False))
     return assigned
+
+
+def _spread(
+    units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], wanted: int, seed: int, purpose: str
+) -> set[str]:
+    """So many units, of all sizes: sorted by volume they are cut into equal runs, and a hash chooses one of each."""
+    by_size = _by_size(units, volumes, seed)
+    runs = [by_size[run * len(units) // wanted : (run + 1) * len(units) // wanted] for run in range(wanted)]
+    return {min(run, key=lambda name: _rank(seed, purpose, name)) for run in runs}
 
 
 def _by_size(units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], seed: int) -> list[str]:

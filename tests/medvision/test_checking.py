@@ -75,6 +75,12 @@ def affine_broken(path: Path) -> None:
     path.write_bytes(gzip.compress(content))
 
 
+def affine_flat(path: Path) -> None:
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[312:328] = bytes(16)  # srow_z
+    path.write_bytes(gzip.compress(content))
+
+
 DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated gzip": ("imagesTr", cut, "cannot be read as NIfTI: EOFError"),
     "truncated in gzip's trailer": ("imagesTr", last_bytes_cut, "cannot be read as NIfTI: EOFError"),
@@ -103,6 +109,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "real numbers are needed, its voxels are complex64",
     ),
     "nan affine": ("labelsTr", affine_broken, "the affine finite"),
+    "flat affine": ("imagesTr", affine_flat, "leaves out a direction"),
 }
 
 
@@ -152,7 +159,7 @@ def test_what_is_odd_but_usable_is_a_warning(data: Path) -> None:
     texts = {case: reasons.warnings[0].partition(": ")[2] for case, reasons in found.items()}
     assert texts == {
         "case_01": "nothing is labelled",
-        "case_02": "orientation LAS, most cases are RAS",
+        "case_02": "orientation LAS, most cases have RAS",
         "case_03": "its affine puts it 0.1 mm (0.1 voxels) away from its image",
     }
     assert main(["check", str(data)]) == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
+import random
 import re
 import tarfile
 import threading
@@ -226,6 +228,14 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
     return info
 
 
+def damaged(volume: bytes) -> bytes:
+    """A compressed archive that breaks in the middle of its large member."""
+    content = bytearray(gzip.compress(archive((f"{TASK}/dataset.json", b"{}"), (f"{TASK}/volume", volume))))
+    middle = len(content) // 2
+    content[middle : middle + 200] = b"\xff" * 200
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -237,6 +247,8 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
         (archive(("readme", b"x")), "holds no task"),
         (b"no tar at all", "cannot be unpacked: ReadError"),
         (GOOD[:5000], "cannot be unpacked: ReadError"),
+        (damaged(random.Random(0).randbytes(300_000)), "cannot be unpacked: BadGzipFile: CRC check failed"),
+        (damaged(b"".join(b"%d" % number for number in range(200_000))), "cannot be unpacked: "),
     ],
 )
 def test_an_unsafe_or_broken_archive_leaves_nothing(
@@ -265,6 +277,15 @@ def test_free_space_is_asked_for_first(
     with pytest.raises(FetchError, match="are needed"):
         fetch()  # the server tells the size
     assert left(tmp_path) == []
+
+
+def test_several_tasks_need_the_space_of_all_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda folder: SimpleNamespace(free=60e9))
+    monkeypatch.setattr("medvision.data.__main__._fetch_one", lambda *args: pytest.fail("asked for a task"))
+    assert main(["fetch", "--all", "--root", str(tmp_path)]) == 1
+    assert "97.48 GB are needed" in capsys.readouterr().err
 
 
 def test_a_local_archive_is_used_and_kept(fetch: Callable[..., Path], server: Server, tmp_path: Path) -> None:

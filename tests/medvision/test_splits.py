@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medvision.data.grouping import read_patients
 from medvision.data.msd import DataError
-from medvision.data.splits import Fold, from_json, make_folds, to_json
+from medvision.data.splits import Fold, from_json, make_folds, patients_of, to_json
 
 cases = st.dictionaries(
     st.text(alphabet="abcdefghij0123456789_", min_size=1, max_size=8),
@@ -46,15 +46,38 @@ def test_fractions_are_nested_in_both_roles(volumes: dict[str, float], seed: int
         assert a.test == b.test
 
 
-@given(st.integers(4, 20), st.integers(1, 4), st.integers(0, 3))
+@given(cases, st.integers(0, 5), st.floats(0.01, 0.5), st.floats(0.01, 1.0), st.sampled_from(["holdout", "fixed"]))
 @quick
-def test_patients_never_divide(patients: int, visits: int, seed: int) -> None:
+def test_no_case_plays_two_roles_in_one_test_set_either(
+    volumes: dict[str, float], seed: int, share: float, fraction: float, scheme: str
+) -> None:
+    given = sorted(volumes)[: len(volumes) // 3]
+    (fold,) = make_folds(volumes, scheme=scheme, seed=seed, test_fraction=share, fixed_test=given * (scheme == "fixed"))
+    assert len(fold.test) == (len(given) if scheme == "fixed" else max(1, round(share * len(volumes))))
+    for roles in (fold.roles(fraction), fold.roles(1.0)):
+        every = [*roles.train, *roles.validation, *roles.test]
+        assert len(set(every)) == len(every)
+        assert set(every) <= set(volumes)
+    assert len(every) == len(volumes)
+
+
+@given(
+    st.integers(4, 20),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.floats(0.05, 1.0),
+    st.sampled_from(["kfold", "holdout"]),
+)
+@quick
+def test_patients_never_divide(patients: int, visits: int, seed: int, fraction: float, scheme: str) -> None:
     volumes = {f"p{p:02d}_v{v}": float(p * v) for p in range(patients) for v in range(visits)}
-    by_file = make_folds(volumes, scheme="kfold", seed=seed, folds=4, patients={case: case[:3] for case in volumes})
-    by_pattern = make_folds(volumes, scheme="kfold", seed=seed, folds=4, group_pattern=r"^(p\d+)_")
-    assert by_file == by_pattern
+    named = {case: case[:3] for case in volumes}
+    by_file = make_folds(volumes, scheme=scheme, seed=seed, folds=4, test_fraction=0.3, patients=named)
+    pattern = r"^(p\d+)_"
+    assert by_file == make_folds(volumes, scheme=scheme, seed=seed, folds=4, test_fraction=0.3, group_pattern=pattern)
+    assert patients_of(volumes, group_pattern=pattern) == named
     for fold in by_file:
-        roles = fold.roles(0.5)
+        roles = fold.roles(fraction)
         sets = [{case[:3] for case in role} for role in (roles.train, roles.validation, roles.test)]
         assert len(set.union(*sets)) == sum(map(len, sets))
 
