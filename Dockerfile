@@ -6,6 +6,12 @@
 #       -e RAY_AUTH_TOKEN medvision medvision run full --address HEAD:6379 --set storage=/runs
 FROM python:3.11-slim-bookworm
 
+# KubeRay before 1.6 asks a pod for its health with wget.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends wget \
+    && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /opt/medvision
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY ablations ablations

@@ -34,13 +34,14 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 test-cluster: $(READY)
-	MEDVISION_THREE_HOSTS=1 $(BIN)/python -m pytest -m slow tests/cluster
+	$(BIN)/python -m pytest -m slow tests/cluster
 
 chaos: $(READY)
 	MEDVISION_CHAOS_KILLS=20 $(BIN)/python -m pytest -m slow tests/chaos
 
 schema: $(READY)
 	$(BIN)/python -m orchestrator.run --schema > ablations/schema.json
+	$(BIN)/python -m orchestrator.reference > docs/spec.md
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,8 @@
 Every way runs the same real trials, as small as trials get: one step of a tiny network on eight cases of 8x8x8 voxels, all
 test cases scored, everything committed. So the numbers are whole trials, an upper bound of the overhead. `start` is the time
 until the first trial is finished, `a further trial` the mean of the others. The slow ways are measured on a few trials.
-`--long` adds 10,000 trials in one lane.
+One row goes through the main job with its default settings: plan, log files, MLflow on SQLite, report. `--long` adds 10,000
+trials in one lane.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import ray
 from orchestrator import driver
 from orchestrator.inputs import gathered
 from orchestrator.plan import make_plan
+from orchestrator.run import main as run_main
 from orchestrator.spec import Spec
 from orchestrator.study import jobs, open_store, write_study
 from orchestrator.trial import Job
@@ -92,6 +94,19 @@ def lane(trials: int, workers: int = 1) -> dict[str, float]:
 
         driver.run_jobs(waiting, spec, store, hear)
         return _times(started, finished) | {"memory": psutil.Process().memory_info().rss / 2**20}
+
+
+def main_job(trials: int) -> dict[str, float]:
+    """All trials in one lane through `orchestrator.run`, with MLflow, logs and the report; times are those of the commits."""
+    with planned(trials) as (spec, *_), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "benchmark.yaml")
+        path.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))  # JSON is YAML
+        started = time.time()
+        code = run_main([str(path), "--quiet", "--set", f"storage={folder}/runs"])
+        root = Path(folder, "runs", spec.name)
+        finished = sorted(file.stat().st_mtime for file in root.glob("commits/*.json"))
+        assert len(finished) == trials, f"exit code {code}, {len(finished)} of {trials} trials"
+        return _times(started, finished)
 
 
 def ray_tasks(trials: int) -> dict[str, float]:
@@ -175,6 +190,7 @@ def main() -> None:
     ways = [
         ("lane, 1 rank", "lane", 40, 1),
         ("lane, 2 ranks", "lane", 40, 2),
+        ("main job: lane, 1 rank, MLflow, logs", "main_job", 40),
         ("Ray task", "ray_tasks", 40),
         ("Python process (official)", "process_per_trial", 3),
         ("Tune + one TorchTrainer a trial", "trainer_per_trial", 3),
@@ -185,14 +201,19 @@ def main() -> None:
         base = base or found["further"]
         line = f"{found['trials']:,.0f} | {found['start']:.1f} | {found['further']:.3f} | {found['further'] / base:.1f}"
         print(f"| {name} | {line} |", flush=True)
-        if way == "lane":
+        if way in ("lane", "main_job"):
             print(
                 f"<!-- {name}: {'reached' if found['further'] <= TARGET_SECONDS else 'MISSED'} {TARGET_SECONDS} s -->"
             )
-    print("\n| trials in one lane | a further trial [s] | driver's memory [MiB] |\n|---:|---:|---:|")
+    print("\n| trials in one lane | start [s] | a further trial [s] | driver's memory [MiB] |\n|---:|---:|---:|---:|")
+    grown = []
     for trials in (*GROWTH, *([LONG] if options.long else [])):
         found = in_a_process("lane", trials)
-        print(f"| {trials:,} | {found['further']:.3f} | {found['memory']:,.0f} |", flush=True)
+        grown.append((trials, found["memory"]))
+        row = f"{trials:,} | {found['start']:.1f} | {found['further']:.3f} | {found['memory']:,.0f}"
+        print(f"| {row} |", flush=True)
+    (few, least), (many, most) = grown[0], grown[-1]
+    print(f"\nThe driver's memory grows by {1000 * (most - least) / (many - few):.1f} MiB per 1,000 trials.")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/train_step.py [LABEL ...] [--size X,Y,Z ...] [--device cuda] [--longest SECONDS] [--threads N]
 
-One sample, float32, AdamW, Dice + BCE, after one step of warm-up; each model in a process of its own. Memory is the
-process's highest resident size above what it had before the first step (with CUDA: the highest allocated). The blocks are small
-real ones (`python -m medvision.assets fetch --all`); `--llm SOURCE` takes another for all. A model whose step would take
+One sample, float32, AdamW, Dice + BCE, after one step of warm-up; each model in a process of its own. Memory is that of
+the steps, the first one's too: on a CPU the process's highest resident size once the model is built (counted anew through
+Linux's /proc) above what it had then; with CUDA the highest allocated from then on, which the model is part of. The blocks are
+small real ones (`python -m medvision.assets fetch --all`); `--llm SOURCE` takes another for all. A model whose step would take
 longer than `--longest` by arithmetic is not run, and the table says so.
 
 `plain attention` is ViT_Baseline written with nn.MultiheadAttention as the official code has it: dropout of 0.2 inside the
@@ -17,11 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from torch import nn
 from medvision.losses import dice_bce
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.flops import forward_flops
+from medvision.models.labels import canonical_label
 from medvision.models.settings import resolve_settings
 
 PATCH = (8, 8, 8)
@@ -65,7 +67,8 @@ def make(label: str, size: tuple[int, int, int], llm: str) -> nn.Module:
 
 
 def options_of(label: str, llm: str) -> dict[str, Any]:
-    """The block's source for labels that need one."""
+    """The block's source for labels that need one, however they are spelled."""
+    label = canonical_label(label)
     if not label.startswith("MedVision"):
         return {}
     return {"llm": {"source": llm or BLOCKS.get(label, "smollm2-135m")}}
@@ -78,7 +81,7 @@ def measure(label: str, size: tuple[int, int, int], llm: str, device: torch.devi
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     image = torch.rand(1, 1, *size, device=device)
     mask = (torch.rand(1, 1, *size, device=device) > 0.5).float()
-    before, seconds = _memory(device), []
+    before, seconds = _start_of_peak(device), []
     for _ in range(steps + 1):
         _wait(device)
         started = time.perf_counter()
@@ -87,7 +90,7 @@ def measure(label: str, size: tuple[int, int, int], llm: str, device: torch.devi
         optimizer.step()
         _wait(device)
         seconds.append(time.perf_counter() - started)
-    return {"seconds": statistics.median(seconds[1:]), "bytes": _memory(device) - before}
+    return {"seconds": statistics.median(seconds[1:]), "bytes": _peak(device) - before}
 
 
 def _wait(device: torch.device) -> None:
@@ -95,10 +98,23 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _memory(device: torch.device) -> int:
+def _start_of_peak(device: torch.device) -> int:
+    """Forget the highest use of memory so far; the bytes that the next peak is counted from."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    """Bytes out of Linux's account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 
 def matmul_rate(device: torch.device) -> float:
@@ -140,7 +156,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument(
-        "--longest", type=float, default=60.0, help="seconds of a step beyond which a model is left out"
+        "--longest", type=float, default=600.0, help="seconds of a step beyond which a model is left out"
     )
     parser.add_argument("--llm", default="", help="checkpoint of every block")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -156,14 +172,14 @@ def main() -> None:
         print(f"\n{size}, patch {PATCH}\n\n| model | s a step | times matmul limit | peak MiB |\n|---|---:|---:|---:|")
         seconds: dict[str, float] = {}
         for label in arguments.labels or (PLAIN, *MODEL_LABELS):
-            known = "ViT_Baseline" if label == PLAIN else label
+            known = "ViT_Baseline" if label == PLAIN else canonical_label(label)
             settings = resolve_settings(known, **options_of(known, arguments.llm))
             limit = 3 * forward_flops(settings, size, PATCH, block=_block(settings)) / rate
             if 2 * limit > arguments.longest:
                 print(f"| {label} | not run: at least {limit:.0f} s | | |", flush=True)
                 continue
             found = in_a_process(label, size, arguments)
-            seconds[label] = found["seconds"]
+            seconds[PLAIN if label == PLAIN else known] = found["seconds"]
             values = f"{found['seconds']:.3f} | {found['seconds'] / limit:.1f} | {found['bytes'] / 2**20:,.0f}"
             print(f"| {label} | {values} |", flush=True)
         if {PLAIN, "ViT_Baseline"} <= seconds.keys():

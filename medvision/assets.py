@@ -168,7 +168,12 @@ def _download(asset: Asset, scratch: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.assets fetch [NAME ...] [--all]`."""
-    parser = argparse.ArgumentParser(prog="python -m medvision.assets", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m medvision.assets",
+        description=__doc__,
+        epilog="examples:\n  python -m medvision.assets fetch\n  python -m medvision.assets fetch minilm-l6 tiny-biogpt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     get = commands.add_parser("fetch", help="download what the quickstart needs, or the named assets")
     get.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ASSETS)}")

@@ -36,22 +36,21 @@ def predict_scan(
         source: where the language-model block lies now, if no longer where it was in training.
 
     Raises:
-        DataError: a wrong image or checkpoint. BlockError, AssetError: the language-model block cannot be had.
+        DataError: a wrong image, checkpoint or device. BlockError, AssetError: the language-model block cannot be had.
     """
     import nibabel
     import numpy as np
-    import torch
 
     from medvision.checkpoint import load_checkpoint, read_about
     from medvision.data.preparing import prepare_image
     from medvision.evaluation import predict
 
-    about = read_about(checkpoint)
+    about, place = read_about(checkpoint), _device(device)
     inputs, shape = prepare_image(image, about.preparation)
     if len(inputs.image) != about.in_channels:
         raise DataError(f"{image}: has {len(inputs.image)} channels, the model was trained with {about.in_channels}")
-    model, about = load_checkpoint(checkpoint, source=source, device=torch.device(device))
-    masks = predict(model, inputs, shape, device=torch.device(device), precision=about.precision)
+    model, about = load_checkpoint(checkpoint, source=source, device=place)
+    masks = predict(model, inputs, shape, device=place, precision=about.precision)
     labels = np.zeros(shape, dtype=np.uint8)
     values = _group_values(about.preparation.groups)
     for mask, value in zip(masks, values.values(), strict=True):
@@ -61,6 +60,17 @@ def predict_scan(
     header.set_data_dtype(np.uint8)
     header["cal_min"] = header["cal_max"] = 0
     return nibabel.Nifti1Image(labels, scan.affine, header), values
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise DataError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def _group_values(groups: Mapping[str, Sequence[int] | str]) -> dict[str, int]:

@@ -53,18 +53,18 @@ class Augmentation(Settings):
 class Training(Settings):
     """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
 
-    epochs: PositiveInt | None = None
+    epochs: PositiveInt | None = Field(default=None, description="passes over the training cases; 100 without steps")
     steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
     batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam is the paper's")
+    lr: float = Field(default=2e-3, gt=0, description="learning rate; the highest one of a schedule")
+    weight_decay: float = Field(default=0.0, ge=0, description="of the optimizer")
     schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
         default="plateau",
         description="plateau halves the rate after 10 epochs without a better validation loss",
     )
-    dice_weight: float = Field(default=1.0, ge=0)
-    bce_weight: float = Field(default=1.0, ge=0)
+    dice_weight: float = Field(default=1.0, ge=0, description="of the Dice loss")
+    bce_weight: float = Field(default=1.0, ge=0, description="of the binary cross-entropy")
     prior_bias: bool = Field(
         default=True,
         description="start the output at the share of foreground in the training cases (Lin et al. 2017); without it, a small "
@@ -83,7 +83,9 @@ class Training(Settings):
         description="compute activations again in backward instead of keeping them: less memory, about a third more time, "
         "the same numbers",
     )
-    augmentation: Augmentation | None = Augmentation()
+    augmentation: Augmentation | None = Field(
+        default=Augmentation(), description="random changes of the training samples; null for none"
+    )
     select: Literal["best", "last"] = Field(
         default="best",
         description="best: the epoch with the highest validation Dice, on cases never trained on",

@@ -41,10 +41,14 @@ class Interrupted(Exception):  # no error: the training did as it was told
 
 @dataclass(frozen=True)
 class Watch:
-    """How a training is watched: it calls `beat` with every batch, and stops after the batch where `stop` says so."""
+    """How a training is watched: it calls `beat` with every batch, and stops after the batch where `stop` says so.
+
+    `spent` is asked on all ranks with every checkpoint, which sums it over the processes that worked on the training.
+    """
 
     beat: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
+    spent: Callable[[], Mapping[str, float]] = dict
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def train(
         checkpoint_activations(model)
     if recipe.compile:
         model.compile()
-    wrapped: nn.Module = model if ranks.world == 1 else DistributedDataParallel(model)
+    wrapped: nn.Module = model if ranks.world == 1 else _distributed(model)
     optimizer = _optimizer(model, recipe, ranks.device)
     total = recipe.total_steps(len(train_ids))
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
@@ -126,8 +130,9 @@ def train(
     epochs = math.ceil(total / per_epoch)
 
     def save() -> None:
+        spent = watch.spent()
         if ranks.rank == 0:
-            checkpoints.save(state.to_bytes())
+            checkpoints.save(state.to_bytes(spent))
 
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
@@ -159,6 +164,18 @@ def train(
         if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
             save()
     return best
+
+
+def _distributed(model: nn.Module) -> DistributedDataParallel:
+    """The model for DDP, which would otherwise send the whole frozen block from rank 0 to the others when it starts.
+
+    Every rank has read the same block by its fingerprint; what is trained inside it, and all outside, is still sent.
+    """
+    blocks = tuple(f"{name}." for name, module in model.named_modules() if hasattr(module, "fingerprint"))
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    held = [name for name, tensor in tensors if blocks and name.startswith(blocks) and not tensor.requires_grad]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, held)
+    return DistributedDataParallel(model)
 
 
 def _prior_logits(cases: Mapping[str, Prepared], train_ids: Sequence[str]) -> torch.Tensor:
@@ -261,7 +278,14 @@ def _stack(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.stack([torch.tensor(cases[case].image) for case in ids])
     masks = torch.stack([torch.tensor(cases[case].masks) for case in ids])
-    return images.to(device).float(), masks.to(device).float()
+    return _moved(images, device), _moved(masks, device)
+
+
+def _moved(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The batch on the device, as float32. From pinned memory a GPU copies it while the CPU goes on."""
+    if device.type == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True).float()
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ that was written in the middle of an epoch, because the process was told to end,
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +27,15 @@ class Checkpoints:
 
 @dataclass
 class Trained:
-    """`state`: the chosen epoch's parameters without the frozen block's; `history`: one mapping an epoch, from epoch 1."""
+    """`state`: the chosen epoch's parameters without the frozen block's; `history`: one mapping an epoch, from epoch 1.
+
+    `spent`: what earlier processes spent on this training until their last checkpoints, in seconds and other units.
+    """
 
     state: dict[str, torch.Tensor]
     epoch: int
     history: list[Metrics]
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,8 +64,12 @@ class TrainingState:
     def history(self) -> list[Metrics]:
         return self.best.history
 
-    def to_bytes(self) -> bytes:
-        """The state without a language-model block's frozen parameters, which its own checkpoint holds."""
+    def to_bytes(self, spent: Mapping[str, float] | None = None) -> bytes:
+        """The state without a language-model block's frozen parameters, which its own checkpoint holds.
+
+        Args:
+            spent: by this process so far; the checkpoint holds it together with what earlier ones spent.
+        """
         buffer = io.BytesIO()
         torch.save(
             {
@@ -73,6 +81,7 @@ class TrainingState:
                 "best": self.best.state,
                 "best_epoch": self.best.epoch,
                 "position": vars(self.position),
+                "spent": summed(self.best.spent, spent or {}),
             },
             buffer,
         )
@@ -89,8 +98,14 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         self.history.extend(state["history"])
         self.best.state, self.best.epoch = state["best"], state["best_epoch"]
+        self.best.spent = state.get("spent", {})  # absent in checkpoints of before it was kept
         self.position = Position(**state["position"])
         self.position.random = [[part.cpu() for part in rank] for rank in self.position.random]
+
+
+def summed(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """Two accounts in one."""
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
 
 
 def portable_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ from torch import nn
 
 from medvision.activations import picture_arrays
 from medvision.checkpoint import About, block_fingerprint, save_checkpoint
-from medvision.data.volumes import read_truth
 from medvision.evaluation import predict, score
 from medvision.training import Interrupted, Ranks, TrainingError, Watch
-from medvision.training_state import Trained
+from medvision.training_state import Trained, summed
 from orchestrator.energy import joules
+from orchestrator.execution import LAST_WORDS
 from orchestrator.search_trial import run_tuning
 from orchestrator.system_metrics import SystemMetrics
 from orchestrator.trial import Job, split_and_metric
@@ -52,7 +53,9 @@ def run_attempt(
         Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
         Exception: whatever goes wrong; nothing is committed then.
     """
-    started, watch = time.perf_counter(), watch or Watch()
+    LAST_WORDS.lines.clear()
+    started = time.perf_counter()
+    watch = replace(watch or Watch(), spent=_meter(ranks))
     bench = Workbench(job, store)
     if job.tuning:
         return run_tuning(bench, ranks, emit, watch)
@@ -64,7 +67,8 @@ def run_attempt(
         return None
     files["cases"] = f"{bench.folder}/cases-{job.eval_id[:16]}.parquet"
     store.write(files["cases"], table_bytes(rows))
-    cost.setdefault("seconds", time.perf_counter() - started)  # a rescore keeps what the training took
+    if not job.rescore_of:  # which keeps what the training took
+        cost["seconds"] += time.perf_counter() - started
     marker = {
         "eval_id": job.eval_id,
         "train_id": job.train_id,
@@ -100,18 +104,33 @@ def failure_of(error: Exception) -> dict[str, Any]:
         kind = "training"
     elif isinstance(error, StoreError):
         kind = "storage"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY):
         kind = "memory"
     reason = str(error) if kind == "storage" else f"{type(error).__name__}: {error}"
-    details = "".join(traceback.format_exception(error))
+    details = "".join(traceback.format_exception(error)) + LAST_WORDS.text()
     return {"kind": kind, "reason": reason.splitlines()[0] if kind == "memory" else reason, "details": details}
+
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory")  # torch's allocator on a CPU, which raises RuntimeError
+
+
+def _meter(ranks: Ranks) -> Callable[[], dict[str, float]]:
+    """Tells what this attempt has spent since now: seconds, and the joules of all ranks' GPUs. All ranks ask together."""
+    started, energy = time.perf_counter(), joules(ranks.device)
+
+    def spent() -> dict[str, float]:
+        used = None if energy is None else (joules(ranks.device) or energy) - energy
+        used_by_all = [value for value in ranks.gather(used) if value is not None]
+        energy_joules = {"energy_joules": sum(used_by_all)} if used_by_all else {}
+        return {"seconds": time.perf_counter() - started} | energy_joules
+
+    return spent
 
 
 def _train_and_score(
     bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     job, spec, roles = bench.job, bench.spec, bench.roles
-    energy = joules(ranks.device)
     usage, name = SystemMetrics(ranks.device), {"cell": str(job.cell), "eval_id": job.eval_id}
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -122,8 +141,7 @@ def _train_and_score(
     mine = _predict_and_score(bench, model, ranks, watch)
     scored = [part for share in ranks.gather(mine) for part in share]
     scored.sort(key=lambda part: roles.test.index(part["case"]))
-    used = None if energy is None else (joules(ranks.device) or energy) - energy
-    used_by_all = [value for value in ranks.gather(used) if value is not None]
+    spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
     files = {name: f"{bench.folder}/{file}" for name, file in _FILES.items()}
@@ -139,7 +157,7 @@ def _train_and_score(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "peak_memory_bytes": _peak_memory(ranks.device),
-        **({"energy_joules": sum(used_by_all)} if used_by_all else {}),
+        **summed(trained.spent, spent),  # with what earlier attempts at this training took
     }
     return [row for part in scored for row in part["rows"]], files, cost
 
@@ -185,7 +203,7 @@ def _predict_and_score(bench: Workbench, model: nn.Module, ranks: Ranks, watch: 
         if position + ranks.rank >= len(bench.roles.test):
             break
         case = bench.roles.test[position + ranks.rank]
-        truth = read_truth(bench.cases[case], bench.groups)
+        truth = bench.truth(case)
         mask = predict(
             model,
             bench.prepared(case),
@@ -213,7 +231,7 @@ def _rescore(
     rows: list[dict[str, Any]] = []
     for case in bench.roles.test if ranks.rank == 0 else ():
         watch.beat()
-        rows += _rows(bench, case, masks[case], read_truth(bench.cases[case], bench.groups))
+        rows += _rows(bench, case, masks[case], bench.truth(case))
     return (
         rows,
         {kind: earlier["files"][kind] for kind in (*_FILES, PICTURES) if kind in earlier["files"]},

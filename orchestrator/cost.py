@@ -90,6 +90,11 @@ class CostModel:
             self._sums[group] = (count + 1, total + math.log(seconds / work.arithmetic))
         self._ratios = {}
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether any finished trial has taught what trials take; before that, estimates are arithmetic alone."""
+        return bool(self._learned)
+
     def ratio(self, model: str, task: str) -> float:
         """Seconds over arithmetic that are expected of one model on one task."""
         if (model, task) not in self._ratios:

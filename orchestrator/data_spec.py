@@ -31,6 +31,8 @@ def _expand_task(value: Any) -> Any:
 
 
 class TaskSpec(Settings):
+    """A task, and what is its own: give its name alone where nothing is."""
+
     name: str = Field(pattern=NAME, max_length=200, description="the task's folder under data.root")
     channel: Channel = Field(default=0, description="which channel of a 4D image is the input; all: every channel")
     label_groups: LabelGroups | None = Field(default=None, description="of this task, instead of data.label_groups")
@@ -75,8 +77,10 @@ class DataSpec(Settings):
     crop: bool = Field(
         default=False, description="show only the box around what is no air in the image (protocol: corrected)"
     )
-    image_size: Size = (128, 128, 128)
-    patch_size: Size = (8, 8, 8)
+    image_size: Size = Field(
+        default=(128, 128, 128), description="voxels of the network's grid, a multiple of patch_size"
+    )
+    patch_size: Size = Field(default=(8, 8, 8), description="voxels of one token of the transformers")
     label_groups: LabelGroups | Literal["each"] = Field(
         default={"foreground": "all"},
         description="output channels: a name and its labels; all = every label above 0, as in the paper; `each` in place of "

@@ -13,7 +13,6 @@ import socket
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +24,8 @@ from ray.tune.search import BasicVariantGenerator
 from ray.util.queue import Queue
 
 from orchestrator.execution import ClusterError, Emit, stop_signals
-from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, Switch, here, next_event, queue_here
-from orchestrator.packing import Packer, Shape, Waiting, fits
+from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, LiveTrials, Switch, here, next_event, queue_here
+from orchestrator.packing import Packer, Shape, Waiting, impossible
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
@@ -120,7 +119,7 @@ def run_jobs(
     order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
     seconds = seconds or (lambda job: order[job.eval_id])
     packer = Packer(Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job)) for job in jobs)
-    if spec.resources.max_lanes is None:
+    if spec.resources.max_lanes is None or _is_our_own():
         _refuse_impossible(packer.shapes)
     switch = ray.remote(Switch).options(num_cpus=0, scheduling_strategy=here()).remote()
     events = queue_here()
@@ -147,8 +146,9 @@ def run_jobs(
 
         tuner = tune.Tuner(
             tune.with_parameters(Lane, settings=settings),
-            param_space={"place": tune.grid_search(list(range(len(jobs))))},
-            tune_config=tune.TuneConfig(search_alg=feeder, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=feeder, scheduler=LiveTrials(), num_samples=len(jobs), reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(Path(scratch)),
@@ -159,7 +159,7 @@ def run_jobs(
             ),
         )
         try:
-            with _Watcher(events, hear, switch):
+            with _Watcher(events, hear, switch, asked):
                 results = tuner.fit()
         finally:
             with contextlib.suppress(Exception):
@@ -234,10 +234,11 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
 
 
 class _Watcher:
-    """A thread of the driver: hands the lanes' events on, and tells the lanes which machines are about to go."""
+    """A thread of the driver: hands on the lanes' events, and that the run stops; tells the lanes which machines will go."""
 
-    def __init__(self, events: Queue, emit: Emit, switch: Any) -> None:
-        self.events, self.emit, self.switch = events, emit, switch
+    def __init__(self, events: Queue, emit: Emit, switch: Any, stopping: threading.Event) -> None:
+        self.events, self.emit, self.switch, self.stopping = events, emit, switch, stopping
+        self.told = False
         self.ended = threading.Event()
         self.draining: list[str] = []
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -253,6 +254,9 @@ class _Watcher:
         asked = time.monotonic()
         while True:
             last_round = self.ended.is_set()
+            if self.stopping.is_set() and not self.told:
+                self.told = True
+                self.emit({"event": "stopping"})
             event = next_event(self.events, POLL_SECONDS / 2)
             if event is not None:
                 self.emit(event)
@@ -283,15 +287,13 @@ def _lane_request(number: int) -> dict[str, float]:
     return {"CPU": 0, HEAD_RESOURCE: (1 + number) / 1000}
 
 
+def _is_our_own() -> bool:
+    """Whether this process started its Ray, which then never grows."""
+    node = ray._private.worker._global_node
+    return node is not None and bool(node.head)
+
+
 def _refuse_impossible(shapes: Sequence[Shape]) -> None:
-    held = nodes()
-    for shape in shapes:
-        if not fits([shape], held):
-            has = "; ".join(
-                f"{count} with " + ", ".join(f"{value:g} {kind}" for kind, value in node)
-                for node, count in Counter(tuple(node.items()) for node in held).items()
-            )
-            raise ClusterError(
-                f"one trial asks for {shape}, the cluster's machines hold: {has}. Lower resources.workers, cpus_per_worker or "
-                "gpus_per_worker, or set resources.max_lanes for a cluster that grows"
-            )
+    if problem := impossible(shapes, nodes()):
+        grows = "" if _is_our_own() else ", or set resources.max_lanes for a cluster that grows"
+        raise ClusterError(f"{problem}. Lower resources.workers, cpus_per_worker or gpus_per_worker{grows}")

@@ -6,18 +6,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
+import logging
+import math
 import signal
+import statistics
 import threading
 import time
 import uuid
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.spec import Spec
 from orchestrator.state import State, micro_batch, next_state
 from orchestrator.trial import Job
-from reports.store import Store
+from reports.store import Store, StoreError, read_table
 
+LAST_LINES = 50
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
@@ -72,9 +81,16 @@ def run_to_the_end(
         StoreError: the storage failed, which is no trial's fault.
     """
     failures = store.failures_of(job.train_id)
-    if store.read(job.record) is not None:  # its lane was lost after the commit
-        return State.FINISHED
     name = {"cell": job.title, "eval_id": job.eval_id}
+
+    def finish(result: Mapping[str, Any]) -> State:
+        store.remove(f"failures/{job.train_id}")
+        store.remove(f"checkpoints/{job.train_id}")
+        emit({"event": State.FINISHED.value, **name, **result})
+        return State.FINISHED
+
+    if (known := recorded(job, store)) is not None:  # its lane was lost after the commit
+        return finish(known)
     while True:
         token = f"{job.token}-{uuid.uuid4().hex[:8]}"
         micro = micro_batch(failures, rank_batch)
@@ -83,10 +99,15 @@ def run_to_the_end(
         try:
             result = attempt(replace(job, token=token, micro_batch=micro))
         except AttemptInterrupted as interruption:
+            if (known := recorded(job, store)) is not None:
+                return finish(known)
             emit({"event": "interrupted", **name})
             if interruption.final:
                 return State.PENDING
         except AttemptFailed as failure:
+            # Its workers may have been lost between the commit and their word of it.
+            if (known := recorded(job, store)) is not None:
+                return finish(known)
             record = {
                 "token": token,
                 "kind": failure.kind,
@@ -98,16 +119,73 @@ def run_to_the_end(
                 "cell": job.to_json()["cell"],
             }
             store.write_json(f"failures/{job.train_id}/{token}.json", record)
-            store.remove(f"trials/{job.train_id}/{token}")
+            # Its files stay for `orchestrator.study.sweep`: a worker that only seems to be lost may still commit them.
             failures = [*failures, record]
             state = next_state(failures, max_attempts)
             emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
             if state is State.QUARANTINED:
                 return state
         else:
-            store.remove(f"failures/{job.train_id}")
-            emit({"event": State.FINISHED.value, **name, **result})
-            return State.FINISHED
+            return finish(result)
+
+
+def recorded(job: Job, store: Store) -> dict[str, Any] | None:
+    """What a job's record says of it, as `finished` tells it: seconds and Dice; None while the job is not finished."""
+    record = store.read_json(job.record)
+    if record is None:
+        return None
+    if job.tuning:
+        value = math.nan if record["value"] is None else record["value"]
+        return {"seconds": record["seconds"], "dice": value, "pruned": record["state"] == "pruned"}
+    dice: list[float] = []
+    with contextlib.suppress(StoreError, KeyError):  # only shown; the report says what is wrong with the table
+        rows = read_table(store, record["files"]["cases"])["dice"].to_pylist()
+        dice = [value for value in rows if value is not None and not math.isnan(value)]
+    return {"seconds": record["cost"]["seconds"], "dice": statistics.fmean(dice) if dice else math.nan}
+
+
+@functools.lru_cache(maxsize=2)
+def parsed_spec(values: str) -> Spec:
+    """A spec out of its JSON, checked once per process: a worker reads the study for every trial, thousands of times."""
+    return Spec.model_validate(json.loads(values))
+
+
+class LastWords(logging.Handler):
+    """The last lines that this process logged and warned of, for the record of a failure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(name)s  %(message)s"))
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record).rstrip())
+        if logging.lastResort and logging.getLogger().handlers == [self]:  # what Python does where nobody listens
+            logging.lastResort.handle(record)
+
+    def text(self) -> str:
+        """To be put after a traceback; empty where nothing was said."""
+        return "\n".join(["", "Last log lines:", *self.lines]) if self.lines else ""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear the root logger and Python's warnings while this lasts."""
+        root, warned = logging.getLogger(), logging.getLogger("py.warnings")
+        heard = [root] if warned.propagate else [root, warned]
+        captured = warnings.showwarning
+        logging.captureWarnings(True)
+        for logger in heard:
+            logger.addHandler(self)
+        try:
+            yield
+        finally:
+            for logger in heard:
+                logger.removeHandler(self)
+            if captured is not warnings.showwarning:
+                logging.captureWarnings(False)
+
+
+LAST_WORDS = LastWords()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ import ray
 from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -33,6 +35,7 @@ POLL_SECONDS = 1.0
 STOP_SECONDS = 30.0
 LAST_WORDS_SECONDS = 10.0  # after a rank's failure: for the other ranks' and for Train's own report
 LAST_EVENTS = 20
+STDERR_LINES = 100
 # Which of several ranks' failures tells the cause: the others often see only a broken connection.
 _TELLING = ("hang", "memory", "training", "storage")
 
@@ -116,6 +119,14 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         self._close()
 
 
+class LiveTrials(FIFOScheduler):  # type: ignore[misc]
+    """Starts the oldest trial that waits. Tune's own looks for it among all trials at every step, thousands that ended."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        live = sorted(tune_controller.get_live_trials(), key=lambda trial: trial.trial_id)
+        return next((trial for trial in live if trial.status == Trial.PENDING), None)
+
+
 class WorkerGroup:
     """A TorchTrainer that runs in a thread and waits for jobs."""
 
@@ -125,8 +136,7 @@ class WorkerGroup:
         self.scratch = tempfile.TemporaryDirectory(prefix="medvision-lane-", ignore_cleanup_errors=True)
         self.trials = 0
         self.ready = False
-        self.ranks: dict[int, Any] = {}
-        self.nodes: set[str] = set()
+        self.ranks: dict[int, dict[str, Any]] = {}  # what each said of itself: actor, node, pid
         self.death: BaseException | None = None
         self.trainer = TorchTrainer(
             lane_loop,
@@ -164,7 +174,8 @@ class WorkerGroup:
         self.inbox.put(job.to_json())
         last_events: deque[str] = deque(maxlen=LAST_EVENTS)
         name = {"cell": job.title, "eval_id": job.eval_id}
-        epoch, heard, told = 0, time.monotonic(), False
+        epoch, told = 0, False
+        heard = looked = time.monotonic()
         while True:
             alive = self.thread.is_alive()  # asked first, so that a last message of a dead group is still read
             event = next_event(self.outbox)
@@ -174,38 +185,42 @@ class WorkerGroup:
                     last_events.append(repr(event))
                 match event["event"]:
                     case "rank-ready":
-                        self.ranks[event["rank"]] = event["actor"]
-                        self.nodes.add(event["node"])
+                        self.ranks[event["rank"]] = event
                     case "attempt-done":
                         result: Mapping[str, Any] = event["result"]
                         return result
                     case "attempt-interrupted":
                         raise AttemptInterrupted(final=self._switch()["stop"])
                     case "attempt-failed":
-                        raise self._failure([event], last_events, epoch)
+                        raise self._failure([event], last_events, epoch, 0.0)
                     case "beat":
                         pass
                     case _:
                         self.ready = True
                         epoch = event.get("epoch", epoch)
                         emit({**name, **event})
-                continue
-            if not alive:
-                raise self._failure([], last_events, epoch)
-            switch = self._switch()
+                if heard - looked < POLL_SECONDS:  # epochs may follow each other without a pause
+                    continue
+            elif not alive:
+                raise self._failure([], last_events, epoch, time.monotonic() - heard)
+            looked, switch = time.monotonic(), self._switch()
             if switch["stop"] and not self.ready:
                 raise AttemptInterrupted(final=True)
-            if not told and (switch["stop"] or self.nodes & set(switch["draining"])):
+            if not told and (
+                switch["stop"] or {rank["node"] for rank in self.ranks.values()} & set(switch["draining"])
+            ):
                 told = True
                 self.inbox.put("interrupt")
             if self.ready and time.monotonic() - heard > 3 * self.hang_seconds:
-                for actor in self.ranks.values():
-                    ray.kill(actor)
+                for rank in self.ranks.values():
+                    ray.kill(rank["actor"])
                 reason = f"the workers did not answer for {3 * self.hang_seconds:.0f} s and were killed"
                 raise AttemptFailed(reason, "\n".join(last_events), "hang", epoch)
 
-    def _failure(self, heard: list[dict[str, Any]], last_events: deque[str], epoch: int) -> Exception:
-        """The cause, out of what the ranks said and what Train saw of their processes."""
+    def _failure(
+        self, heard: list[dict[str, Any]], last_events: deque[str], epoch: int, silent: float
+    ) -> AttemptFailed | StoreError:
+        """The cause, out of what the ranks said, what Train saw of their processes, and how long they were silent before."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while (alive := self.thread.is_alive()) and time.monotonic() < until:
             if event := next_event(self.outbox, timeout=0.2):
@@ -222,6 +237,12 @@ class WorkerGroup:
             )
         if not telling and (gone or not said):
             details = "\n".join([str(self.death), "Last events:", *last_events])
+            if self.ready and silent > self.hang_seconds:
+                # A worker says so itself unless its threads cannot run; then a timer in C has ended it.
+                reason = f"no sign of life for {silent:.0f} s, then its process ended: something held Python's lock"
+                return AttemptFailed(
+                    reason, "\n".join([details, *map(_last_stderr, self.ranks.values())]), "hang", epoch
+                )
             return AttemptFailed("the worker processes were lost", details, "lost", epoch)
         told = (telling or said)[0]
         if told["kind"] == "storage":
@@ -244,6 +265,19 @@ class WorkerGroup:
             with contextlib.suppress(Exception):
                 box.shutdown(force=True)
         self.scratch.cleanup()
+
+
+def _last_stderr(rank: Mapping[str, Any]) -> str:
+    """The last lines of a dead worker's stderr, which Ray keeps on its machine; where they lie if it gives them not."""
+    where = f"Last lines of rank {rank['rank']}'s stderr (process {rank['pid']} on Ray's node {rank['node']}):\n"
+    try:
+        from ray.util.state import get_log
+
+        return where + "".join(
+            get_log(node_id=rank["node"], pid=rank["pid"], suffix="err", tail=STDERR_LINES, timeout=10)
+        )
+    except Exception as error:  # the machine, or Ray's dashboard, may be gone, too
+        return f"{where}not to be had: {error}"
 
 
 def next_event(box: Queue, timeout: float = POLL_SECONDS) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import torch
 
 from medvision.training import Interrupted, Ranks, Watch
 from orchestrator.attempt import failure_of, run_attempt
-from orchestrator.execution import AttemptFailed, AttemptInterrupted, Emit, run_to_the_end, stop_signals
+from orchestrator.execution import LAST_WORDS, AttemptFailed, AttemptInterrupted, Emit, run_to_the_end, stop_signals
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
 from orchestrator.workbench import Measure
@@ -33,7 +33,7 @@ def run_jobs(
     """
     torch.set_num_threads(spec.resources.cpus_per_worker)
     ranks = Ranks(device=device or torch.device("cpu"))
-    with stop_signals(lambda: emit({"event": "stopping"})) as asked:
+    with LAST_WORDS.listening(), stop_signals(lambda: emit({"event": "stopping"})) as asked:
         watch = Watch(stop=asked.is_set)
 
         def attempt(job: Job) -> Mapping[str, Any]:

@@ -1,9 +1,15 @@
-"""One driver per study: a lock that is recognised as stale when its process is gone or its lease ran out."""
+"""One driver per study: a lock that is recognised as stale when its process is gone or its lease ran out.
+
+The lock is made by an exclusive write, so that of two drivers that start at once one is refused. Where that cannot be trusted
+(a stale lock that two may take over, an object store that may not know conditional writes), it is read back after a moment.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -13,9 +19,10 @@ from typing import Any
 
 import psutil
 
-from reports.store import Store
+from reports.store import Store, StoreError
 
 LEASE_SECONDS = 120.0
+SETTLE_SECONDS = 1.0  # until everybody who saw the same stale lock has written his own
 FILE = "lock.json"
 
 
@@ -27,15 +34,11 @@ class StudyLockedError(RuntimeError):
 def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[str]:
     """Hold the study's lock, renewing its lease; gives the driver's token.
 
+    A driver that finds its lock taken over, because it gave no sign of life for too long, is interrupted as by Ctrl-C.
+
     Raises:
-        StudyLockedError: a living driver holds it; the message names host and process.
+        StudyLockedError: a living driver holds it, or has taken it over; the message names host and process.
     """
-    held = store.read_json(FILE)
-    if held and not is_stale(held, time.time(), lease_seconds):
-        raise StudyLockedError(
-            f"{store.uri} is being run by process {held['pid']} on {held['host']} since {held['since']}; wait for it, or "
-            f"stop it first. If that machine is gone for good, the lock ends {lease_seconds:.0f} s after its last sign of life"
-        )
     token = uuid.uuid4().hex[:12]
     mine = {
         "token": token,
@@ -44,24 +47,58 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
         "process_started": psutil.Process().create_time(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    store.write_json(FILE, mine | {"renewed": time.time()})
+    _acquire(store, mine, lease_seconds)
     stop = threading.Event()
+    usurpers: list[dict[str, Any]] = []
+    interruptible = threading.current_thread() is threading.main_thread()
 
     def renew() -> None:
         while not stop.wait(lease_seconds / 4):
-            with contextlib.suppress(Exception):  # a short loss of the storage is not the end; the lease bridges it
+            with contextlib.suppress(StoreError):  # a short loss of the storage is not the end; the lease bridges it
+                held = store.read_json(FILE)
+                if held and held["token"] != mine["token"]:
+                    usurpers.append(held)
+                    break
                 store.write_json(FILE, mine | {"renewed": time.time()})
+        if usurpers and interruptible and not stop.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     renewer = threading.Thread(target=renew, daemon=True)
     renewer.start()
     try:
         yield token
+    except KeyboardInterrupt:
+        if usurpers:
+            raise StudyLockedError(
+                f"{store.uri} was taken over by {_holder(usurpers[0])}, because this driver gave no sign of life for more than "
+                f"{lease_seconds:.0f} s; it has stopped, and the other goes on with the study"
+            ) from None
+        raise
     finally:
         stop.set()
         renewer.join()
-        with contextlib.suppress(Exception):
-            if (store.read_json(FILE) or {}).get("token") == token:
+        with contextlib.suppress(StoreError):
+            if (store.read_json(FILE) or {}).get("token") == mine["token"]:
                 store.remove(FILE)
+
+
+def _acquire(store: Store, mine: dict[str, Any], lease_seconds: float) -> None:
+    held = store.read_json(FILE)
+    if held and is_stale(held, time.time(), lease_seconds):
+        store.remove(FILE)
+    store.create(FILE, json.dumps(mine | {"renewed": time.time()}).encode())
+    if held or not store.local:
+        time.sleep(SETTLE_SECONDS)
+    now = store.read_json(FILE)
+    if now is None or now["token"] != mine["token"]:
+        raise StudyLockedError(
+            f"{store.uri} is being run by {_holder(now or {})}; wait for it, or stop it first. If that machine is gone for "
+            f"good, the lock ends {lease_seconds:.0f} s after its last sign of life"
+        )
+
+
+def _holder(held: dict[str, Any]) -> str:
+    return f"process {held.get('pid')} on {held.get('host')} since {held.get('since')}"
 
 
 def is_stale(held: dict[str, Any], now: float, lease_seconds: float) -> bool:

@@ -34,8 +34,12 @@ _CLIENT = {
 
 
 def shown(uri: str) -> str:
-    """An address without the user and password that it may carry, before the host or after a `?`."""
-    return re.sub(r"((?:password|token|secret|key)[^=&]*=)[^&]*", r"\1***", re.sub(r"//[^/]*@", "//***@", uri))
+    """An address without the user and password that it may carry, before the host or after a `?`.
+
+    A password may hold `/` and `@`, so what stands between `//user:` and the last `@` counts as one.
+    """
+    bare = re.sub(r"//(?:[^/:@]*:\S*|[^/]*)@", "//***@", uri)
+    return re.sub(r"((?:password|token|secret|key)[^=&]*=)[^&]*", r"\1***", bare)
 
 
 def run_name(trial: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ class View:
         self.look = True  # whether to look for commits; a listing is slow and costs money in an object store
         self._at_once = 100  # events between two notes of how far this came
         self._record_file = folder / "delivered.json"
-        self._record = self._records().get(shown(uri)) or _nothing()
+        self._record = _nothing() | self._records().get(shown(uri), {})
 
     def pending(self) -> bool:
         """Whether events or commits wait, as far as is known here; asks no server."""
@@ -64,8 +64,15 @@ class View:
         self._save()
 
     def sync(self) -> int:
-        """Deliver the journal's new events, then the plan's commits not delivered yet; returns how many commits."""
+        """Deliver failures and the journal's new events, then the plan's commits not delivered yet; returns how many commits.
+
+        The store's failures come once and first: where a journal knows more of a trial, it has the last word.
+        """
         with self._connected():
+            if not self._record["failures"]:
+                self._play(self._failed())
+                self._record["failures"] = True
+                self._save()
             while True:
                 events, offset = self.journal.read(self._record["offset"], self._at_once)
                 if offset == self._record["offset"]:
@@ -104,6 +111,17 @@ class View:
     def _undelivered(self) -> list[str]:
         waiting = {name.removesuffix(".json") for name in self.store.names("commits")} - set(self._record["commits"])
         return [name for name in self.trials if name in waiting]
+
+    def _failed(self) -> Iterator[Event]:
+        """The recorded failures of unfinished trials, as the events that a journal would have of them."""
+        failures, finished = self.store.failures(), set(self.store.names("commits"))
+        for eval_id, trial in self.trials.items():
+            if f"{eval_id}.json" in finished:
+                continue
+            for attempt, failure in enumerate(failures.get(trial["train_id"], ()), start=1):
+                about = {"eval_id": eval_id, "time": failure["time"]}
+                yield {"event": "started", "attempt": attempt, **about}
+                yield {"event": "failed", "reason": failure["reason"], **about}
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -193,7 +211,7 @@ class View:
 
 
 def _nothing() -> dict[str, Any]:
-    return {"parent": None, "offset": 0, "commits": [], "report": None}
+    return {"parent": None, "failures": False, "offset": 0, "commits": [], "report": None}
 
 
 def _named(metrics: Mapping[str, Any]) -> dict[str, float]:

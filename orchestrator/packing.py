@@ -104,3 +104,15 @@ def fits(shapes: Sequence[Shape], nodes: Sequence[Mapping[str, float]]) -> bool:
         if left:
             return False
     return True
+
+
+def impossible(shapes: Iterable[Shape], nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """What is wrong with the first shape that these machines can never hold; None where they can hold each."""
+    for shape in shapes:
+        if not fits([shape], nodes):
+            has = "; ".join(
+                f"{count} with " + ", ".join(f"{value:g} {kind}" for kind, value in node)
+                for node, count in Counter(tuple(node.items()) for node in nodes).items()
+            )
+            return f"one trial asks for {shape}, the cluster's machines hold: {has}"
+    return None

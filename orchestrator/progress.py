@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -20,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cost import CostModel, Forecast, Work
 from orchestrator.execution import Event
 from orchestrator.state import State
 
@@ -28,6 +30,8 @@ SHOWN_FAILURES = 3
 REFRESHES_PER_SECOND = 2
 _ENDED = (State.FINISHED, State.QUARANTINED)
 _MARGIN = 16  # columns that the time left takes beside the bar
+BETWEEN_SECONDS = 60.0  # a lane without a trial for so long is gone
+FORECAST_SECONDS = 5.0  # how often the time left is computed: for ten thousand trials that takes a while
 
 
 @dataclass
@@ -48,12 +52,19 @@ class Picture:
 
     Args:
         name: the study. estimates: eval_id -> estimated seconds of every trial to run. epochs: of a trial, if fixed.
+        cost: knows the trials better as they finish; by default it scales the estimates.
     """
 
-    def __init__(self, name: str, estimates: Mapping[str, float], epochs: int | None = None) -> None:
-        self.name, self.estimates, self.epochs = name, dict(estimates), epochs
-        self.states = dict.fromkeys(self.estimates, State.PENDING)
+    def __init__(
+        self, name: str, estimates: Mapping[str, float], epochs: int | None = None, cost: CostModel | None = None
+    ) -> None:
+        self.name, self.epochs = name, epochs
+        self.cost = cost or CostModel({trial: Work("", "", seconds) for trial, seconds in estimates.items()})
+        self.states = dict.fromkeys(estimates, State.PENDING)
+        self._counts = Counter(self.states.values())
+        self._forecast: tuple[float, Forecast] | None = None
         self.lanes: dict[Any, LaneView] = {}
+        self.freed: dict[Any, float] = {}  # lanes between two trials, and since when
         self.numbers: dict[Any, int] = {}
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.began: float | None = None
@@ -68,37 +79,68 @@ class Picture:
             # A lane that was lost with its trial says nothing more.
             self.lanes = {key: view for key, view in self.lanes.items() if view.eval_id != event["eval_id"]}
             self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now)
-            self.states[event["eval_id"]] = State.RUNNING
+            self.freed.pop(lane, None)
+            self._set(event["eval_id"], State.RUNNING)
         elif kind == "epoch" and known:
             known.epoch_seconds = None if known.last_epoch is None else now - known.last_epoch
             known.epoch, known.loss, known.last_epoch = event["epoch"], event.get("train_loss"), now
         elif kind == "interrupted":
-            self.states[event["eval_id"]] = State.PENDING
+            self._set(event["eval_id"], State.PENDING)
             self.lanes.pop(lane, None)
         elif kind in (State.FINISHED, State.FAILED, State.QUARANTINED):
-            self.states[event["eval_id"]] = State(kind)
-            self.lanes.pop(lane, None)
+            self._set(event["eval_id"], State(kind))
+            self.cost.learn(event["eval_id"], event.get("seconds", math.nan))
+            if self.lanes.pop(lane, None):
+                self.freed[lane] = now
             if "reason" in event:
                 self.failures.append((event["cell"], event["reason"]))
 
     def counts(self) -> dict[State, int]:
         """Trials by state, states without trials left out."""
-        states = list(self.states.values())
-        return {state: states.count(state) for state in State if state in states}
+        return {state: self._counts[state] for state in State if self._counts[state]}
+
+    @property
+    def ended(self) -> int:
+        """Trials that are finished or quarantined."""
+        return sum(self._counts[state] for state in _ENDED)
 
     def share_done(self) -> float:
         """Done part of the estimated work, 0 to 1; trials that ended count whole, running ones by their epochs."""
-        total = sum(self.estimates.values())
-        done = sum(self.estimates.get(name, 0.0) for name, state in self.states.items() if state in _ENDED)
+        total = sum(map(self._seconds, self.states))
+        done = sum(self._seconds(name) for name, state in self.states.items() if state in _ENDED)
         if self.epochs:
             for lane in self.lanes.values():
-                done += self.estimates.get(lane.eval_id, 0.0) * min(lane.epoch / self.epochs, 1.0)
+                done += self._seconds(lane.eval_id) * min(lane.epoch / self.epochs, 1.0)
         return done / total if total else 1.0
 
-    def seconds_left(self, now: float) -> float | None:
-        """At the rate so far, whatever the number of lanes; None before anything is done."""
-        share = self.share_done()
-        return None if self.began is None or not share else (now - self.began) * (1 - share) / share
+    def forecast(self, now: float) -> Forecast | None:
+        """What is left, on as many lanes as are at work; None before a trial has taught what they take."""
+        if not self.cost.is_taught:
+            return None
+        if self._forecast is None or now - self._forecast[0] > FORECAST_SECONDS:
+            works = self.cost.works
+            left = [name for name, state in self.states.items() if state not in _ENDED and name in works]
+            elapsed = {lane.eval_id: now - lane.since for lane in self.lanes.values()}
+            lanes = len(self.lanes) + sum(now - since < BETWEEN_SECONDS for since in self.freed.values())
+            self._forecast = now, self.cost.forecast(left, max(lanes, 1), elapsed)
+        return self._forecast[1]
+
+    def _seconds(self, name: str) -> float:
+        return self.cost.seconds(name) if name in self.cost.works else 0.0
+
+    def _set(self, name: str, state: State) -> None:
+        if name in self.states:
+            self._counts[self.states[name]] -= 1
+        self._counts[state] += 1
+        self.states[name] = state
+
+
+def outlook(forecast: Forecast | None) -> str:
+    """Time and GPU-hours left: `12 min left, 3.1 GPU-hours`; empty where nothing is known or left."""
+    if forecast is None or not forecast.seconds:
+        return ""
+    gpus = f", {forecast.gpu_hours:,.1f} GPU-hours" if forecast.gpu_hours else ""
+    return f"{duration(forecast.seconds)} left{gpus}"
 
 
 def duration(seconds: float) -> str:
@@ -111,10 +153,10 @@ def duration(seconds: float) -> str:
 def draw(picture: Picture, now: float, width: int) -> RenderableType:
     """The picture for a terminal of `width` columns: counts, bar with time left, lanes, last failures."""
     counts = ", ".join(f"{count} {state.value}" for state, count in picture.counts().items())
-    left = picture.seconds_left(now)
+    left = outlook(picture.forecast(now))
     bar = Table.grid(padding=(0, 1))
     share = picture.share_done()
-    rest = f"{100 * share:3.0f}%" + (f", {duration(left)} left" if left is not None and share < 1 else "")
+    rest = f"{100 * share:3.0f}%" + (f", {left}" if left else "")
     bar.add_row(ProgressBar(total=1.0, completed=share, width=max(min(width, 100) - len(rest) - _MARGIN, 10)), rest)
     lanes = Table(box=None, padding=(0, 1, 0, 0), expand=False)
     lanes.add_column("lane", justify="right", style="dim")
@@ -166,7 +208,7 @@ class Screen:
 
 
 class Lines(Screen):
-    """A plain line for every lane that is ready and every trial that fails or ends."""
+    """A plain line for every lane that is ready and every trial that fails or ends, with the time left."""
 
     def say(self, text: str, *, result: bool = False) -> None:
         print(text, file=self.stream, flush=True)
@@ -174,20 +216,24 @@ class Lines(Screen):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if text := told(event):
-            ended = sum(state in _ENDED for state in self.picture.states.values())
-            elapsed = time.monotonic() - self.began
-            self.say(f"[{elapsed:6.1f} s  {ended}/{len(self.picture.states)}] {_about(event)}{text}")
+            now, picture = time.monotonic(), self.picture
+            left = outlook(picture.forecast(now))
+            done = f"{now - self.began:6.1f} s  {picture.ended}/{len(picture.states)}"
+            self.say(f"[{done}{f'  {left}' if left else ''}] {_about(event)}{text}")
 
 
 class JsonLines(Screen):
-    """One JSON object a line and nothing else: the events, `message` for a text, `result` for the outcome's text."""
+    """One JSON object a line and nothing else: the events, `message` for a text, `result` for the outcome's text.
+
+    JSON knows no infinite and no undefined number, so those are null.
+    """
 
     def say(self, text: str, *, result: bool = False) -> None:
         self({"event": "result" if result else "message", "text": text})
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        finite = {key: None if isinstance(value, float) and value != value else value for key, value in event.items()}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         print(json.dumps({"time": round(time.time(), 3), **finite}), file=self.stream, flush=True)
 
 

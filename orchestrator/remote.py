@@ -1,6 +1,7 @@
 """What the other machines of a cluster need: this checkout's code, the same versions, the storage and the data.
 
-The code travels with a run. Data and weights do not: every machine has them, or fetches them once.
+The code travels with a run. Data and weights do not: every machine has them, or fetches them once. `check_machines` asks those
+that are there at the start, `problems_of_lane` those that come later, when a lane's process starts on them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medvision.assets import ASSETS, AssetError, fetch
-from medvision.data.embedded import write_embedded_task
+from medvision.cache import alone, cache_root
+from medvision.data.embedded import TASK_NAME, write_embedded_task
 from medvision.models.settings import block_of
 from orchestrator.execution import ClusterError
 from orchestrator.inputs import EMBEDDED, data_root
@@ -24,6 +26,7 @@ from reports.store import Store, StoreError
 
 ROOMS = ("medvision", "orchestrator", "reports")
 VERSIONS = ("ray", "torch", "numpy")  # what a mixture of changes numbers, or breaks the messages between machines
+NEEDS = "needs.json"  # of the study: what each machine must have
 LOOK_SECONDS = 300.0  # a machine may have to fetch an asset first
 
 
@@ -51,6 +54,7 @@ def check_machines(spec: Spec, store: Store) -> None:
         "assets": sorted({llm.source for model in spec.models if (llm := block_of(model)) and llm.source in ASSETS}),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
+    store.write_json(NEEDS, wanted)
     look = ray.remote(problems_here)
     asked = [
         look.options(
@@ -63,10 +67,25 @@ def check_machines(spec: Spec, store: Store) -> None:
     for answer in answered:
         try:
             found += ray.get(answer)
-        except (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
-            continue
+        except (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            continue  # the machine's lanes ask again
     if found:
         raise ClusterError("\n".join(found))
+
+
+def problems_of_lane(store: Store) -> list[str]:
+    """What the machine of this process lacks for a study whose driver has asked `check_machines`; cheap where all is there."""
+    return _unseen(store.uri) or problems_here(store.read_json(NEEDS))
+
+
+def _unseen(uri: str) -> list[str]:
+    here = socket.gethostname()
+    try:
+        if Store(uri).read("study.json") is None:
+            return [f"{here} does not see {uri}: set storage to a folder that all machines share, or to s3://"]
+    except (StoreError, OSError) as error:
+        return [f"{here} cannot read {uri}: {error}"]
+    return []
 
 
 def problems_here(wanted: Mapping[str, Any]) -> list[str]:
@@ -76,19 +95,17 @@ def problems_here(wanted: Mapping[str, Any]) -> list[str]:
     for name, version in wanted["versions"].items():
         if (installed := importlib.metadata.version(name)) != version:
             problems.append(f"{here} has {name} {installed}, the driver {version}: install the same constraints.txt")
-    try:
-        if Store(wanted["uri"]).read("study.json") is None:
-            problems.append(
-                f"{here} does not see {wanted['uri']}: set storage to a folder that all machines share, or to s3://"
-            )
-    except (StoreError, OSError) as error:
-        problems.append(f"{here} cannot read {wanted['uri']}: {error}")
+    problems += _unseen(wanted["uri"])
     root = wanted["root"]
     try:
-        for asset in wanted["assets"]:
-            fetch(asset)
-        if wanted["embedded"] and (own := str(write_embedded_task())) != root:
-            problems.append(f"{here} keeps its cache under {own}, the driver under {root}: set MEDVISION_CACHE alike")
+        with alone(cache_root() / "assets"):  # lanes that start together on a new machine fetch once
+            for asset in wanted["assets"]:
+                fetch(asset)
+            there = Path(root, TASK_NAME, "dataset.json").is_file()
+            if wanted["embedded"] and not there and (own := str(write_embedded_task())) != root:
+                problems.append(
+                    f"{here} keeps its cache under {own}, the driver under {root}: set MEDVISION_CACHE alike"
+                )
     except AssetError as error:
         problems.append(f"{here}: {error}")
     if not Path(root).is_dir() and not wanted["embedded"]:

@@ -15,16 +15,16 @@ class ShapeSpec(Settings):
 
     models: list[str] | None = Field(default=None, min_length=1, description="names of models; by default all")
     tasks: list[str] | None = Field(default=None, min_length=1, description="names of tasks; by default all")
-    workers: PositiveInt | None = None
-    cpus_per_worker: PositiveInt | None = None
-    gpus_per_worker: float | None = Field(default=None, ge=0)
+    workers: PositiveInt | None = Field(default=None, description="instead of resources.workers")
+    cpus_per_worker: PositiveInt | None = Field(default=None, description="instead of resources.cpus_per_worker")
+    gpus_per_worker: float | None = Field(default=None, ge=0, description="instead of resources.gpus_per_worker")
 
 
 class ResourcesSpec(Settings):
     """What one trial gets. Never part of a trial's identity."""
 
     workers: PositiveInt = Field(default=1, description="processes of one trial; more than one trains with DDP")
-    cpus_per_worker: PositiveInt = 1
+    cpus_per_worker: PositiveInt = Field(default=1, description="cores, and threads of torch, of one process")
     gpus_per_worker: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between trials")
     shapes: list[ShapeSpec] = Field(
         default=[], description="other workers for some models or tasks; of several that fit, the last decides"

@@ -102,6 +102,7 @@ def run(
         if rerun:
             forget(store, plan, rerun)
             plan = make_plan(spec, inputs, store.commits(), store.failures())
+        _tidy(store, plan)
         write_study(store, spec, inputs, plan)
         if spec.search and "unknown" in plan.counts():
             inputs = run_searches(spec, inputs, store, screen, token, plan.cost, address=address, in_process=in_process)
@@ -117,6 +118,14 @@ def run(
             else:
                 screen.say("Nothing to train: every trial is finished or quarantined.")
             return _report(spec, store, screen, tracker)
+
+
+def _tidy(store: Store, plan: Plan) -> None:
+    """Remove what finished trials need no more, where a driver died between a commit and that."""
+    done = {trial.train_id for trial in plan.trials if trial.status == "done"}
+    for folder in ("checkpoints", "failures"):
+        for train_id in done.intersection(store.names(folder)):
+            store.remove(f"{folder}/{train_id}")
 
 
 def _tracker(spec: Spec, store: Store) -> Any:
@@ -148,7 +157,6 @@ def _run_jobs(
     def emit(event: dict[str, Any]) -> None:
         if event["event"] == "finished":
             plan.cost.learn(event["eval_id"], event["seconds"])
-            screen.picture.estimates = {name: plan.cost.seconds(name) for name in estimates}
         for listener in (logs, tracker, screen):
             if listener is not None:
                 listener(event)
@@ -159,7 +167,7 @@ def _run_jobs(
             tracker({"event": "driver-started"})
         if not in_process:
             screen.say(f"Starting Ray; {len(waiting)} trials, about {duration(_total_seconds(plan))} of work.")
-        with screen.shows(Picture(spec.name, estimates, spec.training.epochs)):
+        with screen.shows(Picture(spec.name, estimates, spec.training.epochs, plan.cost)):
             if in_process:
                 local.run_jobs(waiting, spec, store, emit)
             else:

@@ -193,7 +193,12 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.screenshots", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.screenshots",
+        description=__doc__,
+        epilog="example: python -m orchestrator.screenshots runs/quickstart docs",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("study", help="folder of a finished study: <storage>/<name>")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     arguments = parser.parse_args()

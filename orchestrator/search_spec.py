@@ -34,7 +34,7 @@ class Range(Settings):
     log: tuple[PositiveFloat, PositiveFloat] | None = Field(default=None, description="lowest and highest, log-uniform")
     uniform: tuple[float, float] | None = Field(default=None, description="lowest and highest")
     integers: tuple[int, int] | None = Field(default=None, description="lowest and highest whole number, both included")
-    choices: list[Choice] | None = Field(default=None, min_length=2)
+    choices: list[Choice] | None = Field(default=None, min_length=2, description="the values themselves")
 
     @model_validator(mode="after")
     def _one(self) -> Range:

@@ -7,9 +7,18 @@ numbers and `--set`, is `orchestrator.spec_file`. Imports no torch and no Ray.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from medvision.data.tasks import tolerance_mm
 from medvision.metrics.definitions import METRICS
@@ -27,6 +36,14 @@ def _expand_model(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("label"), str):
         return value | {"label": canonical_label(value["label"])}
     return value
+
+
+def _spelled(name: Any) -> str:
+    """A label as the paper spells it; any other name as it is."""
+    try:
+        return canonical_label(str(name))
+    except ValueError:
+        return str(name)
 
 
 def _fraction(value: Any) -> Any:
@@ -61,7 +78,9 @@ class EvaluationSpec(Scoring):
     """What is scored for every test case, on the case's own grid in mm, and what the tables show of it."""
 
     metrics: list[Metric] = Field(
-        default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"], min_length=1
+        default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"],
+        min_length=1,
+        description="the tables' metrics, the paper's six by default; every metric is stored, whatever stands here",
     )
     both_empty: Literal["exclude", "perfect"] = Field(
         default="exclude",
@@ -72,20 +91,25 @@ class EvaluationSpec(Scoring):
 class ComparisonSpec(Settings):
     """Paired tests of candidates against a baseline."""
 
-    baseline: str
-    candidates: list[str] = Field(min_length=1)
+    baseline: str = Field(description="name of a model")
+    candidates: list[str] = Field(min_length=1, description="names of models, each tested against the baseline")
     metrics: list[Metric] | None = Field(default=None, min_length=1, description="by default all of evaluation.metrics")
-    family: list[Literal["candidate", "task", "fraction", "metric", "group"]] = Field(
+    family: list[Literal["candidate", "task", "fraction", "metric"]] = Field(
         default=["candidate", "fraction"],
         description="comparisons that agree in these columns are one family, corrected together by Holm and BH",
+    )
+    equivalence: dict[Metric, PositiveFloat] = Field(
+        default={},
+        description="per metric, the largest difference without practical importance, such as dice: 0.01; the table then says "
+        "where the 95 % interval of the difference lies against it",
     )
 
 
 class TrackingSpec(Settings):
     """MLflow, a view of the results. `uri: null` is MLFLOW_TRACKING_URI, or SQLite beside the studies."""
 
-    enabled: bool = True
-    uri: Place | None = None
+    enabled: bool = Field(default=True, description="false: no MLflow at all")
+    uri: Place | None = Field(default=None, description="the tracking server or database; see docs/tracking.md")
     log_model: bool = Field(default=False, description="also log every trial's weights, as an MLflow model")
 
 
@@ -93,11 +117,19 @@ class Spec(Settings):
     """One ablation study: model x task x fraction x fold x seed."""
 
     name: str = Field(pattern=NAME, max_length=200, description="the study's folder under storage")
-    models: list[Model] = Field(min_length=1)
-    tasks: list[Task] = Field(min_length=1)
-    fractions: list[Fraction] = Field(default=[1.0], min_length=1)
+    models: list[Model] = Field(
+        min_length=1, description="a label, or a label with settings; `name` tells two of one label apart"
+    )
+    tasks: list[Task] = Field(
+        min_length=1, description="names of folders under data.root, or such a name with settings"
+    )
+    fractions: list[Fraction] = Field(
+        default=[1.0], min_length=1, description="shares of each fold's training cases, nested; `full` is 1"
+    )
     folds: int = Field(default=5, ge=2, le=1000, description="folds of the cross-validation (splits.scheme: kfold)")
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[int] = Field(
+        default=[0], min_length=1, description="of initialisation, batches and augmentation; never of the split"
+    )
     data: DataSpec = DataSpec()
     splits: SplitsSpec = SplitsSpec()
     training: Training = Training()
@@ -119,17 +151,19 @@ class Spec(Settings):
         """`params: match NAME` becomes the settings of the study's model of that name."""
         if not isinstance(models, list):
             return models
-        known = {str(model.get("name") or model.get("label")): model for model in models if isinstance(model, dict)}
-        for model in models:
+        given = [model for model in models if isinstance(model, dict)]
+        known = {str(model.get("name") or _spelled(model.get("label"))): model for model in given}
+
+        def resolved(model: Any) -> Any:
             params = model.get("params") if isinstance(model, dict) else None
-            if isinstance(params, str) and params.startswith("match ") and params[6:] not in known:
+            if not isinstance(params, str) or not params.startswith("match "):
+                return model
+            target = known.get(params[6:]) or known.get(_spelled(params[6:]))
+            if target is None:
                 raise ValueError(f"`params: {params}` names no model of this study with a language-model block")
-        return [
-            model | {"params": {"match": _expand_model(known[model["params"][6:]])}}
-            if isinstance(model, dict) and str(model.get("params")).startswith("match ")
-            else model
-            for model in models
-        ]
+            return model | {"params": {"match": _expand_model(target)}}
+
+        return [resolved(model) for model in models]
 
     @field_validator("models")
     @classmethod
@@ -193,7 +227,7 @@ class Spec(Settings):
 
     @model_validator(mode="after")  # of the whole, or the message would repeat the value
     def _no_password(self) -> Spec:
-        if re.search(r"//[^/]*:[^/]*@", self.storage):
+        if re.search(r"//[^/@]*:[^@]*@", self.storage):
             raise ValueError(
                 "storage holds a password, which logs and results would show; give it to fsspec by environment variables or "
                 "its configuration file"
@@ -238,5 +272,5 @@ def model_name(model: Any) -> str:
 
 
 def _unique(names: list[str], problem: str) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"{problem}: {', '.join(twice)}")

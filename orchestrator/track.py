@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
+from orchestrator.lock import FILE, LEASE_SECONDS, is_stale
 from orchestrator.logs import libraries_log
 from orchestrator.mlflow_server import shown
 from orchestrator.mlflow_view import View
@@ -15,11 +17,11 @@ from reports.store import Store, StoreError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 when there is no study."""
+    """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 for no study or a running one."""
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.track",
-        description="Deliver a study to MLflow: its finished trials, and live events that a server missed. Nothing is "
-        "logged twice.",
+        description="Deliver a study that is not running to MLflow: its finished and failed trials, and live events that a "
+        "server missed. Nothing is logged twice.",
         epilog="example: python -m orchestrator.track runs/quickstart --uri http://127.0.0.1:5000",
     )
     parser.add_argument("study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>")
@@ -27,6 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         store = Store(arguments.study)
+        lock = store.read_json(FILE)
+        if lock and not is_stale(lock, time.time(), LEASE_SECONDS):
+            print(
+                f"error: {store.uri} is being run by process {lock['pid']} on {lock['host']}, which tells MLflow of it: wait "
+                "for its end, or stop it first",
+                file=sys.stderr,
+            )
+            return 2
         spec = Spec.model_validate((store.read_json("study.json") or {}).get("spec", {}))
         uri = arguments.uri or tracking_uri(spec)
         view = View(store, uri, log_model=spec.tracking.log_model)

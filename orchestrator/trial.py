@@ -33,6 +33,7 @@ _UNUSED: dict[str, Any] = {
     "llm.random_seed": 0,
     "llm.trainable": False,
     "lora.targets": ["mappers"],
+    "heads": [3, 6, 12, 24],
     "compile": False,
     "augmentation.flip": [0.0, 0.0, 0.0],
     "augmentation.elastic": 0.0,
@@ -138,7 +139,8 @@ def train_identity(
     with_block = settings["params"]["match"] if "params" in settings else settings
     if "llm" in with_block:  # by its content, wherever it lies
         told = {key: value for key, value in with_block["llm"].items() if key != "source"}
-        with_block["llm"] = told | {"block": block}
+        control = {"control": "identity"} if told.get("block") == "identity" else {}  # `block` holds the fingerprint
+        with_block["llm"] = told | {"block": block} | control
     return {
         "numerics": TRAIN_NUMERICS,
         "model": settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from medvision.checkpoint import block_fingerprint
 from medvision.data.augment import derive_seed
+from medvision.data.fingerprints import require_unchanged
 from medvision.data.msd import Case, read_task
 from medvision.data.preparing import prepare
 from medvision.data.splits import Roles, from_json
-from medvision.data.volumes import Prepared
+from medvision.data.volumes import Prepared, Truth, read_truth
 from medvision.models import build_model
+from medvision.models.settings import block_of
 from medvision.training import Ranks, Watch, train
 from medvision.training_state import Checkpoints, Trained
 from orchestrator.data_spec import TaskSpec
@@ -48,9 +52,9 @@ class Workbench:
         fold = from_json(split)[cell.fold]
         reserved = split.get("reserved_for_search", ())
         self.roles: Roles = tuning_roles(reserved, fold) if job.tuning else fold.roles(cell.fraction)
-        block = study["blocks"].get(cell.model)
+        self.block: str | None = study["blocks"].get(cell.model)
         training = train_identity(
-            self.spec, self.model_spec, self.task, cell.seed, self.roles, self.fingerprints, block
+            self.spec, self.model_spec, self.task, cell.seed, self.roles, self.fingerprints, self.block
         )
         if job.tuning:
             training = job.tuning.identity(training)
@@ -71,6 +75,16 @@ class Workbench:
     def prepared(self, case: str) -> Prepared:
         return prepare(self.cases[case], self.fingerprints[case], self.spec.preparation(self.task))
 
+    def truth(self, case: str) -> Truth:
+        """The case's label groups on its own grid.
+
+        Raises:
+            DataError: as `read_truth`; or the files are no longer those that the ids were made of.
+        """
+        truth = read_truth(self.cases[case], self.groups)
+        require_unchanged(self.cases[case], self.fingerprints[case])
+        return truth
+
 
 def train_model(
     bench: Workbench,
@@ -90,6 +104,7 @@ def train_model(
         out_channels=len(bench.groups),
         **bench.model_spec.model_dump(mode="json", exclude={"name"}),
     )
+    _refuse_another_block(bench, model)
     if ranks.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(ranks.device)
 
@@ -112,6 +127,23 @@ def train_model(
         watch=watch,
     )
     return model, trained
+
+
+def _refuse_another_block(bench: Workbench, model: nn.Module) -> None:
+    """A machine whose checkpoint is not the planned one would train other numbers under the planned id.
+
+    Raises:
+        RuntimeError: the model's block is another one; the message names machine, model and remedy.
+    """
+    found, llm = block_fingerprint(model), block_of(bench.model_spec)
+    if found is None or llm is None or llm.weights == "random":
+        return  # a matched control has no block, a random one none of the checkpoint's weights
+    if found != bench.block:
+        raise RuntimeError(
+            f"{socket.gethostname()} finds another language-model block for {bench.job.cell.model} than the study was planned "
+            f"with ({found[:12]} instead of {str(bench.block)[:12]}): put the driver's checkpoint at {llm.source} there, and "
+            "run the same command again; if the checkpoint was meant to change, that plans its trials anew"
+        )
 
 
 def checkpoints_of(bench: Workbench, ranks: Ranks) -> Checkpoints:

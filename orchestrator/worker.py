@@ -17,6 +17,8 @@ import time
 import traceback
 from typing import Any
 
+from orchestrator.execution import LAST_WORDS
+
 IDLE_SECONDS = 20.0  # shorter than the minute after which Ray warns of ranks that wait
 BEAT_SECONDS = 5.0
 
@@ -35,6 +37,7 @@ def lane_loop(config: dict[str, Any]) -> None:
 
     from medvision.training import Interrupted, Ranks, Watch
     from orchestrator.attempt import failure_of, run_attempt
+    from orchestrator.remote import problems_of_lane
     from orchestrator.trial import Job
     from reports.store import Store
 
@@ -46,11 +49,18 @@ def lane_loop(config: dict[str, Any]) -> None:
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     store = Store(config["store"])
     me = ray.get_runtime_context()
-    outbox.put({"event": "rank-ready", "rank": ranks.rank, "actor": me.current_actor, "node": me.get_node_id()})
+    known = {"actor": me.current_actor, "node": me.get_node_id(), "pid": os.getpid()}
+    outbox.put({"event": "rank-ready", "rank": ranks.rank, **known})
+    if problems := problems_of_lane(store):
+        # No trial's fault: the kind ends the run, as the same problem before the start would have.
+        told = {"rank": ranks.rank, "kind": "storage", "reason": "\n".join(problems), "details": ""}
+        outbox.put({"event": "attempt-failed", **told})
+        raise RuntimeError(told["reason"])
     inbox = _Inbox(config["inbox"]) if ranks.rank == 0 else None
     heart = _Heart(outbox, ranks.rank, config["hang_seconds"])
     if ranks.rank == 0:
         outbox.put({"event": "lane-ready", "pid": os.getpid()})
+    settled = False
     while True:
         message = broadcast_from_rank_zero(inbox.next() if inbox else None)
         if message is None:
@@ -59,7 +69,7 @@ def lane_loop(config: dict[str, Any]) -> None:
             return
         watch = Watch(heart.beat, inbox.interrupted.is_set if inbox else lambda: False)
         try:
-            with heart:
+            with heart, LAST_WORDS.listening():
                 result = run_attempt(Job.from_json(message), store, ranks, outbox.put, watch)
         except Interrupted:
             if ranks.rank == 0:
@@ -71,6 +81,9 @@ def lane_loop(config: dict[str, Any]) -> None:
             if ranks.rank == 0:
                 outbox.put({"event": "attempt-done", "result": result})
         gc.collect()
+        if not settled:  # what the imports made stays: to look through it again would cost 0.4 s a trial
+            gc.freeze()
+            settled = True
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -130,7 +143,10 @@ class _Heart:
         faulthandler.cancel_dump_traceback_later()
 
     def _last_resort(self) -> None:
-        """For code that holds Python's lock, and with it the thread below: a timer in C."""
+        """For code that holds Python's lock, and with it the thread below: a timer in C.
+
+        The stacks go to the process's stderr, which Ray keeps on its machine; the lane reads them there.
+        """
         faulthandler.dump_traceback_later(2 * self.hang_seconds, exit=True, file=2)
 
     def _watch(self) -> None:
@@ -144,6 +160,7 @@ class _Heart:
                 continue
             reason = f"no sign of life for {silent:.0f} s (resources.hang_seconds is {self.hang_seconds:g})"
             stacks = "\n".join("".join(traceback.format_stack(frame)) for frame in sys._current_frames().values())
+            stacks += LAST_WORDS.text()
             self.outbox.put(
                 {"event": "attempt-failed", "rank": self.rank, "kind": "hang", "reason": reason, "details": stacks}
             )

@@ -32,30 +32,34 @@ def build_report(store: Store) -> Report:
     from reports.details import ablations_section, cost_section
     from reports.diagrams import draw_comparisons
     from reports.figures import few_shot_curves, training_curves
+    from reports.groups import groups_section
     from reports.html import Figure, page
     from reports.layout import Section, latex_document, to_csv, to_latex, to_markdown
     from reports.overview import few_shot_section, means_section, models_section, rank_models
+    from reports.pairing import with_patients
     from reports.panels import activation_figures, focus_rows, qualitative_panels, saved_arrays
     from reports.provenance import notes, provenance_section
     from reports.scores import case_scores, task_means
     from reports.significance import COLUMNS, count_line, significance_table
-    from reports.tables import significance_section
+    from reports.tables import details_section, significance_section
 
     plan, commits = read_plan(store), store.commits()
     missing = [trial for trial in plan["trials"] if trial["eval_id"] not in commits]
     rows, history = read_results(store, "cases", commits), read_results(store, "history", commits)
+    patients = {task: (store.read_json(f"splits/{task}.json") or {}).get("patients", {}) for task in plan["tasks"]}
+    rows = with_patients(rows, patients)
     contents: dict[str, bytes] = {}
     sections: list[Section] = []
     table = pd.DataFrame(columns=list(COLUMNS))
     facts = [("trials", f"{len(plan['trials']) - len(missing)} of {len(plan['trials'])}")]
     if plan["comparisons"] and not rows.empty:
         table = significance_table(rows, plan, commits)
-        found = notes(plan, commits, missing, store, capped=int(table["capped"].fillna(0).sum()))
-        sections.append(significance_section(table, plan, found))
+        found = notes(plan, commits, missing, store, rows, table)
+        sections += [significance_section(table, plan, found), details_section(table, plan)]
         facts += _count_facts(count_line(table))
     else:
         reason = "no trial has finished yet" if rows.empty else "the spec compares nothing (it has one model)"
-        found = notes(plan, commits, missing, store, capped=0)
+        found = notes(plan, commits, missing, store, rows, table)
         text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(f"- {note}\n" for note in found)
         contents["significance.md"] = text.encode()
     figures: list[Figure] = []
@@ -71,6 +75,8 @@ def build_report(store: Store) -> Report:
             ablations_section(means, plan, commits),
             cost_section(plan, commits),
         ]
+        if by_group := groups_section(rows, plan):
+            sections.append(by_group)
         arrays, masks = saved_arrays(store, plan, commits), saved_arrays(store, plan, commits, "masks")
         study = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
         claims = [read_claims(path) for path in sorted(FOLDER.glob("*.yaml"))]

@@ -92,11 +92,19 @@ def _varies(known: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
         return "other network"
     if "llm" not in known:
         return "no block" if known.get("label", "ViT_Baseline") == "ViT_Baseline" else "capacity"
+    if _is_control(known["llm"]):
+        return "control"
     if _lora_rank(known) != _lora_rank(reference) and known.get("mapper") == reference.get("mapper") == "lora":
         return "LoRA rank"
     if known.get("llm") != reference.get("llm") and known.get("mapper") == reference.get("mapper"):
         return "LLM family"
     return "control"
+
+
+def _is_control(llm: Mapping[str, Any]) -> bool:
+    """Whether the block is left out, untrained or trained with the rest; `control` stands in a trial's identity."""
+    left_out = llm.get("block") == "identity" or "control" in llm
+    return left_out or llm.get("weights") == "random" or bool(llm.get("trainable"))
 
 
 def _lora_rank(known: Mapping[str, Any]) -> float:
@@ -130,28 +138,30 @@ def _costs(plan: Plan, commits: Commits, model: str) -> pd.DataFrame:
         marker = commits.get(trial["eval_id"])
         if trial["model"] == model and marker and "cost" in marker:
             attempt = marker["attempt"]
-            found.append(marker["cost"] | {"device": attempt.get("device", "cpu"), "world": attempt["world"]})
+            gpus = trial.get("gpus") or attempt["world"]  # an old plan does not say
+            found.append(
+                marker["cost"] | {"device": attempt.get("device", "cpu"), "world": attempt["world"], "gpus": gpus}
+            )
     return pd.DataFrame(found)
 
 
 def cost_section(plan: Plan, commits: Commits) -> Section:
     """Table 6: what the finished trials of each model took."""
     made = []
-    gpus = float(plan.get("resources", {}).get("gpus_per_worker", 1) or 1)
     for model in plan["models"]:
         cost = _costs(plan, commits, model)
         if cost.empty:
             continue
         on_gpu = cost["device"] != "cpu"
-        hours = cost["seconds"] * cost["world"] / 3600
+        hours = cost["seconds"] / 3600
         joules = cost["energy_joules"].sum() if "energy_joules" in cost else np.nan
         made.append(
             {
                 "model": model,
                 "device": ", ".join(sorted(set(cost["device"]))),
                 "trials": len(cost),
-                "gpu_hours": (hours[on_gpu] * gpus).sum(),
-                "process_hours": hours.sum(),
+                "gpu_hours": (hours * cost["gpus"])[on_gpu].sum(),
+                "process_hours": (hours * cost["world"]).sum(),
                 "seconds_mean": cost["seconds"].mean(),
                 "seconds_sd": cost["seconds"].std(ddof=1),
                 "epochs_mean": cost["chosen_epoch"].mean(),

@@ -61,7 +61,7 @@ def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Secti
     ]
     caption = (
         f"Mean ± standard deviation over tasks of each task's mean over cases, {share(fraction)} training data. Better: "
-        "tasks in which the candidate's mean is better; p < 0.05: tasks in which it is better with raw p below 0.05."
+        "tasks in which the candidate's mean is better; p < 0.05: tasks in which the test favours it with raw p below 0.05."
     )
     return Section(
         "means", "Means over tasks", [Table("", header, "lllrrrrrr", rows, caption)], pd.DataFrame(made), [caption]
@@ -71,7 +71,7 @@ def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Secti
 def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Mapping[str, Any]) -> dict[str, Any]:
     sign = 1 if info["higher_is_better"] else -1
     y, x = values.iloc[:, 0].to_numpy(), values.iloc[:, 1].to_numpy()
-    won = tests[tests["better"] == tests["candidate"]]
+    won = tests[tests["favours"] == tests["candidate"]]
     return {
         "tasks": len(values),
         "baseline_mean": y.mean(),

@@ -25,7 +25,7 @@ class PairingError(ValueError):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Scores of the same cases, [n] each, sorted by case id.
+    """Scores of the same cases, [n] each, sorted by case id; where a grouping is given of patients, means over their cases.
 
     `x`: candidate, `y`: baseline, with infinite distances as they are; `x_capped`, `y_capped`: infinities replaced by the
     volume's diagonal in mm. `capped`: how many of the 2n scores that were; `dropped`: cases left out as both-empty.
@@ -44,7 +44,7 @@ def pair(rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both
     """Pair two models' scores of one metric over the rows of one task and fraction.
 
     Args:
-        rows: columns model, case, seed, group, fold, status, diagonal and the metric.
+        rows: columns model, case, seed, group, fold, status, diagonal and the metric; patient where a grouping is given.
         both_empty: `exclude` leaves a case out, for both models, where either has `both-empty` for every group;
             `perfect` scores it as perfect.
 
@@ -57,7 +57,17 @@ def pair(rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both
 
 def by_case(rows: pd.DataFrame) -> pd.DataFrame:
     """One model's rows in the order that `pair_sorted` needs."""
-    return rows.set_index(["case", "seed", "group"]).sort_index()
+    if "patient" not in rows:
+        rows = rows.assign(patient=rows["case"])
+    return rows.set_index(["patient", "case", "seed", "group"]).sort_index()
+
+
+def with_patients(rows: pd.DataFrame, patients: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """The rows with a column `patient`, of tasks with a grouping (task -> case -> patient); elsewhere it is the case itself."""
+    if not any(patients.values()) or rows.empty:
+        return rows
+    parts = [rows.loc[rows["task"] == task, "case"].replace(dict(of_case)) for task, of_case in patients.items()]
+    return rows.assign(patient=pd.concat(parts).reindex(rows.index).fillna(rows["case"]))
 
 
 def pair_sorted(
@@ -75,7 +85,8 @@ def pair_sorted(
     x = _per_case(x_rows, metric, both_empty)
     y = _per_case(y_rows, metric, both_empty)
     keep = ~(x["empty"] | y["empty"]) if both_empty == "exclude" else pd.Series(True, index=x.index)
-    x, y = x[keep], y[keep]
+    dropped = int((~keep).sum())
+    x, y = (frame[keep].groupby(level="patient", sort=True).mean() for frame in (x, y))
     return Pairs(
         cases=tuple(map(str, x.index)),
         x=x["raw"].to_numpy(dtype=np.float64),
@@ -83,22 +94,40 @@ def pair_sorted(
         x_capped=x["capped"].to_numpy(dtype=np.float64),
         y_capped=y["capped"].to_numpy(dtype=np.float64),
         capped=int(np.isinf(x["raw"]).sum() + np.isinf(y["raw"]).sum()),
-        dropped=int((~keep).sum()),
+        dropped=dropped,
     )
 
 
 def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
-    """Mean over groups, then over seeds: columns raw, capped, empty, indexed by case."""
-    values = rows[metric].astype(float)
+    """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and case."""
+    values = perfect_where_empty(rows, metric, both_empty)
     empty = rows["status"] == BOTH_EMPTY
-    if both_empty == "perfect":
-        # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
-        values = values.mask(empty & values.isna(), 0.0 if is_distance(metric) else 1.0)
     # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
     capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
     frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
-    by_seed = frame.groupby(level=["case", "seed"], sort=True).agg({"raw": "mean", "capped": "mean", "empty": "all"})
-    return by_seed.groupby(level="case", sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
+    levels = ["patient", "case", "seed"]
+    by_seed = frame.groupby(level=levels, sort=True).agg({"raw": "mean", "capped": "mean", "empty": "all"})
+    return by_seed.groupby(level=levels[:2], sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
+
+
+def seed_spread(rows: pd.DataFrame, metric: str, both_empty: str) -> float:
+    """Standard deviation over seeds of one model's mean over cases, groups averaged; NaN with one seed.
+
+    rows: as `by_case` gives them. Infinite distances are capped at the diagonal.
+    """
+    values = perfect_where_empty(rows, metric, both_empty)
+    capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
+    by_case = capped.groupby(level=["patient", "case", "seed"]).mean()
+    return float(by_case.groupby(level="seed").mean().std(ddof=1))
+
+
+def perfect_where_empty(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+    """One metric of every row; where `both_empty` says so, rows empty in truth and prediction count as perfect."""
+    values = rows[metric].astype(float)
+    if both_empty != "perfect" or metric == "sensitivity":  # without structure there is no share of it to find
+        return values
+    # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
+    return values.mask((rows["status"] == BOTH_EMPTY) & values.isna(), 0.0 if is_distance(metric) else 1.0)
 
 
 def is_distance(metric: str) -> bool:
@@ -110,7 +139,7 @@ def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:
     parts = []
     for name, more in ((candidate, x.difference(y)), (baseline, y.difference(x))):
         if len(more):
-            listed = ", ".join(f"{case} (seed {seed}, {group})" for case, seed, group in list(more)[:LISTED])
+            listed = ", ".join(f"{case} (seed {seed}, {group})" for _, case, seed, group in list(more)[:LISTED])
             rest = f" and {len(more) - LISTED} more" if len(more) > LISTED else ""
             parts.append(f"only {name} has {listed}{rest}")
     return f"{candidate} and {baseline} were not tested on the same cases: " + "; ".join(parts)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.layout import Section, Table, share, text_cell
@@ -188,9 +189,18 @@ def _trials(store: Store, plan: Plan, commits: Commits) -> list[Fact]:
 
 
 def notes(
-    plan: Plan, commits: Commits, missing: Sequence[Mapping[str, Any]], store: Store, *, capped: int
+    plan: Plan,
+    commits: Commits,
+    missing: Sequence[Mapping[str, Any]],
+    store: Store,
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
 ) -> list[str]:
-    """What a reader of the tests must know, one sentence or two each."""
+    """What a reader of the tests must know, one sentence or two each.
+
+    Args:
+        rows: the scores. table: the significance table.
+    """
     total = len(plan["trials"])
     found = [f"{total - len(missing)} of {total} trials are in this report."]
     failures = store.failures() if missing else {}
@@ -218,16 +228,23 @@ def notes(
         "Scores are per test case, on its own grid, in mm; mean ± standard deviation over cases (n), the better one bold. "
         f"NSD: definition {scoring['nsd']}, tolerance {tolerances}. HD95: definition {scoring['hd95']}."
     )
-    if capped:
+    if "patient" in rows:
+        found.append(
+            "Where a grouping is given, n counts patients, each the mean over its cases, which are not independent."
+        )
+    distances = [name for name, about in plan["metrics"].items() if about["unit"] and name in _compared(plan, rows)]
+    if capped := int(np.isinf(rows[distances].to_numpy(dtype=float)).sum()):
         found.append(f"{capped} infinite distances (a structure missed) count as the volume's diagonal in the means.")
     found.append(
         "Difference: candidate minus baseline, BCa bootstrap interval over cases. Shift: Hodges-Lehmann, its interval the "
         "inverted test. r: matched-pairs rank-biserial correlation, from -1 to 1."
     )
+    approximate = int((table["method"] == "asymptotic").sum())
+    but = f", the normal approximation in the {approximate} rows of more than about 1,000 pairs" if approximate else ""
     found.append(
-        "p: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt), label groups and seeds averaged "
-        "first; Holm and BH: corrected within the declared family; the verdict is Holm at 0.05. 'Not significant' does "
-        "not mean 'equal'."
+        f"p: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt{but}), label groups and seeds "
+        "averaged first; Holm and BH: corrected within the declared family; the verdict is Holm at 0.05. 'Not significant' "
+        "does not mean 'equal'."
     )
     attempts = [commits[trial["eval_id"]]["attempt"] for trial in plan["trials"] if trial["eval_id"] in commits]
     kinds = sorted({f"{attempt['world']} x {attempt['threads']} threads" for attempt in attempts})
@@ -235,6 +252,11 @@ def notes(
         found.append(f"Trials ran with different numbers of processes or threads: {', '.join(kinds)}.")
     rounded = sorted({note for trial in plan["trials"] for note in trial.get("notes", ())})
     return found + [f"Splits: {note}." for note in rounded]
+
+
+def _compared(plan: Plan, rows: pd.DataFrame) -> set[str]:
+    """Metrics of the comparisons that the scores have."""
+    return {name for comparison in plan["comparisons"] for name in comparison["metrics"]} & set(rows.columns)
 
 
 def _cell(trial: Mapping[str, Any]) -> str:

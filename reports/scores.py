@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.pairing import BOTH_EMPTY, is_distance
+from reports.pairing import BOTH_EMPTY, perfect_where_empty
 
 KEYS = ["model", "task", "fraction"]
 
@@ -30,6 +30,7 @@ def complete_cells(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> set[t
 def case_scores(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]) -> pd.DataFrame:
     """One row per model, task, fraction and case: groups, then seeds averaged, infinite distances capped.
 
+    Where a grouping is given (a column `patient`), a row is a patient, the mean over its cases, and `case` names the patient.
     Cells with missing trials are left out whole. A case that is empty for one model is left out for all, unless the spec
     counts it as perfect.
     """
@@ -43,9 +44,7 @@ def case_scores(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[st
     frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
     diagonal = rows["diagonal"].astype(float)
     for metric in metrics:
-        values = rows[metric].astype(float)
-        if plan["both_empty"] == "perfect":
-            values = values.mask(empty & values.isna(), 0.0 if is_distance(metric) else 1.0)
+        values = perfect_where_empty(rows, metric, plan["both_empty"])
         frame[metric] = values.where(~np.isinf(values), diagonal)
     rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
     by_seed = frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()
@@ -53,7 +52,13 @@ def case_scores(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[st
     if plan["both_empty"] == "exclude":
         left_out = scores.groupby(["task", "fraction", "case"], observed=True)["empty"].transform("any")
         scores = scores[~left_out.astype(bool)]
-    return scores.drop(columns="empty").reset_index(drop=True)
+    scores = scores.drop(columns="empty")
+    if "patient" in rows:
+        of_case = dict(zip(zip(rows["task"], rows["case"], strict=True), rows["patient"], strict=True))
+        named = [of_case[key] for key in zip(scores["task"], scores["case"], strict=True)]
+        by_patient = scores.assign(case=named).groupby([*KEYS, "case"], sort=False, observed=True)
+        scores = by_patient[metrics].mean().reset_index()
+    return scores.reset_index(drop=True)
 
 
 def task_means(scores: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.pairing import PairingError, Pairs, by_case, pair_sorted, planned_cells
-from reports.statistics import adjust, hodges_lehmann, mean_difference, paired_wilcoxon, rank_biserial
+from reports.pairing import PairingError, Pairs, by_case, pair_sorted, planned_cells, seed_spread
+from reports.statistics import (
+    adjust,
+    equivalence,
+    hodges_lehmann,
+    mean_difference,
+    paired_wilcoxon,
+    rank_biserial,
+)
 
 ALPHA = 0.05
 
@@ -34,6 +41,10 @@ COLUMNS = (
     "shift_high",
     "rank_biserial",
     "better",
+    "favours",
+    "equivalence",
+    "baseline_seed_sd",
+    "candidate_seed_sd",
     "p",
     "p_holm",
     "p_bh",
@@ -54,9 +65,11 @@ def significance_table(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Map
     Columns: means and sample standard deviations over cases (infinite distances capped at the volume's diagonal, counted
     in `capped`), `difference` candidate - baseline with its BCa 95 % interval over cases, `change_percent` of the
     baseline's mean, `shift` (Hodges-Lehmann) with its 95 % interval, the matched-pairs `rank_biserial` correlation,
-    `better` (which model the difference favours), the exact two-sided Wilcoxon signed-rank `p`, `p_holm` and `p_bh` within
-    the family, `p_floor` the smallest attainable p, and `verdict`: `significant`, `not significant` (Holm at 0.05),
-    `not testable` (p_floor >= 0.05) or `incomplete: ...`.
+    `better` (the model with the better mean), `favours` (the model that the test favours, by the sum of the signed ranks, which
+    a few large values can set against the means), `equivalence` (where the interval of the difference lies against the
+    spec's margin), `*_seed_sd` (standard deviation between seeds of the mean over cases), the exact two-sided Wilcoxon
+    signed-rank `p`, `p_holm` and `p_bh` within the family, `p_floor` the smallest attainable p, and `verdict`: `significant`,
+    `not significant` (Holm at 0.05), `not testable` (p_floor >= 0.05) or `incomplete: ...`.
     """
     keys = ["model", "task", "fraction"]
     used = {name for comparison in plan["comparisons"] for name in (comparison["baseline"], *comparison["candidates"])}
@@ -125,7 +138,9 @@ def _row(
 ) -> dict[str, Any]:
     key = {"candidate": candidate, "task": task, "fraction": fraction, "metric": metric}
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | key
-    row |= {"baseline": comparison["baseline"], "better": "", "method": "", "verdict": ""}
+    row |= {"baseline": comparison["baseline"]} | dict.fromkeys(
+        ("better", "favours", "equivalence", "method", "verdict"), ""
+    )
     row["family"] = " | ".join([str(number), *(f"{name}={key[name]}" for name in comparison["family"])])
     models = (comparison["baseline"], candidate)
     cells = [cell for model in models for cell in planned_cells(plan, model=model, task=task, fraction=fraction)]
@@ -136,10 +151,18 @@ def _row(
         pairs = pair_sorted(x, y, candidate=candidate, baseline=models[0], metric=metric, both_empty=plan["both_empty"])
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
-    return row | _tested(pairs, models, higher_is_better=plan["metrics"][metric]["higher_is_better"])
+    row |= {
+        f"{name}_seed_sd": seed_spread(rows, metric, plan["both_empty"])
+        for name, rows in (("baseline", y), ("candidate", x))
+    }
+    margin = comparison.get("equivalence", {}).get(metric)
+    higher = plan["metrics"][metric]["higher_is_better"]
+    return row | _tested(pairs, models, higher_is_better=higher, margin=margin)
 
 
-def _tested(pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool) -> dict[str, Any]:
+def _tested(
+    pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool, margin: float | None = None
+) -> dict[str, Any]:
     baseline, candidate = models
     test = paired_wilcoxon(pairs.x, pairs.y)
     means = {"baseline": pairs.y_capped, "candidate": pairs.x_capped}
@@ -149,7 +172,7 @@ def _tested(pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool) ->
         found[f"{name}_mean"] = finite.mean() if len(finite) else np.nan
         found[f"{name}_sd"] = finite.std(ddof=1) if len(finite) > 1 else np.nan
     difference = found["candidate_mean"] - found["baseline_mean"]
-    favoured = difference if higher_is_better else -difference
+    sign = 1 if higher_is_better else -1
     change = mean_difference(pairs.x_capped, pairs.y_capped)
     shift = hodges_lehmann(pairs.x_capped, pairs.y_capped)
     found |= {
@@ -161,7 +184,13 @@ def _tested(pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool) ->
         "shift_low": shift.low,
         "shift_high": shift.high,
         "rank_biserial": rank_biserial(pairs.x, pairs.y),
-        "better": candidate if favoured > 0 else baseline if favoured < 0 else "",
+        "better": candidate if sign * difference > 0 else baseline if sign * difference < 0 else "",
+        "favours": candidate
+        if sign * (test.w_plus - test.w_minus) > 0
+        else baseline
+        if sign * (test.w_plus - test.w_minus) < 0
+        else "",
+        "equivalence": equivalence(change, margin) if margin and np.isfinite([change.low, change.high]).all() else "",
         "p": test.p,
         "p_floor": test.p_floor,
         "n_zero": test.n_zero,

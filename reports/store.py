@@ -21,7 +21,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,29 @@ class Store:
                 _write_local(Path(target), content)
             else:
                 self.filesystem.pipe_file(target, content)
+
+    def create(self, relative: str, content: bytes) -> bool:
+        """Write a file that is not there yet, whole; False where it is there. Of several at once, one succeeds.
+
+        On a file system without conditional writes (S3 has them: `If-None-Match`) two may both believe so: read it back.
+        """
+        target = self.path(relative)
+        with _told(target, "written"):
+            try:
+                if self.local:
+                    _write_local(Path(target), content, _link)
+                else:
+                    self.filesystem.pipe_file(target, content, mode="create")
+            except FileExistsError:
+                return False
+            except Exception:
+                if self.local:
+                    raise
+                self.filesystem.invalidate_cache()
+                if self.filesystem.exists(target):
+                    return False
+                self.filesystem.pipe_file(target, content)
+            return True
 
     def read_json(self, relative: str) -> Any:
         """A file's JSON, None where there is none.
@@ -175,7 +198,7 @@ def _told(target: str, done: str) -> Iterator[None]:
         ) from error
 
 
-def _write_local(target: Path, content: bytes) -> None:
+def _write_local(target: Path, content: bytes, place: Callable[[str, Path], None] = os.replace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -183,10 +206,18 @@ def _write_local(target: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
+        place(name, target)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
+
+
+def _link(source: str, target: Path) -> None:
+    """A hard link fails where its name is taken; a file system without them gets an exclusive open."""
+    try:
+        os.link(source, target)
+    except OSError:  # also of a taken name, where this fails, too
+        with target.open("xb") as file:
+            file.write(Path(source).read_bytes())
 
 
 def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -43,6 +43,36 @@ def significance_section(table: pd.DataFrame, plan: Mapping[str, Any], notes: Se
     return Section("significance", "Significance", tables, table, notes)
 
 
+def details_section(table: pd.DataFrame, plan: Mapping[str, Any]) -> Section:
+    """What stands behind each test: pairs, zeros, ties, the smallest attainable p, the way, and the spread between seeds."""
+    header = ["Candidate", "Baseline", "Task", "Data", "Metric", "n", "Zeros", "Ties", "Smallest p", "Method", "Capped"]
+    header += ["Left out", "Seeds: baseline", "Seeds: candidate"]
+    cells = []
+    for row in table[table["method"] != ""].to_dict("records"):
+        info = plan["metrics"][row["metric"]]
+        digits = 3 if info["unit"] else 4
+        cells.append(
+            [
+                *(Cell(row[name]) for name in ("candidate", "baseline", "task")),
+                Cell(share(row["fraction"]), sort=row["fraction"]),
+                Cell(info["title"]),
+                *(number(row[name], 0) for name in ("n", "n_zero", "n_tied")),
+                Cell(p_text(row["p_floor"]), sort=row["p_floor"]),
+                Cell(row["method"]),
+                *(number(row[name], 0) for name in ("capped", "dropped")),
+                *(number(row[f"{name}_seed_sd"], digits) for name in ("baseline", "candidate")),
+            ]
+        )
+    note = (
+        "n: pairs, zeros included; ties: non-zero differences of equal size; smallest p: the least that any signs of these "
+        "differences could give; capped: infinite distances; left out: not applicable cases. Seeds: standard deviation "
+        "between seeds of the mean over cases, which the test averages away; empty with one seed."
+    )
+    names = ["n", "n_zero", "n_tied", "p_floor", "method", "capped", "dropped", "baseline_seed_sd", "candidate_seed_sd"]
+    data = table[["candidate", "baseline", "task", "fraction", "metric", *names]]
+    return Section("tests", "The tests in detail", [Table("", header, "lllllrrrrlrrrr", cells, note)], data, [note])
+
+
 def to_csv(table: pd.DataFrame) -> str:
     """Every column at full precision (shortest digits that read back the same float)."""
     return layout.to_csv(table)
@@ -85,10 +115,23 @@ def _cells(row: Mapping[Any, Any], plan: Mapping[str, Any]) -> list[Cell]:
         floor = f"smallest attainable p {p_text(row['p_floor'])}"
         return [*first, Cell(NOT_TESTABLE), Cell(""), Cell(""), Cell(floor)]
     significant = row["verdict"] == "significant"
-    verdict = f"{row['verdict']}, favours {row['better']}" if significant and row["better"] else row["verdict"]
+    verdict = row["verdict"]
+    if significant and row["favours"]:
+        against = "" if row["favours"] == row["better"] else " by the ranks, not by the means"
+        verdict = f"{verdict}, favours {row['favours']}{against}"
+    if row["equivalence"]:
+        verdict = f"{verdict}; {_REGION[row['equivalence']]}"
     values = [Cell(p_text(row[name]), sort=float(row[name])) for name in ("p", "p_holm", "p_bh")]
     values[1] = Cell(values[1].text, star=significant, sort=values[1].sort)
     return [*first, *values, Cell(verdict)]
+
+
+_REGION = {
+    "equivalent": "equivalent within the margin",
+    "above": "larger by more than the margin",
+    "below": "smaller by more than the margin",
+    "undecided": "equivalence undecided",
+}
 
 
 def interval(estimate: float, low: float, high: float, digits: int) -> Cell:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -29,10 +31,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy, so that no leftover of an earlier build is in it."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        copy_to(folder, name)
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "dist"), str(folder))
     return next((folder / "dist").glob("*.whl"))
+
+
+def copy_to(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+    copy(ROOT / name, folder / name)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,31 @@ def test_the_installed_package_runs_a_study_and_reports_it(
     assert "4 finished" in run(installed, tmp_path, medvision, "status", str(study))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_pip_installs_the_pinned_versions_into_a_clean_environment(tmp_path: Path) -> None:
+    """What README says, with nothing of this environment: takes minutes and gigabytes."""
+    source, environment = tmp_path / "source", tmp_path / "environment"
+    for name in (*SOURCES, "constraints.txt"):
+        copy_to(source, name)
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    install = [str(environment / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    probe = subprocess.run([*install, "setuptools>=77"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"no package index answers: {(probe.stderr.strip().splitlines() or ['no reason'])[-1]}")
+    command = [*install, "--no-cache-dir", "-c", "constraints.txt", "."]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    medvision, shown = str(environment / "bin" / "medvision"), []
+    for words in (["--help"], ["run", "--schema"]):
+        done = subprocess.run([medvision, *words], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        shown.append(done.stdout)
+    assert "quickstart" in shown[0]
+    assert json.loads(shown[1]) == json.loads((ROOT / "ablations" / "schema.json").read_text())
+
+
 def test_every_command_is_a_main_of_its_module(capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
         with pytest.raises(SystemExit) as stopped:
@@ -102,6 +134,19 @@ def test_every_command_is_a_main_of_its_module(capsys: pytest.CaptureFixture[str
     assert main(["fly"]) == 2
     assert "there are run, status, track" in capsys.readouterr().err
     assert main(["completion", "fish"]) == 2
+
+
+@pytest.mark.parametrize("module", [*(module for module, _ in COMMANDS.values()), "orchestrator.screenshots"])
+def test_every_help_has_an_example_that_starts_with_its_command(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(module).main()
+    told = capsys.readouterr().out
+    command = re.findall(r"usage: ((?:python -m )?\S+)", told)[0]
+    examples = told.partition("example")[2]
+    assert command in examples
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -130,6 +130,7 @@ def test_code_in_a_spec_is_not_run(tag: str, tmp_path: Path, monkeypatch: pytest
         *[("tasks", f"[{value}]") for value in ("../../etc", "/etc", "a/../b")],
         ("tasks", "[{name: ../x}]"),
         ("storage", f"sftp://user:{CANARY}@host/runs"),
+        ("storage", f"s3://AK:se/{CANARY}@bucket/runs"),
     ],
 )
 def test_a_spec_cannot_leave_its_folders(key: str, value: str, tmp_path: Path) -> None:
@@ -197,6 +198,9 @@ def test_secrets_are_in_no_log_and_no_result(
             "postgresql://host/db?user=me&password=pw&sslmode=require",
             "postgresql://host/db?user=me&password=***&sslmode=require",
         ),
+        ("postgresql://me:pa/ss@host/db", "postgresql://***@host/db"),
+        ("postgresql://me:p@/ss@host/db", "postgresql://***@host/db"),
+        ("http://token@host/x@y", "http://***@host/x@y"),
         ("sqlite:////home/me@x/mlflow.db", "sqlite:////home/me@x/mlflow.db"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],

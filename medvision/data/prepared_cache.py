@@ -9,7 +9,6 @@ removed. Who has mapped one keeps its content until it is closed, as POSIX promi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -19,14 +18,14 @@ import mmap
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medvision.cache import atomic_path, cache_root, limit_bytes
+from medvision.cache import alone, atomic_path, cache_root, limit_bytes
 from medvision.data.geometry import Geometry
 from medvision.data.msd import DataError
 from medvision.data.volumes import Prepared
@@ -49,7 +48,7 @@ def cached(key: str, make: Callable[[], Prepared]) -> Prepared:
     path = cache_root() / "prepared" / key[:2] / f"{key}.prepared"
     if found := _open(path):
         return found
-    with _alone(path.parent):
+    with alone(path.parent):
         return _open(path) or _keep(path, make())
 
 
@@ -62,17 +61,6 @@ def _keep(path: Path, made: Prepared) -> Prepared:
         _log.warning("%s: cannot be kept, so it is made again every time: %s", path, error)
         return made
     return _open(path) or made
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process of this machine at a time make what this folder holds; the lock ends with its process."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder without locks: each process makes its own, which does no harm
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / ".lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write(path: Path, made: Prepared) -> None:

@@ -1,4 +1,8 @@
-"""The frozen block itself: one or a few of transformers' own layers with one checkpoint's weights."""
+"""The frozen block itself: one or a few of transformers' own layers with one checkpoint's weights.
+
+Attention runs through `scaled_dot_product_attention`, but for Gemma-2, whose soft cap on the attention logits it does not
+have: there it is transformers' eager attention.
+"""
 
 from __future__ import annotations
 

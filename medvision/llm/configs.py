@@ -37,7 +37,8 @@ def describe_block(source: str | Path) -> dict[str, Any]:
         source: as for `load_block`.
 
     Returns:
-        family, hidden_size, layers, heads, kv_heads and format (safetensors, torch, meta or gguf).
+        family, hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, gated (whether the feed-forward part has
+        three matrices, or else two) and format (safetensors, torch, meta or gguf).
 
     Raises:
         BlockError: nothing there, or nothing supported.
@@ -45,12 +46,20 @@ def describe_block(source: str | Path) -> dict[str, Any]:
     """
     checkpoint = open_checkpoint(locate(source))
     config = read_config(checkpoint)
+    family, width, heads = (
+        family_of(config, checkpoint.where),
+        config["hidden_size"],
+        config["num_attention_heads"],
+    )
     return {
-        "family": family_of(config, checkpoint.where).name,
-        "hidden_size": config["hidden_size"],
+        "family": family.name,
+        "hidden_size": width,
         "layers": config["num_hidden_layers"],
-        "heads": config["num_attention_heads"],
-        "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or width // heads,
+        "intermediate_size": config.get("intermediate_size") or 4 * width,
+        "gated": family.gated,
         "format": checkpoint.layout.format,
     }
 

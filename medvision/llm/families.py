@@ -28,6 +28,7 @@ class Family:
 
     `fields` are the settings of the checkpoint's configuration that can change a layer's numbers; only they
     are kept with a block and enter its fingerprint (so neither vocabulary nor token ids nor dropout do).
+    `gated` feed-forward parts have three matrices, others two.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Family:
     attention: str = "self_attn"
     projections: Mapping[str, str] = field(default_factory=lambda: _SELF_ATTENTION)
     eager: bool = False
+    gated: bool = True
     fields: tuple[str, ...] = tuple(_DECODER.split())
 
     @property
@@ -74,6 +76,7 @@ FAMILIES: dict[str, Family] = {
             layer_class="Layer",
             norm=None,
             rotary=False,
+            gated=False,
             attention="attention.self",
             projections=MappingProxyType(
                 {
@@ -97,6 +100,7 @@ FAMILIES: dict[str, Family] = {
             prefixes=("biogpt.", ""),
             norm="layer_norm",
             rotary=False,
+            gated=False,
             projections=MappingProxyType({**_SELF_ATTENTION, "o": "self_attn.out_proj"}),
             # BioGPT's layers ignore layer_norm_eps and keep PyTorch's 1e-5.
             fields=("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medvision.cache import alone
 from medvision.llm import store
 from medvision.llm.block import FrozenBlock, expected_shapes, resolve_config
 from medvision.llm.configs import read_config
@@ -17,6 +19,8 @@ from medvision.llm.preparing import Layer, plain
 from medvision.llm.sources import Checkpoint, HubId, locate, open_checkpoint
 from medvision.llm.tensors import open_tensors
 from medvision.llm.weight_files import Slot
+
+_log = logging.getLogger(__name__)
 
 
 def load_block(
@@ -31,7 +35,8 @@ def load_block(
     """One layer of a language model (or several in a row) as a frozen map of tokens.
 
     Only the asked layers' tensors and the final norm are read; they are then kept in
-    `$MEDVISION_CACHE/blocks`, and the next call reads nothing else. The layers are transformers' own.
+    `$MEDVISION_CACHE/blocks`, and the next call reads nothing else. What it reads there is checked against the
+    fingerprint; a damaged copy is made again from the source. The layers are transformers' own.
 
     Args:
         source: a Hugging Face folder (`config.json` with safetensors or `pytorch_model.bin`, whole or in
@@ -53,17 +58,50 @@ def load_block(
 
     Raises:
         BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not have;
-            rope=True for a family without it.
+            rope=True for a family without it; a damaged copy whose source is gone, or is another by now.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise BlockError(f"dtype={dtype!r}: a block's parameters are floating-point, such as torch.float32")
     place = locate(source)
-    stored = store.find(store.key(place, plain(layer)))
-    tensors = store.read(stored, dtype) if stored is not None else None
-    if stored is None or tensors is None:
-        stored, tensors = extract(place, plain(layer), keep=dtype)
+    name = store.key(place, plain(layer))
+    found = _kept(name, dtype)
+    if found is None:
+        with alone(store.folder()):  # the first trials of a machine start together; one of them reads the checkpoint
+            found = _kept(name, dtype) or _from_source(place, name, plain(layer), dtype)
+    stored, tensors = found
     return _assemble(stored, tensors, rope=rope, causal=causal, final_norm=final_norm)
+
+
+def _kept(name: str, dtype: torch.dtype) -> tuple[store.Stored, dict[str, torch.Tensor]] | None:
+    """A block and its tensors out of the cache; None where it is not there, or damaged."""
+    stored = store.find(name)
+    tensors = store.read(stored, dtype) if stored is not None else None
+    return None if stored is None or tensors is None else (stored, tensors)
+
+
+def _from_source(
+    place: Path | HubId, name: str, layer: int | tuple[int, ...], dtype: torch.dtype
+) -> tuple[store.Stored, dict[str, torch.Tensor]]:
+    """A block that is not in the cache, or damaged there, from its checkpoint.
+
+    Raises:
+        BlockError: as `extract`; the source of a damaged copy holds other weights than its fingerprint says.
+    """
+    damaged = store.find(name)
+    if damaged is None:
+        return extract(place, layer, keep=dtype)
+    _log.warning("the cached block %s is damaged; it is made again from its source", damaged.path)
+    try:
+        stored, tensors = extract(place, layer, keep=dtype)
+    except BlockError as error:
+        raise BlockError(f"the cached block {damaged.path} is damaged, and cannot be made again: {error}") from error
+    if stored.fingerprint != damaged.fingerprint:
+        raise BlockError(
+            f"the cached block {damaged.path} was damaged, and its source holds other weights by now (fingerprint "
+            f"{stored.fingerprint[:12]}, was {damaged.fingerprint[:12]}): start the study again to plan with these"
+        )
+    return stored, tensors
 
 
 def extract(

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from medvision.llm import store
 from medvision.llm.block import FrozenBlock, resolve_config
 from medvision.llm.configs import read_config
 from medvision.llm.errors import BlockError
-from medvision.llm.families import family_of
+from medvision.llm.families import FAMILIES, family_of
 from medvision.llm.preparing import Layer, plain
 from medvision.llm.sources import locate, open_checkpoint
 
@@ -24,7 +25,8 @@ _BERT_BASE = MappingProxyType(
         "num_hidden_layers": 12,
     }
 )
-# The paper's language models by their hub ids, as their config.json files state them.
+# The paper's language models by their hub ids, as their config.json files state them: for tables and estimates, and where
+# no configuration is at hand. What is built asks the checkpoint.
 PAPER_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "meta-llama/Llama-3.1-8B": {
@@ -49,20 +51,27 @@ PAPER_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True) -> FrozenBlock:
+def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True, known: bool = False) -> FrozenBlock:
     """The block that `load_block` would give, on the meta device: shapes and no weights.
 
-    Only the checkpoint's configuration is read; the paper's own checkpoints are known and need no network.
+    Only its configuration is read: from the cache of blocks, otherwise from the checkpoint.
+
+    Args:
+        known: take the paper's own checkpoints from `PAPER_CONFIGS`, without cache or network. Without it that is done
+            only where the checkpoint cannot be reached.
 
     Raises:
         BlockError: nothing there, nothing supported, or a layer that the model does not have.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
-    if source in PAPER_CONFIGS:
-        raw, where = PAPER_CONFIGS[source], source
+    table = PAPER_CONFIGS.get(source)
+    if known and table is not None:
+        raw, where = table, source
+    elif stored := store.find(store.key(locate(source), plain(layer))):
+        with torch.device("meta"):
+            return FrozenBlock(FAMILIES[stored.family], stored.config, stored.layers, final_norm=final_norm)
     else:
-        checkpoint = open_checkpoint(locate(source))
-        raw, where = read_config(checkpoint), checkpoint.where
+        raw, where = _config(source, table)
     family, count = family_of(raw, where), raw["num_hidden_layers"]
     asked = plain(layer)
     layers = [index + count if index < 0 else index for index in ([asked] if isinstance(asked, int) else asked)]
@@ -71,3 +80,14 @@ def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True) -> F
     config = resolve_config(family, raw, layers, where)
     with torch.device("meta"):
         return FrozenBlock(family, config, layers, final_norm=final_norm)
+
+
+def _config(source: str, table: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:
+    """The checkpoint's configuration, or `table` where it cannot be reached, and what to call it in messages."""
+    try:
+        checkpoint = open_checkpoint(locate(source))
+        return read_config(checkpoint), checkpoint.where
+    except BlockError:
+        if table is None:
+            raise
+        return table, source

@@ -113,7 +113,7 @@ def write(
 
     ordered = dict(sorted(slots.items()))
     stored_as = {n: torch.float32 if s.dtype == torch.float64 else s.dtype for n, s in ordered.items()}
-    digest = hashlib.sha256(json.dumps([FORMAT, family, config], sort_keys=True).encode())
+    digest = _digest(family, config)
     kept: dict[str, torch.Tensor] = {}
     target = folder() / f"{names[0]}.safetensors"
     try:
@@ -130,8 +130,7 @@ def write(
                 file.write(_bytes(tensor))
                 values = tensor.float()
                 del tensor
-                digest.update(f"{name} {list(values.shape)}".encode())
-                digest.update(_bytes(values))
+                _add(digest, name, values)
                 if keep is not None:
                     kept[name] = values.to(keep)
             file.flush()
@@ -147,15 +146,31 @@ def write(
 
 
 def read(stored: Stored, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-    """A cached block's tensors in `dtype`; None where the file is gone or damaged."""
+    """A cached block's tensors in `dtype`; None where the file is gone or its content is not that of the fingerprint."""
     from medvision.llm.bytefile import LocalFile
     from medvision.llm.weight_files import read_safetensors
 
+    digest = _digest(stored.family, stored.config)
+    kept: dict[str, torch.Tensor] = {}
     try:
-        slots = read_safetensors(LocalFile(stored.path))
-        return {name: slot.read().to(dtype) for name, slot in slots.items()}
+        for name, slot in sorted(read_safetensors(LocalFile(stored.path)).items()):
+            values = slot.read().float()
+            _add(digest, name, values)
+            kept[name] = values.to(dtype)
     except BlockError:
         return None
+    return kept if digest.hexdigest() == stored.fingerprint else None
+
+
+def _digest(family: str, config: Mapping[str, Any]) -> hashlib._Hash:
+    """The hash that becomes a fingerprint, before any tensor."""
+    return hashlib.sha256(json.dumps([FORMAT, family, config], sort_keys=True).encode())
+
+
+def _add(digest: hashlib._Hash, name: str, values: torch.Tensor) -> None:
+    """Hash one float32 tensor; a block's come in the order of their names."""
+    digest.update(f"{name} {list(values.shape)}".encode())
+    digest.update(_bytes(values))
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -19,7 +19,7 @@ from medvision.llm.errors import BlockError
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.flops import forward_flops, token_count
-from medvision.models.labels import LLAMA, PAPER_SOURCES
+from medvision.models.labels import LLAMA, PAPER_SOURCES, canonical_label
 from medvision.models.settings import ViTSettings, block_of, resolve_settings
 
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
@@ -31,12 +31,14 @@ def describe(
     """One row of the table.
 
     Args:
+        label: as users write it; case and `-`/`_` are forgiven.
         source: checkpoint of the language-model block, for labels that have one; by default the paper's.
 
     Returns:
         model, parameters (frozen ones included), trained, tokens (None for convolutional networks), GFLOPs (10^9
         operations of one forward pass of one image) and block (family, layer and width).
     """
+    label = canonical_label(label)
     if label.startswith("MedVision"):
         options["llm"] = {"source": source or PAPER_SOURCES.get(label, LLAMA)}
     settings = resolve_settings(label, **options)
@@ -45,7 +47,7 @@ def describe(
         model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
     block, size = "", None
     if llm := block_of(settings):
-        found = empty_block(llm.source, llm.layer)
+        found = empty_block(llm.source, llm.layer, known=True)
         size = {"hidden_size": found.hidden_size, "parameters": _count(found)}
         if not settings.params:
             block = f"{found.family} layer {found.layer}, width {found.hidden_size} ({llm.source})"
@@ -78,7 +80,13 @@ def _shown(row: Mapping[str, Any]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm SOURCE]`."""
-    parser = argparse.ArgumentParser(prog="python -m medvision.models", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m medvision.models",
+        description=__doc__,
+        epilog="examples:\n  python -m medvision.models\n"
+        "  python -m medvision.models ViT_Baseline MedVisionLlama --image-size 32,32,32 --llm smollm2-135m",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("labels", nargs="*", metavar="LABEL", help="by default every one, and the matched controls")
     parser.add_argument("--image-size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
     parser.add_argument("--patch-size", type=_size, default=(8, 8, 8), metavar="X,Y,Z")

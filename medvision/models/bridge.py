@@ -17,9 +17,10 @@ class LanguageBridge(nn.Module):
     (or drawn from `llm.random_seed`) whenever the model is built. It always runs in evaluation mode.
     """
 
-    def __init__(self, dim: int, settings: LlmViTSettings) -> None:
+    def __init__(self, dim: int, settings: LlmViTSettings, opened: tuple[nn.Module, int] | None = None) -> None:
+        """`opened`: the block and its width, where they are known already (`open_block`)."""
         super().__init__()
-        block, width = _open_block(settings.llm)
+        block, width = opened or open_block(settings.llm)
         self.mapper1 = make_mapper(dim, width, settings)
         self.block = block
         self.mapper2 = make_mapper(width, dim, settings)
@@ -34,15 +35,19 @@ class LanguageBridge(nn.Module):
         return self.mapper2(hidden + self.block(hidden))
 
 
-def _open_block(llm: LlmSettings) -> tuple[nn.Module, int]:
-    """The block and its width; on torch's meta device, where only sizes are wanted, no weight is read."""
+def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int]:
+    """The block and its width; `empty`, or on torch's meta device, where only sizes are wanted, no weight is read.
+
+    On the meta device the paper's own checkpoints are known and need no network (`python -m medvision.models`).
+    """
     from medvision.llm import load_block
     from medvision.llm.shapes import empty_block
 
+    counted = torch.get_default_device().type == "meta"
     if llm.block == "identity":
-        return nn.Identity(), empty_block(llm.source, llm.layer).hidden_size
-    if torch.get_default_device().type == "meta":
-        block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm)
+        return nn.Identity(), empty_block(llm.source, llm.layer, known=counted).hidden_size
+    if empty or counted:
+        block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm, known=counted)
     else:
         block = load_block(llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm)
         if llm.weights == "random":

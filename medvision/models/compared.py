@@ -30,15 +30,15 @@ class NnUNetSettings(NetworkSettings):
 
 
 class UnetrSettings(NetworkSettings):
-    """UNETR (Hatamizadeh et al. 2022), MONAI's, with its own patches of 16 voxels and 12 layers."""
+    """UNETR (Hatamizadeh et al. 2022), MONAI's, with its own patches of 16 voxels; MONAI fixes the depth at 12 layers."""
 
     network = "medvision.models.unetr:unetr"
     label: Literal["UNETR"]
-    feature_size: PositiveInt = 16
-    embed_dim: PositiveInt = 768
-    mlp_dim: PositiveInt = 3072
-    heads: PositiveInt = 12
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    feature_size: PositiveInt = Field(default=16, description="channels of the first convolutional level")
+    embed_dim: PositiveInt = Field(default=768, description="width of a token")
+    mlp_dim: PositiveInt = Field(default=3072, description="hidden width of a layer's MLP")
+    heads: PositiveInt = Field(default=12, description="attention heads of a layer; they divide embed_dim")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="after the attention and in the MLPs")
 
     @model_validator(mode="after")
     def _divisible(self) -> UnetrSettings:
@@ -52,10 +52,23 @@ class SwinUNetSettings(NetworkSettings):
 
     network = "medvision.models.unetr:swin_unet"
     label: Literal["Swin-UNet"]
-    feature_size: PositiveInt = Field(default=48, multiple_of=12)
-    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2, 2)
-    window: PositiveInt = 7
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    feature_size: PositiveInt = Field(default=48, multiple_of=12, description="width of the first stage")
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        default=(2, 2, 2, 2), description="blocks of the four stages"
+    )
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        default=(3, 6, 12, 24),
+        description="heads of the four stages, whose widths are 1, 2, 4 and 8 times feature_size",
+    )
+    window: PositiveInt = Field(default=7, description="edge of the windows of attention, in tokens")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="after the attention and in the MLPs")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> SwinUNetSettings:
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        if any(width % heads for width, heads in zip(widths, self.heads, strict=True)):
+            raise ValueError(f"the stages' widths {widths} must be multiples of their heads {list(self.heads)}")
+        return self
 
 
 class TransUNetSettings(NetworkSettings):
@@ -66,11 +79,11 @@ class TransUNetSettings(NetworkSettings):
     features: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         default=(32, 64, 128, 256), description="channels at 1/2, 1/4, 1/8 and 1/16 of the image, multiples of 8"
     )
-    embed_dim: PositiveInt = 768
-    depth: PositiveInt = 12
-    heads: PositiveInt = 12
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    embed_dim: PositiveInt = Field(default=768, description="width of a token")
+    depth: PositiveInt = Field(default=12, description="transformer blocks")
+    heads: PositiveInt = Field(default=12, description="attention heads of a block; they divide embed_dim")
+    mlp_ratio: float = Field(default=4.0, gt=0, description="hidden width of a block's MLP in multiples of embed_dim")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="after the attention and in the MLPs")
 
     @model_validator(mode="after")
     def _divisible(self) -> TransUNetSettings:
@@ -92,4 +105,4 @@ class MissFormerSettings(NetworkSettings):
     )
     depth: PositiveInt = Field(default=2, description="blocks of every stage")
     bridge_depth: PositiveInt = Field(default=4, description="layers of the context bridge between the scales")
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0, description="hidden width of an MLP in multiples of its stage's width")

@@ -64,10 +64,11 @@ def matched(
         return plain.model_copy(update={"extra_mlp": True, "extra_width": width})
     base = settings.model_copy(update={"depth": 0, "params": None})
     left = target - vit_parameters(base, *sizes)
-    depth = max(1, round(left / _block(dim, int(dim * settings.mlp_ratio))))
-    hidden = round((left / depth - _block(dim, 0)) / (2 * dim + 1))
+    hybrid = settings.attention == "hybrid"
+    depth = max(1, round(left / _block(dim, int(dim * settings.mlp_ratio), hybrid=hybrid)))
+    hidden = round((left / depth - _block(dim, 0, hybrid=hybrid)) / (2 * dim + 1))
     if hidden < 1:
-        raise ValueError(_too_small(settings, target, target - left + _block(dim, 1)))
+        raise ValueError(_too_small(settings, target, target - left + _block(dim, 1, hybrid=hybrid)))
     return base.model_copy(update={"depth": depth, "mlp_ratio": (hidden + 0.5) / dim})
 
 

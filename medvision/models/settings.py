@@ -27,7 +27,7 @@ LoraTarget = Literal["mappers", "q", "k", "v", "o"]
 class LoraSettings(Settings):
     """Low-rank adaptation (Hu et al. 2021): W x + (alpha / rank) B A x, W frozen."""
 
-    rank: PositiveInt = 4
+    rank: PositiveInt = Field(default=4, description="of the trained part")
     alpha: float = Field(default=4.0, gt=0, description="scale of the trained part is alpha / rank")
     targets: tuple[LoraTarget, ...] = Field(
         default=("mappers",),
@@ -84,11 +84,11 @@ class ViTSettings(NetworkSettings):
 
     network = "medvision.models.vit:VisionTransformer"
     label: Literal["ViT_Baseline", "ViT_Depth", "ViT_MLP"]
-    embed_dim: PositiveInt = 64
-    depth: PositiveInt = 16
-    heads: PositiveInt = 4
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    embed_dim: PositiveInt = Field(default=64, description="width of a token")
+    depth: PositiveInt = Field(default=16, description="transformer blocks")
+    heads: PositiveInt = Field(default=4, description="attention heads of a block; they divide embed_dim")
+    mlp_ratio: float = Field(default=4.0, gt=0, description="hidden width of a block's MLP in multiples of embed_dim")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="after the embedding, the attention and the MLPs")
     extra_mlp: bool = Field(default=False, description="one more MLP before the projection (ViT_MLP)")
     extra_width: PositiveInt | None = Field(
         default=None, description="gives the extra MLP two inner layers of this width instead of one"
@@ -125,10 +125,16 @@ class LlmViTSettings(ViTSettings):
         "MedVision_BioGPT",
         "MedVision_ClinicalBERT",
     ]
-    llm: LlmSettings
-    placement: Placement = "encoder-decoder"
-    mapper: Literal["lora", "linear"] = "lora"
-    lora: LoraSettings = LoraSettings()
+    llm: LlmSettings = Field(description="the language-model block; required")
+    placement: Placement = Field(
+        default="encoder-decoder",
+        description="of the block: between the halves of the transformer (the paper), or before the positions (official code)",
+    )
+    mapper: Literal["lora", "linear"] = Field(
+        default="lora",
+        description="maps tokens to the block's width and back: a frozen base with a low-rank part, or trained whole",
+    )
+    lora: LoraSettings = Field(default=LoraSettings(), description="of mapper: lora")
 
     @model_validator(mode="after")
     def _targets_fit(self) -> LlmViTSettings:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medvision.models.bridge import LanguageBridge
+from medvision.models.bridge import LanguageBridge, open_block
 from medvision.models.dropout import Dropout
 from medvision.models.hybrid import LocalBranch, MultiScaleFusion
 from medvision.models.matching import matched
@@ -102,6 +102,7 @@ class VisionTransformer(nn.Module):
         patch_size: Size,
         in_channels: int,
         out_channels: int,
+        opened: tuple[nn.Module, int] | None = None,
     ) -> None:
         super().__init__()
         if settings.params:
@@ -130,7 +131,7 @@ class VisionTransformer(nn.Module):
         self.bridge: LanguageBridge | None = None
         self.bridge_at: int | None = None  # number of blocks before the bridge; None: before the positions
         if isinstance(settings, LlmViTSettings):
-            self.bridge = LanguageBridge(dim, settings)
+            self.bridge = LanguageBridge(dim, settings, opened)
             self.bridge_at = settings.depth // 2 if settings.placement == "encoder-decoder" else None
         parts = [f"blocks.{index}" for index in range(settings.depth)]
         self.checkpointed = tuple(parts if self.bridge is None else [*parts, "bridge"])
@@ -165,8 +166,9 @@ class VisionTransformer(nn.Module):
         assert settings.params  # noqa: S101
         sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
         sizes |= {"in_channels": in_channels, "out_channels": out_channels}
+        opened = open_block(settings.params.match.llm, empty=True)  # asks the checkpoint, which counting does not
         with torch.device("meta"):
-            target = VisionTransformer(settings.params.match, **sizes)
+            target = VisionTransformer(settings.params.match, opened=opened, **sizes)
         total = sum(parameter.numel() for parameter in target.parameters())
         return matched(settings, total, **sizes)
 

@@ -11,8 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from reports.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +34,11 @@ def running(words: str) -> list[int]:
 
 
 def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path, tmp_path: Path) -> None:
-    """`srun` drops its options and runs the command here; the allocation is one node."""
+    """`srun` drops its options and runs the command here, so the allocation's two nodes are two raylets of one machine."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    stand_in(programs, "srun", 'while [[ $1 == --* ]]; do shift; done; exec "$@"')
-    stand_in(programs, "scontrol", "hostname")
+    stand_in(programs, "srun", f'echo "$@" >> {tmp_path}/srun; while [[ $1 == --* ]]; do shift; done; exec "$@"')
+    stand_in(programs, "scontrol", "printf 'node1\\nnode2\\n'")
     stand_in(programs, "hostname", "echo 127.0.0.1")
     number = 1000 + os.getpid() % 9000
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
@@ -43,8 +46,8 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path,
         "VENV": str(Path(sys.executable).parents[1]),
         "SLURM_SUBMIT_DIR": str(ROOT),
         "SLURM_JOB_ID": str(number),
-        "SLURM_JOB_NODELIST": "node",
-        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_CPUS_PER_TASK": "1",  # one lane a node
         "RAY_worker_niceness": "0",  # beside whatever else runs here
     }
     words = ["bash", str(ROOT / "cluster-slurm.sh"), str(tiny_spec), "--set", "resources.max_lanes=null"]
@@ -54,12 +57,35 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path,
         said = script.communicate(timeout=500)[0]
         assert script.returncode == 0, said
         assert "6 of 6 trials are in this report" in said
+        commits = Store(str(tmp_path / "runs" / "tiny")).commits().values()
+        assert len({marker["attempt"]["pid"] for marker in commits}) == 2, said  # the second node had its lane
+        started = [line for line in (tmp_path / "srun").read_text().splitlines() if "ray start" in line]
+        assert [line.split(" ray ")[0] for line in started] == [
+            f"--overlap --ntasks=1 --nodes=1 --nodelist=node{number}" for number in (1, 2)
+        ]
         assert running(f"{folder}/") == []
     finally:
         script.terminate()
         for pid in running(f"{folder}/"):
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of an S3 with the bucket `studies`: moto's server on loopback, where the environment leads to it."""
+    import boto3
+
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="studies")
+    yield client
+    server.stop()
 
 
 @pytest.fixture
@@ -77,7 +103,10 @@ def server_home(tmp_path: Path) -> Iterator[Path]:
         os.kill(int(pid), signal.SIGKILL)
 
 
-def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(server_home: Path) -> None:
+@pytest.mark.parametrize("artifacts", ["folder", "s3"])
+def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(
+    artifacts: str, server_home: Path, request: pytest.FixtureRequest
+) -> None:
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     as_user: list[str] = []
@@ -90,18 +119,23 @@ def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(server_h
         port = probe.getsockname()[1]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     words = [*as_user, "env", f"HOME={server_home}", f"PATH={path}", "bash", str(ROOT / "cluster" / "mlflow.sh")]
-    words += [str(server_home / "artifacts"), str(port)]
+    client = request.getfixturevalue("s3") if artifacts == "s3" else None
+    words += ["s3://studies/mlflow" if client else str(server_home / "artifacts"), str(port)]
     for _ in range(2):
         done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"http://127.0.0.1:{port}")
-    run = client.create_run(client.create_experiment("study"))
-    client.log_metric(run.info.run_id, "dice", 0.5)
-    client.log_text(run.info.run_id, "table", "report.md")
-    assert client.get_run(run.info.run_id).data.metrics == {"dice": 0.5}
-    assert list((server_home / "artifacts").rglob("report.md"))
+    mlflow = MlflowClient(f"http://127.0.0.1:{port}")
+    run = mlflow.create_run(mlflow.create_experiment("study"))
+    mlflow.log_metric(run.info.run_id, "dice", 0.5)
+    mlflow.log_text(run.info.run_id, "table", "report.md")
+    assert mlflow.get_run(run.info.run_id).data.metrics == {"dice": 0.5}
+    if client:
+        (kept,) = [entry["Key"] for entry in client.list_objects_v2(Bucket="studies")["Contents"]]
+    else:
+        (kept,) = map(str, (server_home / "artifacts").rglob("report.md"))
+    assert kept.endswith("/artifacts/report.md")
     listening = subprocess.run(["ss", "-Htln"], capture_output=True, text=True, check=True).stdout.split()
     assert [address for address in listening if address.endswith(f":{port}")] == [f"127.0.0.1:{port}"]
     sockets = (server_home / "mlflow-server" / "database" / "postmaster.pid").read_text().splitlines()

@@ -9,6 +9,7 @@ import torch
 
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.dropout import Dropout
+from medvision.models.matching import matched
 from medvision.models.settings import resolve_settings
 from medvision.training import checkpoint_activations, portable_state
 
@@ -219,20 +220,95 @@ def test_low_rank_parts_of_the_block_are_trained_and_saved_without_its_weights(
         assert (model(image) - before).abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("attention", ["global", "hybrid"])
 @pytest.mark.parametrize("label", ["ViT_Depth", "ViT_MLP"])
-def test_matched_controls_have_as_many_parameters(label: str, tiny_llama: Path, isolated_cache: Path) -> None:
+def test_matched_controls_have_as_many_parameters(
+    label: str, attention: str, tiny_llama: Path, isolated_cache: Path
+) -> None:
     target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, "depth": 9}
     aim = sum(p.numel() for p in build_model(**SIZES, **target).parameters())
-    options = {"embed_dim": 32, "heads": 2, "depth": 2, "params": {"match": target}}
+    options = {"embed_dim": 32, "heads": 2, "depth": 2, "attention": attention, "params": {"match": target}}
     model = build_model(label, **SIZES, **options)
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(aim, rel=0.005)
     assert model(torch.rand(1, 1, 8, 16, 8)).shape == (1, 1, 8, 16, 8)
+
+
+def test_the_local_branch_counts_in_a_match() -> None:
+    sizes = {"image_size": (32, 32, 32), "patch_size": (8, 8, 8)}
+    hybrid = resolve_settings("ViT_Depth", embed_dim=64, heads=4, attention="hybrid")
+    resized = matched(hybrid, 3_000_000, **sizes)
+    parameters = sum(p.numel() for p in build_model(**sizes, **resized.model_dump(exclude={"params"})).parameters())
+    assert parameters == pytest.approx(3_000_000, rel=1e-3)
 
 
 def test_a_match_that_cannot_be_made_says_so(tiny_llama: Path, isolated_cache: Path) -> None:
     target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, **SMALL}
     with pytest.raises(ValueError, match="give it a smaller embed_dim"):
         build_model("ViT_Depth", **SIZES, params={"match": target})
+
+
+@pytest.mark.parametrize("block", ["layer", "identity"])
+def test_what_is_built_asks_the_checkpoint_for_the_width(
+    block: str, tiny_llama: Path, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the table of the paper's checkpoints, which counting alone uses: here the same name holds other sizes."""
+    from medvision.llm import shapes
+
+    llm = {"source": str(tiny_llama), "block": block}
+    control, match = {**SMALL, "llm": llm}, {"label": "MedVisionLlama", **SMALL, "llm": llm}
+    small = {**SMALL, "params": {"match": match}}
+    table = dict(shapes.PAPER_CONFIGS["meta-llama/Llama-3.1-8B"])
+    expected = build_model("MedVisionLlama", **SIZES, **control)
+    aim = sum(p.numel() for p in expected.parameters())
+    monkeypatch.setattr(shapes, "PAPER_CONFIGS", {str(tiny_llama): table})
+    real = build_model("MedVisionLlama", **SIZES, **control)
+    assert sum(p.numel() for p in real.parameters()) == aim
+    resized = build_model("ViT_MLP", **SIZES, **small)
+    assert sum(p.numel() for p in resized.parameters()) == pytest.approx(aim, rel=0.02)
+    with torch.device("meta"):
+        counted = build_model("MedVisionLlama", **SIZES, **control)
+    assert counted.bridge.mapper1.out_features == 4096
+
+
+def test_the_cached_block_tells_its_width_without_its_checkpoint(
+    tiny_llama: Path, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medvision.llm import BlockError, prepare_block, shapes
+
+    prepare_block(tiny_llama)
+    here = shapes.empty_block(str(tiny_llama))
+
+    def gone(place: object) -> None:
+        raise BlockError("the hub cannot be reached")
+
+    monkeypatch.setattr(shapes, "open_checkpoint", gone)
+    cached = shapes.empty_block(str(tiny_llama))
+    assert [p.shape for p in cached.parameters()] == [p.shape for p in here.parameters()]
+    assert shapes.empty_block("meta-llama/Llama-3.1-8B").hidden_size == 4096
+    with pytest.raises(BlockError, match="cannot be reached"):
+        shapes.empty_block("nobody/nothing")
+
+
+def test_unetr_attends_through_sdpa_with_the_numbers_of_monais_own_attention() -> None:
+    torch.manual_seed(0)
+    settings = {"embed_dim": 48, "mlp_dim": 96, "heads": 2, "feature_size": 8, "dropout": 0.3}
+    model = build_model("UNETR", image_size=(32, 32, 32), patch_size=(8, 8, 8), **settings).eval()
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        fused = model(image)
+    assert [e.count for e in profile.key_averages() if e.key == "aten::scaled_dot_product_attention"] == [12]
+    for block in model.network.vit.blocks:
+        assert block.attn.drop_output.p == 0.3
+        block.attn.use_flash_attention = False
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), fused, rtol=0, atol=1e-5)
+
+
+def test_the_heads_of_swin_are_a_setting() -> None:
+    options = NETWORKS["Swin-UNet"] | {"heads": (2, 4, 4, 8)}
+    model = build_model("Swin-UNet", **SIZES, **options)
+    stages = [getattr(model.network.swinViT, f"layers{stage}")[0] for stage in (1, 2, 3, 4)]
+    assert [stage.blocks[0].attn.num_heads for stage in stages] == [2, 4, 4, 8]
 
 
 def test_the_paper_model_can_be_matched_by_name_without_its_checkpoint() -> None:
@@ -257,6 +333,7 @@ def test_the_paper_model_can_be_matched_by_name_without_its_checkpoint() -> None
         ("ViT_MLP", {"params": "as MedVisionLlama"}, "reads `match NAME`"),
         ("ViT_Depth", {"params": "match ViT_Baseline"}, "Input should be"),
         ("Swin-UNet", {"feature_size": 10}, "multiple of 12"),
+        ("Swin-UNet", {"heads": (3, 6, 12, 25)}, "must be multiples of their heads"),
         ("TransUNet", {"features": (4, 8, 16, 32)}, "multiples of 8"),
         ("UNet", {}, "did you mean"),
     ],
@@ -272,6 +349,9 @@ def test_the_table_lists_every_label(capsys: pytest.CaptureFixture[str]) -> None
     row = describe("MedVisionLlama", (128, 128, 128), (8, 8, 8))
     assert (row["tokens"], row["trained"], row["parameters"]) == (4096, 1_161_408, 219_805_952)
     assert row["block"].startswith("llama layer 31, width 4096")
+    assert describe("medvisionllama", (128, 128, 128), (8, 8, 8)) == row
+    biogpt = describe("MedVision-BioGPT", (16, 16, 16), (8, 8, 8))
+    assert (biogpt["model"], biogpt["block"][:25]) == ("MedVision_BioGPT", "biogpt layer 23, width 10")
     assert main(["ViT_MLP", "nnunet", "--image-size", "16,16,16"]) == 0
     printed = capsys.readouterr().out
     assert "ViT_MLP" in printed

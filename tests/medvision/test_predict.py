@@ -201,6 +201,19 @@ def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert image.read_bytes() == before
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_one_clear_error(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A torch without CUDA raises AssertionError, one with CUDA and without such a GPU RuntimeError."""
+    weights, image = checkpoint(tmp_path / "c.safetensors"), scan(tmp_path / "x.nii.gz")
+    flags = ("--checkpoint", weights, "--image", image, "--output", tmp_path / "y.nii.gz")
+    assert run(*flags, "--device", device) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --device {device}: cannot be used here: ")
+    assert not (tmp_path / "y.nii.gz").exists()
+
+
 def test_equal_models_give_equal_files(tmp_path: Path) -> None:
     assert checkpoint(tmp_path / "a").read_bytes() == checkpoint(tmp_path / "b").read_bytes()
     assert read_about(tmp_path / "a").preparation.image_size == (16, 16, 16)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from medvision.data.augment import augment
 from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
 from medvision.models import build_model
 from medvision.recipe import Training
-from medvision.training import Interrupted, Ranks, TrainingError, Watch, train
+from medvision.training import Interrupted, Ranks, TrainingError, Watch, _distributed, train
 from medvision.training_state import Checkpoints, Trained
 
 IDS = tuple(f"case_{index}" for index in range(7))
@@ -206,6 +209,53 @@ def test_a_finished_training_is_kept_for_an_evaluation_that_was_cut_off() -> Non
     assert not steps
     assert again.history == whole.history
     assert all(torch.equal(again.state[name], whole.state[name]) for name in whole.state)
+
+
+def one_of_two_ranks(rank: int, folder: Path, block: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        llama = {"label": "MedVisionLlama", "llm": {"source": str(block)}, "lora": {"targets": ["mappers", "q"]}}
+        return build_model(**llama, image_size=(8, 8, 8), patch_size=(4, 4, 4), **SMALL)
+
+    marked = network()
+    for parameter in marked.parameters():
+        parameter.data += rank
+    wrapped = _distributed(marked)
+    kept = [name for name, parameter in marked.named_parameters() if rank and not torch.equal(
+        parameter, network().get_parameter(name))]  # fmt: skip
+    recipe, ranks = Training(epochs=2, batch_size=2), Ranks(rank, 2)
+    trained = run(recipe, network(), ranks=ranks)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model = lambda *_: None  # type: ignore[method-assign]
+    everything_sent = run(recipe, network(), ranks=ranks)
+    torch.save(
+        {
+            "kept": kept,
+            "ignored": sorted(wrapped.parameters_to_ignore),
+            "histories": [trained.history, everything_sent.history],
+            "states": [trained.state, everything_sent.state],
+        },
+        folder / f"{rank}.pt",
+    )
+    distributed.destroy_process_group()
+
+
+def test_ddp_sends_all_but_the_frozen_block_and_trains_the_same(
+    tiny_llama: Path, tmp_path: Path, isolated_cache: Path
+) -> None:
+    torch.multiprocessing.spawn(one_of_two_ranks, (tmp_path, tiny_llama), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    kept = ranks[1]["kept"]
+    assert sorted(kept) == ranks[0]["ignored"] == ranks[1]["ignored"]
+    assert len(kept) == 9 + 1  # a layer's matrices and norms, and the final norm
+    assert all(name.startswith("bridge.block.") and "lora_" not in name for name in kept)
+    for rank in ranks:
+        assert rank["histories"][0] == rank["histories"][1] == ranks[0]["histories"][0]
+        mine, sent = rank["states"]
+        assert mine.keys() == sent.keys()
+        assert all(torch.equal(mine[name], sent[name]) for name in mine)
 
 
 def test_micro_batches_give_the_losses_of_the_whole_batch() -> None:

@@ -182,3 +182,12 @@ def test_order_and_estimate_come_nearer_to_the_truth_as_trials_finish() -> None:
     assert planned <= 1.05 * best
     assert least < 0.5 * best
     assert model.forecast(rest, 16).seconds == pytest.approx(best, rel=0.2)
+
+
+def test_a_model_says_whether_it_was_taught() -> None:
+    model = CostModel({"x": Work("a", "T", 10.0)})
+    assert not model.is_taught
+    model.learn("x", math.nan)
+    assert not model.is_taught
+    model.learn("x", 1.0)
+    assert model.is_taught

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from orchestrator import driver, local
 from orchestrator.execution import ClusterError
 from orchestrator.inputs import gathered
+from orchestrator.lanes import _last_stderr
 from orchestrator.plan import make_plan
 from orchestrator.run import main
 from orchestrator.spec import Spec
@@ -57,14 +62,16 @@ def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_
     assert (lanes["hd95"] == here["hd95"]).all()
 
 
-def test_two_ranks_train_one_model(tiny_spec: Path, ray_cluster: None) -> None:
+def test_two_ranks_train_one_model_and_one_the_other(tiny_spec: Path, ray_cluster: None) -> None:
     """Five validation and test cases on two ranks: uneven shares, and a last batch that leaves one rank without a case."""
-    spec = load_spec(tiny_spec, ["resources.workers=2", "training.batch_size=3", "training.augmentation=null"])
+    shapes = "resources.shapes=[{models: [MedVisionLlama], workers: 2}]"
+    spec = load_spec(tiny_spec, [shapes, "training.batch_size=3", "training.augmentation=null"])
     store, waiting = prepared(spec)
     driver.run_jobs(waiting, spec, store, lambda event: None)
     commits = store.commits()
     assert len(commits) == 6
-    assert {marker["attempt"]["world"] for marker in commits.values()} == {2}
+    worlds = {(marker["cell"]["model"], marker["attempt"]["world"]) for marker in commits.values()}
+    assert worlds == {("ViT_Baseline", 1), ("MedVisionLlama", 2)}
     rows = read_results(store, "cases")
     assert len(rows) == 30
     assert rows["dice"].between(0, 1).all()
@@ -118,13 +125,51 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec
     failed = [event for event in events if event["event"] == "failed"]
     assert len(failed) <= 1  # none, when the trial was committed before the signal arrived
     assert len({marker["attempt"]["pid"] for marker in store.commits().values()}) == 2
+    (node,) = (node["NodeID"] for node in ray.nodes())
+    said = _last_stderr({"rank": 0, "node": node, "pid": workers[0]})  # where the stacks of one that hangs would be
+    assert "not to be had" not in said
 
 
 def test_a_trial_that_no_machine_can_hold_is_refused(tiny_spec: Path, ray_cluster: None) -> None:
-    spec = load_spec(tiny_spec, ["resources.cpus_per_worker=512", "resources.max_lanes=null"])
-    store, waiting = prepared(spec)
-    with pytest.raises(ClusterError, match="one trial asks for 512 CPU"):
-        driver.run_jobs(waiting, spec, store, lambda event: None)
+    for lanes in ("null", "1"):  # a Ray of our own never grows
+        spec = load_spec(tiny_spec, ["resources.cpus_per_worker=512", f"resources.max_lanes={lanes}"])
+        store, waiting = prepared(spec)
+        with pytest.raises(ClusterError, match="one trial asks for 512 CPU") as refused:
+            driver.run_jobs(waiting, spec, store, lambda event: None)
+        assert "that grows" not in str(refused.value)
+
+
+def test_ctrl_c_once_lets_the_lane_write_its_checkpoint_and_the_same_command_goes_on(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]", "tracking.enabled=false"]
+    settings += ["training.epochs=400", "training.checkpoint_epochs=400", "folds=2"]
+    options = [str(tiny_spec), "--json", *(word for setting in settings for word in ("--set", setting))]
+    command = [sys.executable, "-m", "orchestrator.run", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        events: list[dict[str, Any]] = []
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if [event["event"] for event in events].count("epoch") == 3:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr.read()
+    kinds = [event["event"] for event in events]
+    assert "stopping" in kinds
+    assert kinds[-1] == "interrupted"
+    store = open_store(load_spec(tiny_spec))
+    assert len(store.names("checkpoints")) == 1
+    assert not store.commits()
+    assert not (Path(store.root) / "lock.json").exists()
+
+    assert main([*options, "--in-process"]) == 0
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    name, reached = next((event["eval_id"], event["epoch"]) for event in reversed(events) if event["event"] == "epoch")
+    assert reached < 400  # it heard of it between epochs that follow each other without a pause
+    resumed = (event["epoch"] for event in again if event["event"] == "epoch" and event["eval_id"] == name)
+    assert next(resumed) == reached + 1
+    assert not store.names("checkpoints")
 
 
 def test_an_address_without_a_cluster_is_a_clear_error(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from medvision.llm import loading
 from medvision.training import TrainingError
-from orchestrator import workbench
+from orchestrator import local, workbench
+from orchestrator.remote import problems_of_lane
 from orchestrator.run import main
 from orchestrator.spec_file import load_spec
 from orchestrator.study import open_store
@@ -78,6 +86,65 @@ def test_a_training_that_cannot_go_on_is_quarantined_at_once_and_retried_when_as
     assert main([*options, "--retry-quarantined"]) == 0
     assert len(store.commits()) == 3
     assert not store.failures()
+
+
+def test_another_checkpoint_than_the_planned_one_is_refused(
+    tiny_spec: Path, tiny_llama: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine on which another checkpoint lies at the same path."""
+    there = tmp_path / "llama"
+    shutil.copytree(tiny_llama, there)
+    tiny_spec.write_text(tiny_spec.read_text().replace(str(tiny_llama), str(there)))
+    real = local.run_jobs
+
+    def elsewhere(*args: Any, **options: Any) -> None:
+        config = json.loads((there / "config.json").read_text())
+        (there / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+        real(*args, **options)
+
+    monkeypatch.setattr(local, "run_jobs", elsewhere)
+    settings = ("tracking.enabled=false", "training.epochs=1", "resources.max_attempts=1")
+    assert main([str(tiny_spec), "--in-process", *(word for text in settings for word in ("--set", text))]) == 1
+    assert {marker["cell"]["model"] for marker in store.commits().values()} == {"ViT_Baseline"}
+    (reason,) = {failures[0]["reason"] for failures in store.failures().values()}
+    assert reason.startswith(
+        f"RuntimeError: {socket.gethostname()} finds another language-model block for MedVisionLlama"
+    )
+    assert f"put the driver's checkpoint at {there} there" in reason
+
+
+@pytest.mark.usefixtures("isolated_cache")
+def test_trials_that_start_together_read_a_checkpoint_once(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, reads, together = loading.extract, [], threading.Barrier(4)
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        reads.append(args)
+        time.sleep(0.5)
+        return real(*args, **options)
+
+    def first_trial(_: int) -> str:
+        together.wait()
+        return loading.load_block(tiny_llama).fingerprint
+
+    monkeypatch.setattr(loading, "extract", slowly)
+    with ThreadPoolExecutor(4) as trials:
+        assert len(set(trials.map(first_trial, range(4)))) == 1
+    assert len(reads) == 1
+
+
+def test_a_machine_that_joins_later_is_checked_by_its_lane(tmp_path: Path) -> None:
+    here, data = socket.gethostname(), tmp_path / "data"
+    study = Store(str(tmp_path / "study"))
+    (unseen,) = problems_of_lane(study)
+    assert unseen.startswith(f"{here} does not see {study.uri}: set storage to")
+    data.mkdir()
+    study.write_json("study.json", {})
+    needs = {"uri": study.uri, "root": str(data), "embedded": False, "assets": [], "versions": {}}
+    study.write_json("needs.json", needs)
+    assert problems_of_lane(study) == []
+    data.rmdir()
+    (line,) = problems_of_lane(study)
+    assert line.startswith(f"{here} has no data at {data}: fetch the tasks there")
 
 
 def test_a_full_disk_stops_the_run_and_blames_no_trial(

@@ -17,6 +17,7 @@ from orchestrator.state import State, next_state
 from reports.store import Store
 
 HERE = {"host": socket.gethostname(), "pid": os.getpid(), "process_started": psutil.Process().create_time()}
+OTHER = {"host": "another", "pid": 1, "process_started": 0.0, "since": "then", "token": "successor"}
 
 
 def test_a_held_lock_refuses_and_a_released_one_is_gone(tmp_path: Path) -> None:
@@ -56,6 +57,124 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path: Path) -> None:
         assert store.read_json("lock.json")["renewed"] > first
 
 
+def test_of_drivers_that_start_at_once_one_holds_the_lock(tmp_path: Path) -> None:
+    """Each is a process, as in life: threads would share a process id, and starts that overlap are wanted."""
+    code = f"""
+import sys, time
+from orchestrator.lock import StudyLockedError, study_lock
+from reports.store import Store
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with study_lock(Store({str(tmp_path)!r})):
+        print("held", flush=True)
+        sys.stdin.readline()
+except StudyLockedError:
+    print("refused", flush=True)
+"""
+    drivers = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for word in ("ready", "said"):
+        told = [driver.stdout.readline().strip() for driver in drivers]  # type: ignore[union-attr]
+        if word == "said":
+            assert sorted(told) == ["held", "refused", "refused", "refused"]
+        for driver in drivers:
+            if driver.poll() is None:
+                driver.stdin.write("\n")  # type: ignore[union-attr]
+                driver.stdin.flush()  # type: ignore[union-attr]
+    assert [driver.wait(30) for driver in drivers] == [0] * 4
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first", ["reads", "is stale"])
+def test_a_lock_that_is_written_between_reading_and_writing_refuses(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another driver takes the lock right after this one has seen none, or a stale one."""
+    monkeypatch.setattr("orchestrator.lock.SETTLE_SECONDS", 0.0)
+    store = Store(str(tmp_path))
+    if first == "is stale":
+        store.write_json("lock.json", OTHER | {"renewed": 0.0})
+    create = Store.create
+
+    def overtaken(self: Store, relative: str, content: bytes) -> bool:
+        store.write_json("lock.json", OTHER | {"renewed": time.time()})
+        return create(self, relative, content)
+
+    monkeypatch.setattr(Store, "create", overtaken)
+    with pytest.raises(StudyLockedError, match="process 1 on another"), study_lock(store):
+        pytest.fail("two drivers")
+    assert store.read_json("lock.json")["host"] == "another"
+
+
+def test_a_driver_whose_lock_was_taken_over_stops_and_leaves_it_alone(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    successor = OTHER | {"renewed": time.time()}
+
+    def run() -> None:
+        with study_lock(store, lease_seconds=0.4):
+            store.write_json("lock.json", successor)
+            time.sleep(30)
+            pytest.fail("was not interrupted")
+
+    with pytest.raises(StudyLockedError, match="was taken over by process 1 on another since then"):
+        run()
+    assert store.read_json("lock.json") == successor
+
+
+def test_a_file_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, store in enumerate((Store(str(tmp_path)), Store("memory://create"))):
+        assert store.create("a/b", b"1")
+        assert not store.create("a/b", b"2")
+        assert store.read("a/b") == b"1", number
+        store.remove("a")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no hard links here")))
+    store = Store(str(tmp_path))
+    assert store.create("a/b", b"1")
+    assert not store.create("a/b", b"2")
+    assert os.listdir(tmp_path / "a") == ["b"]
+
+
+def test_a_storage_without_conditional_writes_gets_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store("memory://plain")
+    plain = store.filesystem.pipe_file
+
+    def pipe_file(path: str, value: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise NotImplementedError("501")
+        plain(path, value)
+
+    monkeypatch.setattr(store.filesystem, "pipe_file", pipe_file)
+    assert store.create("lock.json", b"1")
+    assert not store.create("lock.json", b"2")
+    assert store.read("lock.json") == b"1"
+    store.remove("lock.json")
+
+
 @pytest.mark.parametrize(("failures", "state"), [(0, State.PENDING), (1, State.FAILED), (3, State.QUARANTINED)])
 def test_failures_lead_from_pending_to_quarantine(failures: int, state: State) -> None:
     assert next_state([{"reason": "x"}] * failures, max_attempts=3) is state
+
+
+def test_s3_creates_a_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {"ENDPOINT_URL": f"http://{host}:{port}", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "testing")
+    try:
+        boto3.client("s3").create_bucket(Bucket="locks")
+        store = Store("s3://locks/study")
+        monkeypatch.setattr(store.filesystem, "exists", lambda *_: pytest.fail("S3 itself refuses, nobody looks first"))
+        assert store.create("lock.json", b"1")
+        assert not store.create("lock.json", b"2")
+        assert store.read("lock.json") == b"1"
+    finally:
+        store.filesystem.clear_instance_cache()
+        server.stop()

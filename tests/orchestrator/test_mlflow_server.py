@@ -24,6 +24,7 @@ from orchestrator import run, track
 from orchestrator.mlflow_view import View
 from orchestrator.screenshots import free_port
 from orchestrator.tracking import Tracker
+from reports.screenshots import browser
 
 Study = Callable[..., Any]
 
@@ -36,11 +37,12 @@ class Server:
         self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str, **variables: str) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        command += options
+        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet, start_new_session=True)
         for _ in range(600):
@@ -263,9 +265,46 @@ def test_a_server_with_a_password_takes_it_from_the_environment(
 
 
 @pytest.mark.slow
+def test_mlflows_own_server_with_users_takes_the_right_password_alone(
+    fake_study: Study,
+    server: Server,
+    seen: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed; it comes with mlflow[auth]")
+    study = fake_study()
+    study.finished(0)
+    settings = tmp_path / "users.ini"
+    settings.write_text(
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{tmp_path}/users.db\nadmin_username = ann\nadmin_password = right-pa55word\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    key = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "0" * 32}  # of the server's own forms
+    server.start("--app-name", "basic-auth", MLFLOW_AUTH_CONFIG_PATH=str(settings), **key)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    assert track.main([study.store.uri]) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-pa55word")
+    assert track.main([study.store.uri]) == 1
+    told = capsys.readouterr().err
+    assert told.count("not delivered") == 2
+    assert "pa55word" not in told
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "right-pa55word")
+    assert track.main([study.store.uri]) == 0
+    assert seen(server.uri).statuses() == ["FINISHED"]
+
+
+@pytest.mark.slow
 def test_the_page_shows_a_study_its_trials_charts_and_figures(tiny_spec: Path, tmp_path: Path) -> None:
     from PIL import Image
 
+    try:
+        browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
     assert run.main([str(tiny_spec), "--in-process"]) == 0
     study, folder = tmp_path / "runs" / "tiny", tmp_path / "pictures"
     done = subprocess.run(

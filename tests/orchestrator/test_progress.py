@@ -18,8 +18,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from orchestrator.cost import CostModel, Work
 from orchestrator.logs import TrialLogs
-from orchestrator.progress import JsonLines, Lines, LiveScreen, Picture, Screen, draw, make_screen
+from orchestrator.progress import (
+    BETWEEN_SECONDS,
+    JsonLines,
+    Lines,
+    LiveScreen,
+    Picture,
+    Screen,
+    draw,
+    make_screen,
+    outlook,
+)
 from orchestrator.run import main
 from orchestrator.state import State
 from reports.store import Store
@@ -32,7 +43,7 @@ def event(kind: str, number: int, lane: int = 0, **more: Any) -> dict[str, Any]:
 
 
 def halfway() -> Picture:
-    """Four trials of 100, 100, 100 and 300 s: one finished, one failed once and runs, one runs, one waits."""
+    """Four trials of 100, 100, 100 and 300 s: one finished in half of that, one failed once and runs, one runs, one waits."""
     picture = Picture("study", {"e0": 100.0, "e1": 100.0, "e2": 100.0, "e3": 300.0}, epochs=10)
     picture.update(event("started", 0, lane=71), 0.0)
     picture.update(event("started", 1, lane=72), 0.0)
@@ -49,7 +60,9 @@ def test_states_lanes_and_the_time_left_follow_the_events() -> None:
     picture = halfway()
     assert picture.counts() == {State.PENDING: 1, State.RUNNING: 2, State.FINISHED: 1}
     assert picture.share_done() == pytest.approx((100 + 50) / 600)  # a trial and half of another
-    assert picture.seconds_left(75.0) == pytest.approx(75 * 450 / 150)
+    left = picture.forecast(75.0)  # two lanes: one has 50 - 25 and then 150 s to go, the other 50 - 14
+    assert left is not None
+    assert left.seconds == pytest.approx(25 + 150)
     assert picture.numbers == {71: 1, 72: 2}
     lane = picture.lanes[72]
     assert (lane.epoch, lane.loss, lane.epoch_seconds) == (5, 0.2, 2.5)
@@ -64,12 +77,52 @@ def test_states_lanes_and_the_time_left_follow_the_events() -> None:
 
 def test_nothing_is_estimated_before_anything_is_done() -> None:
     picture = Picture("study", {"e0": 5.0})
-    assert picture.seconds_left(10.0) is None
+    assert picture.forecast(10.0) is None
     picture.update(event("started", 0), 0.0)
     picture.update({"event": "stopping"}, 1.0)
     picture.update(event("beat", 0), 1.0)
-    assert picture.seconds_left(10.0) is None
+    assert picture.forecast(10.0) is None
     assert Picture("done", {}).share_done() == 1.0
+
+
+def test_the_time_left_knows_the_lanes_also_between_two_trials_and_the_gpus() -> None:
+    works = {f"e{number}": Work("a", "T", 100.0, gpus=2.0) for number in range(9)}
+    picture = Picture("study", dict.fromkeys(works, 100.0), cost=CostModel(works))
+    for lane in (1, 2):
+        picture.update(event("started", lane, lane=lane), 0.0)
+    picture.update(
+        event("finished", 1, lane=1, dice=0.5, seconds=100.0), 100.0
+    )  # the second lane is about to end its own
+    left = picture.forecast(100.0)
+    assert left is not None
+    assert left.seconds == pytest.approx(400.0)  # seven trials on two lanes
+    assert outlook(left) == "7 min left, 0.4 GPU-hours"
+    assert picture.forecast(101.0) is left  # not computed anew with every line
+    later = picture.forecast(100.0 + BETWEEN_SECONDS + 1)
+    assert later is not None
+    assert later.seconds == pytest.approx(700.0)  # a lane that takes no other trial is gone
+    assert outlook(None) == ""
+
+
+def test_lines_tell_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Lines()
+    with screen.shows(Picture("study", {"e0": 1.0, "e1": 300.0})):
+        for told in (event("started", 0), event("finished", 0, dice=0.5, seconds=2.0)):
+            screen(told)
+    assert "  1/2  10 min left] " in capsys.readouterr().out
+
+
+def test_a_line_does_not_look_at_every_trial() -> None:
+    """Ten thousand lines of a study of ten thousand trials."""
+    count = 10_000
+    screen = Lines(io.StringIO())
+    started = time.process_time()
+    with screen.shows(Picture("study", {f"e{number}": 1.0 for number in range(count)})):
+        for number in range(count):
+            screen(event("started", number))
+            screen(event("finished", number, dice=0.5, seconds=1.0))
+    assert screen.picture.counts() == {State.FINISHED: count}
+    assert time.process_time() - started < 10.0
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -79,7 +132,7 @@ def test_the_picture_fits_the_terminal(width: int) -> None:
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= width
     assert "study: 1 pending, 2 running, 1 finished" in text
-    assert "25%, 4 min left" in text
+    assert "25%, 3 min left" in text
     assert re.search(r"2 +MedVisionLlama.* 5/10 +0.2000 +2.5", text)
     assert re.search(r"1 +MedVisionLlama.* starting", text)
     assert "failed: MedVisionLlama Task01_BrainTumour" in text
@@ -104,11 +157,11 @@ def test_json_is_one_object_a_line_and_nothing_else(capsys: pytest.CaptureFixtur
     screen = make_screen("json")
     assert type(screen) is JsonLines
     screen.say("hello")
-    screen(event("finished", 0, dice=float("nan"), seconds=2.0))
+    screen(event("finished", 0, dice=float("nan"), hd95=float("inf"), seconds=2.0))
     screen.say("table", result=True)
     told = [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in told] == ["message", "finished", "result"]
-    assert told[1]["dice"] is None
+    assert told[1]["dice"] is told[1]["hd95"] is None
     assert told[2]["text"] == "table"
 
 

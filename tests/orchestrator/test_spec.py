@@ -98,6 +98,25 @@ def test_labels_forgive_case_and_separators(tmp_path: Path) -> None:
     assert spec.models[0].label == "ViT_Baseline"
 
 
+@pytest.mark.parametrize("wanted", ["MedVisionLlama", "medvision-llama", "MEDVISIONLLAMA"])
+@pytest.mark.parametrize("listed", ["MedVisionLlama", "medvision_llama"])
+def test_a_match_forgives_spelling_as_labels_do(wanted: str, listed: str, tmp_path: Path) -> None:
+    models = f"[{{label: ViT_MLP, params: match {wanted}}}, {{label: {listed}, llm: {{source: minilm-l6}}}}]"
+    spec = load_spec(write(tmp_path, GOOD.replace("[ViT_Baseline]", models)))
+    assert spec.models[0].params.match.llm.source == "minilm-l6"
+
+
+def test_a_match_takes_a_name_as_it_is(tmp_path: Path) -> None:
+    models = (
+        "[{label: ViT_MLP, params: match medvisionllama}, {label: MedVisionLlama, llm: {source: one}}, "
+        "{label: MedVisionLlama, name: medvisionllama, llm: {source: two}}]"
+    )
+    spec = load_spec(write(tmp_path, GOOD.replace("[ViT_Baseline]", models)))
+    assert spec.models[0].params.match.llm.source == "two"
+    found = mistakes(tmp_path, GOOD.replace("[ViT_Baseline]", models.replace("match medvisionllama", "match nobody")))
+    assert "`params: match nobody` names no model of this study" in "\n".join(found)
+
+
 def test_presets_fill_what_the_user_leaves_out(tmp_path: Path) -> None:
     spec = load_spec(write(tmp_path, GOOD.replace("ViT_Baseline", "{label: ViT_Depth, depth: 3}")))
     assert (spec.models[0].embed_dim, spec.models[0].depth) == (1024, 3)

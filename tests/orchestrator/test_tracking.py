@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator import track
 from orchestrator.journal import Journal
+from orchestrator.lock import study_lock
 from orchestrator.mlflow_server import key, shown
 from orchestrator.mlflow_view import View
 from orchestrator.run import main
@@ -128,6 +131,47 @@ def test_the_store_alone_gives_the_whole_experiment(fake_study: Study, uri: str,
     assert seen(uri).parents[0].info.status == "RUNNING"
     view.log_report(complete=True)
     assert seen(uri).parents[0].info.status == "FINISHED"
+
+
+def test_failures_come_from_the_store_alone_too(fake_study: Study, uri: str, seen: Any) -> None:
+    study = fake_study(count=3)
+    study.finished(0)
+    for fold, reasons in ((0, ["an old one"]), (1, ["no memory", "the disk is on fire"])):
+        for number, reason in enumerate(reasons):
+            record = {"kind": "exception", "reason": reason, "time": 1.7e9 + number}
+            study.store.write_json(f"failures/{study.trials[fold]['train_id']}/{number}.json", record)
+    assert track.main([study.store.uri, "--uri", uri]) == 0
+    found = seen(uri)
+    one, two = (trial["eval_id"] for trial in study.trials[:2])
+    assert {name: run.info.status for name, run in found.children.items()} == {one: "FINISHED", two: "FAILED"}
+    tags = found.children[two].data.tags
+    assert (tags["medvision.reason"], tags["medvision.attempt"]) == ("the disk is on fire", "2")
+    assert "medvision.reason" not in found.children[one].data.tags
+
+    # Where the journal knows more, it has the last word.
+    view = View(study.store, uri)
+    view.journal.append(study.started(1, 3) | {"time": time.time()})
+    assert track.main([study.store.uri, "--uri", uri]) == 0
+    again = seen(uri)
+    assert again.children[two].info.status == "RUNNING"
+    assert again.children[two].info.run_id == found.children[two].info.run_id
+
+
+def test_a_running_study_is_left_to_its_driver(
+    fake_study: Study, uri: str, seen: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = fake_study()
+    view = View(study.store, uri)
+    for event in ({"event": "driver-started"}, study.started(0), study.epoch(0, 1)):
+        view.journal.append(event | {"time": time.time()})
+    view.sync()
+    with study_lock(study.store):
+        assert track.main([study.store.uri, "--uri", uri]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{study.store.uri} is being run by process {os.getpid()} on " in line
+    assert "wait for its end, or stop it first" in line
+    assert seen(uri).statuses() == ["RUNNING"]
+    assert track.main([study.store.uri, "--uri", uri]) == 0
 
 
 def test_failed_and_abandoned_trials_do_not_look_finished(fake_study: Study, uri: str, seen: Any) -> None:

@@ -214,7 +214,7 @@ def test_a_report_from_the_store_alone_is_the_same_twice(tmp_path: Path, capsys:
     store = study(tmp_path, rows(), plan())
     report = build_report(store)
     assert report.complete
-    names = ("significance", "means", "models", "few_shot", "ablations", "cost", "claims", "provenance")
+    names = ("significance", "tests", "means", "models", "few_shot", "ablations", "cost", "claims", "provenance")
     tables = {f"{name}.{suffix}" for name in names for suffix in ("md", "tex", "csv")}
     figures = {
         f"{name}.{suffix}"

@@ -42,13 +42,13 @@ METRICS = {
 }
 CLAIMS = {
     "conditions": {
-        "cases": dict.fromkeys(TASKS, CASES),
-        "epochs": 3,
-        "weights": {"MedVisionLlama": ["meta-llama/Llama-3.1-8B"]},
+        "tasks": {task: {"cases": CASES} for task in TASKS},
+        "recipe": {"training.epochs": [3]},
+        "models": {"MedVisionLlama": {"llm.source": ["meta-llama/Llama-3.1-8B"]}},
     },
     "claims": [
-        {"id": "better", "rule": "better", "metrics": ["dice", "hd95"], "least": 60, "of": 60},
-        {"id": "significant", "rule": "significant", "metrics": ["dice", "hd95"], "least": 41, "of": 60},
+        {"id": "better", "rule": "better", "metrics": ["dice", "hd95"], "least": 12, "of": 12},
+        {"id": "significant", "rule": "significant", "metrics": ["dice", "hd95"], "least": 8, "of": 12},
         {"id": "change", "rule": "change", "metric": "dice", "percent": 10.0},
         {"id": "hd95", "rule": "change", "metric": "hd95", "percent": -10.0},
         {"id": "mean", "rule": "better-mean", "metric": "dice"},
@@ -164,7 +164,7 @@ def test_other_weights_data_or_settings_never_confirm() -> None:
     assert found[0].agrees is True
     assert "smollm2-135m" in found[0].reason
     assert {one.verdict for one in judge(CLAIMS, study(0.1, plan(recipe={"epochs": 10})))} == {"cannot be tested"}
-    more_cases = CLAIMS | {"conditions": {"cases": dict.fromkeys(TASKS, CASES + 1)}}
+    more_cases = CLAIMS | {"conditions": {"tasks": {task: {"cases": CASES + 1} for task in TASKS}}}
     assert {one.verdict for one in judge(more_cases, study(0.1))} == {"cannot be tested"}
 
 

@@ -124,7 +124,9 @@ def test_description_needs_no_tensor(family, make_model, write):
     (folder / "model.safetensors").write_bytes(b"")
     expected = {"family": family, "hidden_size": 64, "layers": 3, "heads": 4, "format": "safetensors"}
     kv_heads = 4 if family in ("bert", "biogpt") else 2
-    assert describe_block(folder) == expected | {"kv_heads": kv_heads}
+    head_dim = 24 if family == "qwen3" else 16
+    sizes = {"kv_heads": kv_heads, "head_dim": head_dim, "intermediate_size": 96, "gated": kv_heads == 2}
+    assert describe_block(folder) == expected | sizes
 
 
 @pytest.mark.parametrize("family", ["bert", "biogpt"])

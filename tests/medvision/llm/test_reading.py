@@ -49,6 +49,18 @@ def test_gguf_reads_its_header_and_the_layer(make_model, write_gguf):
     assert bytes_read() - before <= 1.2 * layer + 2 * (1 << 20)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_metas_files_are_read_for_the_layer_alone(parts, make_model, write, write_meta):
+    model = make_model("llama", **BIG)
+    folder = write_meta(model, parts, ffn_dim_multiplier=2.25)  # int(2.25 * int(8 * 128 / 3)) = 767, up to 768
+    load_block(write(make_model("llama"), "bin"))  # imports are read as well
+    layer = sum(p.numel() * 4 for p in model.model.layers[17].parameters())
+    before = bytes_read()
+    block = load_block(folder, 17)
+    assert layer <= bytes_read() - before <= 1.2 * layer
+    assert torch.equal(block.layers[0].mlp.up_proj.weight, model.model.layers[17].mlp.up_proj.weight)
+
+
 MEASURE = """
 import sys, gc
 from pathlib import Path

@@ -24,7 +24,8 @@ def test_meta_files_equal_the_layer_inside_the_whole_model(parts, make_model, wr
         torch.testing.assert_close(block(given), expected, rtol=0, atol=0)
     torch.testing.assert_close(load_block(folder).norm(given), model.model.norm(given), rtol=0, atol=0)
     assert describe_block(folder) == {
-        "family": "llama", "hidden_size": 64, "layers": 3, "heads": 4, "kv_heads": 2, "format": "meta"
+        "family": "llama", "hidden_size": 64, "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16,
+        "intermediate_size": 96, "gated": True, "format": "meta",
     }  # fmt: skip
 
 
@@ -120,7 +121,8 @@ def smollm2() -> Path:
 
 def test_real_smollm2_block(smollm2):
     assert describe_block(smollm2) == {
-        "family": "llama", "hidden_size": 576, "layers": 30, "heads": 9, "kv_heads": 3, "format": "gguf"
+        "family": "llama", "hidden_size": 576, "layers": 30, "heads": 9, "kv_heads": 3, "head_dim": 64,
+        "intermediate_size": 1536, "gated": True, "format": "gguf",
     }  # fmt: skip
     block = load_block(smollm2)
     assert block.layer == 29

@@ -16,6 +16,14 @@ from safetensors import safe_open
 from medvision.llm import BlockError, cached_fingerprint, load_block, prepare_block
 
 
+def flip(path: Path, where: str) -> None:
+    """Turn one bit of the data over: the size, the header and the sidecar stay what they are."""
+    content = bytearray(path.read_bytes())
+    at = 8 + int.from_bytes(content[:8], "little") if where == "first" else len(content) - 1
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
 def sidecars(cache: Path) -> list[Path]:
     return sorted(cache.glob("*.json"))
 
@@ -122,6 +130,57 @@ def test_damaged_tensors_of_the_right_size_are_read_anew(make_model, write, cach
     assert any(tensors.read_bytes())
 
 
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_flipped_byte_is_noticed_and_the_block_made_again(where, dtype, make_model, write, cache, caplog):
+    folder = write(make_model("llama").to(dtype))
+    expected = load_block(folder)
+    caplog.clear()
+    (tensors,) = cache.glob("*.safetensors")
+    flip(tensors, where)
+    again = load_block(folder)
+    assert again.fingerprint == expected.fingerprint
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), expected.parameters(), strict=True))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the cached block {tensors} is damaged; it is made again from its source"
+    ]
+    caplog.clear()
+    load_block(folder)
+    assert not caplog.records
+
+
+def test_a_damaged_block_whose_source_does_not_answer_is_one_clear_error(make_model, write, cache, monkeypatch):
+    folder = write(make_model("llama"))
+    load_block(folder)
+    (tensors,) = cache.glob("*.safetensors")
+    flip(tensors, "last")
+    from medvision.llm import loading
+
+    def gone(place: object) -> None:
+        raise BlockError("hub model lab/tiny cannot be reached")
+
+    monkeypatch.setattr(loading, "open_checkpoint", gone)
+    with pytest.raises(BlockError, match="is damaged, and cannot be made again: hub model lab/tiny cannot be reached"):
+        load_block(folder)
+
+
+def test_a_damaged_block_is_not_replaced_by_other_weights(make_model, write, cache):
+    """As of a hub's branch that moved on: the sidecar's name stays, the weights do not."""
+    model = make_model("llama")
+    folder = write(model)
+    load_block(folder)
+    (tensors,) = cache.glob("*.safetensors")
+    flip(tensors, "last")
+    files = [folder / "model.safetensors", folder / "config.json"]
+    times = [path.stat() for path in files]
+    model.model.layers[2].mlp.up_proj.weight.data += 1
+    write(model)
+    for path, then in zip(files, times, strict=True):
+        os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    with pytest.raises(BlockError, match="holds other weights by now"):
+        load_block(folder)
+
+
 def test_several_writers_at_once(make_model, write, cache):
     folder = write(make_model("qwen2"))
     with ThreadPoolExecutor(8) as pool:
@@ -130,7 +189,7 @@ def test_several_writers_at_once(make_model, write, cache):
         twin = blocks[block.layer % 2]
         assert block.fingerprint == twin.fingerprint
         assert all(torch.equal(a, b) for a, b in zip(block.parameters(), twin.parameters(), strict=True))
-    assert sorted(path.suffix for path in cache.iterdir()) == [".json"] * 4 + [".safetensors"] * 2
+    assert sorted(path.suffix for path in cache.iterdir() if path.suffix) == [".json"] * 4 + [".safetensors"] * 2
 
 
 def test_a_cache_that_is_a_file_is_said(make_model, write, cache):

@@ -1,0 +1,224 @@
+"""What follows an attempt: nothing that was committed is lost, nor done twice, whenever a process dies."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import execution
+from orchestrator.execution import (
+    LAST_LINES,
+    AttemptFailed,
+    AttemptInterrupted,
+    LastWords,
+    parsed_spec,
+    recorded,
+    run_to_the_end,
+)
+from orchestrator.lanes import LiveTrials, WorkerGroup
+from orchestrator.packing import Shape
+from orchestrator.spec import Spec
+from orchestrator.state import State
+from orchestrator.trial import Cell, Job, Tuning
+from reports.store import Store, table_bytes
+
+JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
+Attempt = Callable[[Job], Mapping[str, Any]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def commit(store: Store, job: Job) -> None:
+    folder = f"trials/{job.train_id}/{job.token}"
+    rows = [{"case": "a", "dice": 0.25}, {"case": "b", "dice": 0.75}, {"case": "c", "dice": math.nan}]
+    store.write(f"{folder}/cases.parquet", table_bytes(rows))
+    files = {"cases": f"{folder}/cases.parquet"}
+    store.commit({"eval_id": job.eval_id, "train_id": job.train_id, "token": job.token, "files": files, "cost": COST})
+
+
+COST = {"seconds": 8.0}
+
+
+def run(store: Store, attempt: Attempt, job: Job = JOB) -> tuple[State, list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    return run_to_the_end(job, store, attempt, events.append, max_attempts=3), events
+
+
+@pytest.mark.parametrize(
+    "end", [AttemptFailed("lost", kind="lost"), AttemptFailed("died", kind="exception"), AttemptInterrupted(final=True)]
+)
+def test_workers_that_are_lost_after_the_commit_have_finished_the_trial(store: Store, end: Exception) -> None:
+    attempts: list[Job] = []
+
+    def attempt(job: Job) -> Mapping[str, Any]:
+        attempts.append(job)
+        store.write(f"checkpoints/{job.train_id}/1x1.pt", b"not removed yet")
+        commit(store, job)
+        raise end
+
+    store.write_json("failures/train/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    state, events = run(store, attempt)
+    assert state is State.FINISHED
+    assert len(attempts) == 1
+    assert [event["event"] for event in events] == ["started", "finished"]
+    assert (events[-1]["seconds"], events[-1]["dice"]) == (8.0, 0.5)
+    marker = store.commits()["eval"]
+    assert store.read(marker["files"]["cases"]) is not None
+    assert not store.names("failures")
+    assert not store.names("checkpoints")
+
+
+def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next(store: Store) -> None:
+    store.write_json("claims/train.json", {"token": "first"})
+    commit(store, Job(**{**vars(JOB), "token": "first"}))
+    store.write("checkpoints/train/1x1.pt", b"not removed yet")
+    store.write_json("failures/train/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    state, events = run(store, lambda job: pytest.fail("trained again"))
+    assert state is State.FINISHED
+    assert [(event["event"], event["dice"]) for event in events] == [("finished", 0.5)]
+    assert not store.names("failures")
+    assert not store.names("checkpoints")
+
+
+def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> None:
+    """It has written its files and checked its claim when the lane gives it up; its marker comes after that."""
+    attempts: list[Job] = []
+    marker: dict[str, Any] = {}
+
+    def attempt(job: Job) -> Mapping[str, Any]:
+        attempts.append(job)
+        if len(attempts) == 1:
+            commit(store, job)
+            marker.update(store.read_json("commits/eval.json"))
+            store.remove("commits/eval.json")
+            raise AttemptFailed("lost", kind="lost")
+        store.write_json("commits/eval.json", marker)
+        commit(store, job)  # the first one stays
+        return {"seconds": 1.0, "dice": 0.5}
+
+    assert run(store, attempt)[0] is State.FINISHED
+    kept = store.commits()["eval"]
+    assert kept["token"] == attempts[0].token
+    assert store.read(kept["files"]["cases"]) is not None
+
+
+def test_the_record_of_a_trial_of_a_search_tells_its_value(store: Store) -> None:
+    job = Job(**{**vars(JOB), "tuning": Tuning("s", 3)})
+    assert recorded(job, store) is None
+    store.write_json(job.record, {"seconds": 2.0, "value": 0.5, "state": "pruned"})
+    assert recorded(job, store) == {"seconds": 2.0, "dice": 0.5, "pruned": True}
+
+
+def test_a_study_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(execution, "Spec", type("Counting", (), {"model_validate": calls.append}))
+    execution.parsed_spec.cache_clear()
+    for text in ('{"name": "a"}', '{"name": "a"}', '{"name": "b"}'):
+        parsed_spec(text)
+    assert calls == [{"name": "a"}, {"name": "b"}]
+    execution.parsed_spec.cache_clear()
+
+
+def test_many_seeds_are_checked_in_no_time() -> None:
+    seeds = list(range(20_000))
+    started = time.process_time()
+    values = {"name": "many", "models": ["ViT_Baseline"], "tasks": ["Task04_Hippocampus"], "folds": 2, "seeds": seeds}
+    Spec.model_validate(values | {"data": {"image_size": [16] * 3, "patch_size": [4] * 3}})
+    assert time.process_time() - started < 2.0  # 20,000 x 20,000 comparisons would be ten seconds
+
+
+def test_the_last_words_are_what_was_logged_and_warned_of() -> None:
+    words, shown = LastWords(), warnings.showwarning
+    assert words.text() == ""
+    with words.listening():
+        for number in range(LAST_LINES + 5):
+            logging.getLogger("a.library").warning("said %d", number)
+        warnings.warn("mind the gap", stacklevel=1)
+    logging.getLogger("a.library").warning("too late")
+    lines = words.text().splitlines()
+    assert lines[:2] == ["", "Last log lines:"]
+    assert len(words.lines) == LAST_LINES
+    assert "said 5\n" not in words.text()
+    assert f"WARNING  a.library  said {LAST_LINES + 4}" in words.text()
+    assert "mind the gap" in words.text()
+    assert "too late" not in words.text()
+    assert words not in [*logging.getLogger().handlers, *logging.getLogger("py.warnings").handlers]
+    assert warnings.showwarning is shown
+
+
+def group(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
+    """A group of one worker that has died, without Ray."""
+    found = object.__new__(WorkerGroup)
+    found.shape, found.hang_seconds, found.ready, found.ranks = Shape(), hang_seconds, True, {}
+    found.thread, found.outbox = threading.Thread(), None  # type: ignore[assignment]
+    found.death = type("WorkerGroupError", (RuntimeError,), death)("the group died")
+    return found
+
+
+@pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])
+def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
+    silent: float, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator import lanes
+
+    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
+    monkeypatch.setattr(lanes, "_last_stderr", lambda rank: f"stacks of rank {rank['rank']}")
+    dead = group(hang_seconds=40.0)
+    dead.ranks = {0: {"rank": 0, "actor": None, "node": "n", "pid": os.getpid()}}
+    failure = dead._failure([], deque(), 2, silent)
+    assert isinstance(failure, AttemptFailed)
+    assert (failure.kind, failure.epoch) == (kind, 2)
+    assert ("stacks of rank 0" in failure.details) == (kind == "hang")
+
+
+def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator import lanes
+
+    monkeypatch.setattr(lanes, "POLL_SECONDS", 0.2)
+    busy = group()
+    busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
+    busy._switch = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
+    end = time.monotonic() + 20
+
+    class Worker:
+        """Tells of an epoch whenever it is asked, until it is told to stop."""
+
+        def get(self, timeout: float) -> dict[str, Any]:
+            told = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
+            if "interrupt" in told or time.monotonic() > end:
+                return {"event": "attempt-interrupted"}
+            return {"event": "epoch", "epoch": 1}
+
+    busy.outbox = Worker()  # type: ignore[assignment]
+    with pytest.raises(AttemptInterrupted) as interrupted:
+        busy.run(JOB, lambda event: None)
+    assert interrupted.value.final
+    assert time.monotonic() < end
+
+
+def test_the_scheduler_looks_at_living_trials_only() -> None:
+    class Controller:
+        def get_trials(self) -> None:
+            pytest.fail("looked at every trial")
+
+        def get_live_trials(self) -> set[Any]:
+            return {trial("00003", "PENDING"), trial("00002", "PENDING"), trial("00001", "RUNNING")}
+
+    def trial(name: str, status: str) -> Any:
+        return type("Trial", (), {"trial_id": name, "status": status})()
+
+    assert LiveTrials().choose_trial_to_run(Controller()).trial_id == "00002"
