@@ -14,6 +14,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from medvision.batches import epoch_batches, stack
 from medvision.data.augment import augment, derive_seed
 from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
@@ -137,7 +138,7 @@ def train(
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
         steps = min(per_epoch, total - (epoch - 1) * per_epoch)
-        batches = _batches(train_ids, recipe.batch_size, steps, seed=seed, epoch=epoch)
+        batches = epoch_batches(train_ids, recipe.batch_size, steps, seed=seed, epoch=epoch)
         if state.position.lr is None:
             state.position.lr = optimizer.param_groups[0]["lr"]
         elif state.position.random:
@@ -207,7 +208,7 @@ def _train_step(
         # A rank without a case repeats one with weight 0, because all must join backward.
         part = mine[start : start + size]
         shown = part or batch[:1]
-        images, masks = _stack(cases, shown, ranks.device)
+        images, masks = stack(cases, shown, ranks.device)
         if recipe.augmentation is not None:
             images, masks = augment(images, masks, shown, seed=seed, epoch=epoch, **recipe.augmentation.model_dump())
         alone = isinstance(wrapped, DistributedDataParallel) and start != starts[-1]  # gradients travel with the last
@@ -250,7 +251,7 @@ def _validate(
     size = min(micro_batch or recipe.batch_size, recipe.batch_size)
     for start in range(0, len(mine), size):
         watch.beat()
-        images, masks = _stack(cases, mine[start : start + size], ranks.device)
+        images, masks = stack(cases, mine[start : start + size], ranks.device)
         logits, losses = _loss(model, images, masks, recipe)
         loss += float(losses.sum())
         dice += float(hard_dice(logits, masks).sum())
@@ -264,28 +265,6 @@ def _loss(
     with autocast(images.device, recipe.precision):
         logits = model(images)
     return logits, dice_bce(logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight)
-
-
-def _batches(ids: Sequence[str], size: int, steps: int, *, seed: int, epoch: int) -> list[list[str]]:
-    """The first `steps` batches of one pass in an order drawn from (seed, epoch)."""
-    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
-    order = torch.randperm(len(ids), generator=generator).tolist()
-    return [[ids[index] for index in order[step * size : (step + 1) * size]] for step in range(steps)]
-
-
-def _stack(
-    cases: Mapping[str, Prepared], ids: Sequence[str], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.stack([torch.tensor(cases[case].image) for case in ids])
-    masks = torch.stack([torch.tensor(cases[case].masks) for case in ids])
-    return _moved(images, device), _moved(masks, device)
-
-
-def _moved(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The batch on the device, as float32. From pinned memory a GPU copies it while the CPU goes on."""
-    if device.type == "cuda":
-        batch = batch.pin_memory()
-    return batch.to(device, non_blocking=True).float()
 
 
 def checkpoint_activations(model: nn.Module) -> None:

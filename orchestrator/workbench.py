@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,9 +24,10 @@ from medvision.models.settings import block_of
 from medvision.training import Ranks, Watch, train
 from medvision.training_state import Checkpoints, Trained
 from orchestrator.data_spec import TaskSpec
+from orchestrator.execution import parsed_spec
 from orchestrator.search import tuning_roles
 from orchestrator.search_spec import tuned
-from orchestrator.spec import Spec, model_name
+from orchestrator.spec import model_name
 from orchestrator.trial import Job, digest, eval_identity, train_identity
 from reports.store import Store
 
@@ -43,7 +45,7 @@ class Workbench:
     def __init__(self, job: Job, store: Store) -> None:
         study, cell = store.read_json("study.json"), job.cell
         self.job, self.store = job, store
-        spec = Spec.model_validate(study["spec"])
+        spec = parsed_spec(json.dumps(study["spec"]))
         model = next(model for model in spec.models if model_name(model) == cell.model)
         self.spec, self.model_spec = tuned(spec, model, job.settings)
         self.task: TaskSpec = next(task for task in self.spec.tasks if task.name == cell.task)

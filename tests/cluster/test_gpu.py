@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from medvision.batches import stack
 from medvision.data.volumes import Prepared
-from medvision.training import _stack
 from orchestrator.run import main
 from orchestrator.spec_file import load_spec
 from orchestrator.study import open_store
@@ -52,7 +52,7 @@ def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda batch: pinned.append(batch.shape) or real(batch))
     values = np.random.default_rng(0).normal(size=(2, 1, 8, 8, 8)).astype(np.float16)
     cases = {str(index): Prepared(value, (value > 0).astype(np.uint8)) for index, value in enumerate(values)}
-    images, masks = _stack(cases, ["0", "1"], torch.device("cuda"))
+    images, masks = stack(cases, ["0", "1"], torch.device("cuda"))
     assert pinned == [values.shape] * 2
     assert images.device.type == masks.device.type == "cuda"
     np.testing.assert_array_equal(images.cpu().numpy(), values.astype(np.float32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.inputs import gathered
+from orchestrator.plan import Inputs
 from orchestrator.run import main
+from orchestrator.spec import Spec
 from orchestrator.spec_file import load_spec
 from orchestrator.study import open_store
 from reports.store import FencedError, Store, StoreError, read_results
@@ -93,7 +94,11 @@ def test_a_new_tolerance_scores_the_kept_masks_again_without_training(tiny_spec:
 
 
 def test_a_broken_image_quarantines_only_the_trials_that_need_it(
-    tiny_spec: Path, spheres: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_spec: Path,
+    spheres: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = tmp_path / "copy"
     shutil.copytree(spheres, data)
@@ -102,9 +107,15 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     used = {case for other in (0, 2) for case in _used(gathered(spec).tasks["Task99_Spheres"].folds[other], 0.2)}
     victim = next(case for case in fold.test if case not in used)
     image = data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz"
-    whole, times = image.read_bytes(), image.stat()
-    image.write_bytes(bytes(len(whole)))  # breaks after it was checked, in a way that size and time do not show
-    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    whole = image.read_bytes()
+
+    def breaks_after_the_check(spec: Spec) -> Inputs:
+        image.write_bytes(whole)
+        inputs = gathered(spec)
+        image.write_bytes(bytes(len(whole)))
+        return inputs
+
+    monkeypatch.setattr("orchestrator.run.gathered", breaks_after_the_check)
     arguments = ["--set", f"data.root={data}", "--set", "fractions=[0.2]", "--set", "resources.max_attempts=2"]
 
     assert run(tiny_spec, *arguments) == 1
@@ -119,6 +130,7 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     assert run(tiny_spec, *arguments) == 1  # quarantined trials are not tried again unasked
     assert "Nothing to train" in capsys.readouterr().out
     image.write_bytes(whole)
+    monkeypatch.setattr("orchestrator.run.gathered", gathered)
     assert run(tiny_spec, *arguments, "--retry-quarantined") == 0
     assert "6 of 6 trials are in this report" in capsys.readouterr().out
 

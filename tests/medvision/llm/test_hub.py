@@ -189,7 +189,7 @@ def test_a_truncated_file_on_the_hub(hub, make_model, write, cache):
     hub(folder)
     with pytest.raises(BlockError, match=r"hub model lab/tiny/model.safetensors.*truncated"):
         load_block("lab/tiny")
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not cache.exists() or {path.name for path in cache.iterdir()} <= {".lock"}
 
 
 def test_without_a_connection_what_was_downloaded_serves(hub, make_model, write, monkeypatch):
