@@ -18,6 +18,7 @@ from typing import Any
 from medvision.assets import AssetError
 from medvision.cache import atomic_path
 from medvision.data.msd import DataError
+from medvision.device import usable_device
 from medvision.llm.errors import BlockError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -45,7 +46,7 @@ def predict_scan(
     from medvision.data.preparing import prepare_image
     from medvision.evaluation import predict
 
-    about, place = read_about(checkpoint), _device(device)
+    about, place = read_about(checkpoint), usable_device(device)
     inputs, shape = prepare_image(image, about.preparation)
     if len(inputs.image) != about.in_channels:
         raise DataError(f"{image}: has {len(inputs.image)} channels, the model was trained with {about.in_channels}")
@@ -60,17 +61,6 @@ def predict_scan(
     header.set_data_dtype(np.uint8)
     header["cal_min"] = header["cal_max"] = 0
     return nibabel.Nifti1Image(labels, scan.affine, header), values
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise DataError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _group_values(groups: Mapping[str, Sequence[int] | str]) -> dict[str, int]:

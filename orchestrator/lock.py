@@ -70,7 +70,7 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
     except KeyboardInterrupt:
         if usurpers:
             raise StudyLockedError(
-                f"{store.uri} was taken over by {_holder(usurpers[0])}, because this driver gave no sign of life for more than "
+                f"{store.uri} was taken over by {holder(usurpers[0])}, because this driver gave no sign of life for more than "
                 f"{lease_seconds:.0f} s; it has stopped, and the other goes on with the study"
             ) from None
         raise
@@ -92,12 +92,19 @@ def _acquire(store: Store, mine: dict[str, Any], lease_seconds: float) -> None:
     now = store.read_json(FILE)
     if now is None or now["token"] != mine["token"]:
         raise StudyLockedError(
-            f"{store.uri} is being run by {_holder(now or {})}; wait for it, or stop it first. If that machine is gone for "
+            f"{store.uri} is being run by {holder(now or {})}; wait for it, or stop it first. If that machine is gone for "
             f"good, the lock ends {lease_seconds:.0f} s after its last sign of life"
         )
 
 
-def _holder(held: dict[str, Any]) -> str:
+def living(store: Store, now: float) -> dict[str, Any] | None:
+    """The lock of the driver that runs a study now; None where none does."""
+    held: dict[str, Any] | None = store.read_json(FILE)
+    return held if held and not is_stale(held, now, LEASE_SECONDS) else None
+
+
+def holder(held: dict[str, Any]) -> str:
+    """The driver that a lock belongs to, in words."""
     return f"process {held.get('pid')} on {held.get('host')} since {held.get('since')}"
 
 

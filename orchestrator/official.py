@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvision.data.msd import DataError, read_pairs
+from medvision.device import usable_device
 from orchestrator.inputs import InputError, gathered
 from orchestrator.lock import StudyLockedError, study_lock
 from orchestrator.official_flags import FlagError, case_list, flags, spec_of
@@ -150,14 +151,9 @@ def _device(name: str) -> torch.device:
     """The device to train on; `auto` is the first GPU where there is one."""
     import torch
 
-    try:
-        device = torch.device(
-            "cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name
-        )
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise FlagError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return usable_device(name)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Picture:
 
     Args:
         name: the study. estimates: eval_id -> estimated seconds of every trial to run. epochs: of a trial, if fixed.
-        cost: knows the trials better as they finish; by default it scales the estimates.
+        cost: learns from every trial that finishes, for whoever shares it; by default it scales the estimates.
     """
 
     def __init__(

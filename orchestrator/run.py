@@ -155,8 +155,6 @@ def _run_jobs(
     logs = TrialLogs(store, {job.eval_id: job.train_id for job in waiting})
 
     def emit(event: dict[str, Any]) -> None:
-        if event["event"] == "finished":
-            plan.cost.learn(event["eval_id"], event["seconds"])
         for listener in (logs, tracker, screen):
             if listener is not None:
                 listener(event)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cost import CostModel
-from orchestrator.lock import FILE, LEASE_SECONDS, is_stale
+from orchestrator.lock import holder, living
 from orchestrator.state import State, next_state, reason
 from reports.store import CELL, Store, StoreError, read_plan
 
@@ -49,18 +49,14 @@ def describe(store: Store, now: float) -> str:
     waiting = [trial for trial in plan["trials"] if not trial["eval_id"]]  # their settings are searched first
     plan["trials"] = [trial for trial in plan["trials"] if trial["eval_id"]]
     resources = store.read_json("study.json")["spec"]["resources"]
-    lock = store.read_json(FILE)
-    alive = lock is not None and not is_stale(lock, now, LEASE_SECONDS)
-    claims = {}
-    if lock is not None and alive:
+    lock, claims = living(store, now), {}
+    if lock:
         every = store.read_folder("claims")
         claims = {name: claim for name, claim in every.items() if claim["token"].startswith(lock["token"])}
     states = trial_states(plan, commits, failures, claims, resources["max_attempts"])
     counts = {state: list(states.values()).count(state) for state in State}
     lines = [f"{plan['name']}: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)]
-    lines.append(
-        f"driver: process {lock['pid']} on {lock['host']} since {lock['since']}" if lock and alive else "driver: none"
-    )
+    lines.append(f"driver: {holder(lock) if lock else 'none'}")
     if waiting:
         done = sum(len(store.names(f"search/{name}")) for name in plan.get("searches", ()))
         lines.append(f"{len(waiting)} more wait for the search of their settings; {done} of its trials are done")

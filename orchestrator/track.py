@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from orchestrator.lock import FILE, LEASE_SECONDS, is_stale
+from orchestrator.lock import holder, living
 from orchestrator.logs import libraries_log
 from orchestrator.mlflow_server import shown
 from orchestrator.mlflow_view import View
@@ -29,11 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         store = Store(arguments.study)
-        lock = store.read_json(FILE)
-        if lock and not is_stale(lock, time.time(), LEASE_SECONDS):
+        if lock := living(store, time.time()):
             print(
-                f"error: {store.uri} is being run by process {lock['pid']} on {lock['host']}, which tells MLflow of it: wait "
-                "for its end, or stop it first",
+                f"error: {store.uri} is being run by {holder(lock)}, which tells MLflow of it: wait for its end, or stop it "
+                "first",
                 file=sys.stderr,
             )
             return 2

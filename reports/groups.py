@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reports.layout import Cell, Section, Table, number, share, spread
-from reports.pairing import perfect_where_empty
+from reports.layout import Cell, Section, Table, number, share, spread, titled
+from reports.pairing import capped_scores
 from reports.scores import scored_metrics
 
 CELL = ["task", "fraction", "group", "model"]
@@ -28,8 +27,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
     metrics = scored_metrics(plan, rows)
     scores = rows[[*CELL, "case"]].copy()
     for metric in metrics:
-        values = perfect_where_empty(rows, metric, plan["both_empty"])
-        scores[metric] = values.where(~np.isinf(values), rows["diagonal"].astype(float))
+        scores[metric] = capped_scores(rows, metric, plan["both_empty"])
     by_case = scores.groupby([*CELL, "case"], sort=False, observed=True)[metrics].mean()
     cells = by_case.groupby(level=CELL, sort=False, observed=True)
     mean, deviation, count = cells.mean(), cells.std(ddof=1), cells.count()
@@ -52,9 +50,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
         for task, fraction, group, model in [key]
         if fraction == largest
     ]
-    titles = [plan["metrics"][metric] for metric in shown]
-    header = ["Task", "Label group", "Model", "n"]
-    header += [f"{about['title']} [{about['unit']}]" if about["unit"] else about["title"] for about in titles]
+    header = ["Task", "Label group", "Model", "n", *(titled(plan["metrics"][metric]) for metric in shown)]
     notes = [
         f"Mean ± standard deviation over cases, seeds averaged, {share(largest)} training data; n: cases in which the group is "
         "not empty in truth and prediction. Finished trials only. The tests average the groups within a case."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -70,6 +71,11 @@ def spread(mean: float, deviation: float, digits: int = 3, *, best: bool = False
         return Cell("")
     rest = "" if pd.isna(deviation) else f" ± {deviation:.{digits}f}"
     return Cell(f"{mean:.{digits}f}{rest}", best=best, sort=float(mean))
+
+
+def titled(metric: Mapping[str, Any]) -> str:
+    """A metric's title with its unit: `Dice`, `HD95 [mm]`."""
+    return f"{metric['title']} [{metric['unit']}]" if metric["unit"] else str(metric["title"])
 
 
 def share(fraction: float) -> str:

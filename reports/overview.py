@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.layout import Cell, Section, Table, number, share, spread, text_cell
+from reports.layout import Cell, Section, Table, number, share, spread, text_cell, titled
 from reports.scores import common_tasks, matrix
 from reports.statistics import cliques, critical_difference, friedman, pairwise_wilcoxon, ranking_stability
 
@@ -91,7 +91,7 @@ def _mean_cells(row: Mapping[str, Any], info: Mapping[str, Any]) -> list[Cell]:
     return [
         Cell(row["candidate"]),
         Cell(row["baseline"]),
-        Cell(f"{info['title']} [{info['unit']}]" if info["unit"] else info["title"]),
+        Cell(titled(info)),
         number(row["tasks"], 0),
         spread(row["baseline_mean"], row["baseline_sd"], digits, best=row["favours"] < 0),
         spread(row["candidate_mean"], row["candidate_sd"], digits, best=row["favours"] > 0),

@@ -100,11 +100,10 @@ def pair_sorted(
 
 def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and case."""
-    values = perfect_where_empty(rows, metric, both_empty)
-    empty = rows["status"] == BOTH_EMPTY
     # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
-    capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
-    frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
+    empty = rows["status"] == BOTH_EMPTY
+    values = perfect_where_empty(rows, metric, both_empty)
+    frame = pd.DataFrame({"raw": values, "capped": capped_scores(rows, metric, both_empty), "empty": empty})
     levels = ["patient", "case", "seed"]
     by_seed = frame.groupby(level=levels, sort=True).agg({"raw": "mean", "capped": "mean", "empty": "all"})
     return by_seed.groupby(level=levels[:2], sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
@@ -115,10 +114,14 @@ def seed_spread(rows: pd.DataFrame, metric: str, both_empty: str) -> float:
 
     rows: as `by_case` gives them. Infinite distances are capped at the diagonal.
     """
-    values = perfect_where_empty(rows, metric, both_empty)
-    capped = values.where(~np.isinf(values), rows["diagonal"].astype(float))
-    by_case = capped.groupby(level=["patient", "case", "seed"]).mean()
+    by_case = capped_scores(rows, metric, both_empty).groupby(level=["patient", "case", "seed"]).mean()
     return float(by_case.groupby(level="seed").mean().std(ddof=1))
+
+
+def capped_scores(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+    """`perfect_where_empty`, infinite distances replaced by the volume's diagonal in mm: what means are made of."""
+    values = perfect_where_empty(rows, metric, both_empty)
+    return values.where(~np.isinf(values), rows["diagonal"].astype(float))
 
 
 def perfect_where_empty(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:

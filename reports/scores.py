@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reports.pairing import BOTH_EMPTY, perfect_where_empty
+from reports.pairing import BOTH_EMPTY, capped_scores
 
 KEYS = ["model", "task", "fraction"]
 
@@ -42,10 +41,8 @@ def case_scores(rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[st
     rows = rows[index.isin(list(complete))]
     empty = rows["status"] == BOTH_EMPTY
     frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
-    diagonal = rows["diagonal"].astype(float)
     for metric in metrics:
-        values = perfect_where_empty(rows, metric, plan["both_empty"])
-        frame[metric] = values.where(~np.isinf(values), diagonal)
+        frame[metric] = capped_scores(rows, metric, plan["both_empty"])
     rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
     by_seed = frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()
     scores = by_seed.groupby([*KEYS, "case"], sort=False, observed=True).agg(rules | {"empty": "any"}).reset_index()

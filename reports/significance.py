@@ -172,7 +172,12 @@ def _tested(
         found[f"{name}_mean"] = finite.mean() if len(finite) else np.nan
         found[f"{name}_sd"] = finite.std(ddof=1) if len(finite) > 1 else np.nan
     difference = found["candidate_mean"] - found["baseline_mean"]
-    sign = 1 if higher_is_better else -1
+
+    def towards(gain: float) -> str:
+        """The model that a gain in the metric, candidate over baseline, speaks for."""
+        gain = gain if higher_is_better else -gain
+        return candidate if gain > 0 else baseline if gain < 0 else ""
+
     change = mean_difference(pairs.x_capped, pairs.y_capped)
     shift = hodges_lehmann(pairs.x_capped, pairs.y_capped)
     found |= {
@@ -184,12 +189,8 @@ def _tested(
         "shift_low": shift.low,
         "shift_high": shift.high,
         "rank_biserial": rank_biserial(pairs.x, pairs.y),
-        "better": candidate if sign * difference > 0 else baseline if sign * difference < 0 else "",
-        "favours": candidate
-        if sign * (test.w_plus - test.w_minus) > 0
-        else baseline
-        if sign * (test.w_plus - test.w_minus) < 0
-        else "",
+        "better": towards(difference),
+        "favours": towards(test.w_plus - test.w_minus),
         "equivalence": equivalence(change, margin) if margin and np.isfinite([change.low, change.high]).all() else "",
         "p": test.p,
         "p_floor": test.p_floor,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports import layout
-from reports.layout import Cell, Section, Table, number, share, spread
+from reports.layout import Cell, Section, Table, number, share, spread, titled
 from reports.significance import count_line
 
 HEADERS = (
@@ -96,9 +96,8 @@ def _comparisons(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFram
 def _cells(row: Mapping[Any, Any], plan: Mapping[str, Any]) -> list[Cell]:
     """Cells of the columns of HEADERS."""
     info = plan["metrics"][row["metric"]]
-    name = f"{info['title']} [{info['unit']}]" if info["unit"] else info["title"]
     digits = 2 if info["unit"] else 3
-    first = [Cell(row["task"]), Cell(share(row["fraction"]), sort=row["fraction"]), Cell(name)]
+    first = [Cell(row["task"]), Cell(share(row["fraction"]), sort=row["fraction"]), Cell(titled(info))]
     first.append(number(row["n"], 0))
     if str(row["verdict"]).startswith("incomplete"):
         return [*first, *[Cell("")] * 9, Cell(row["verdict"])]

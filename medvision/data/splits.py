@@ -67,7 +67,6 @@ def make_folds(
     folds: int = 5,
     test_fraction: float = 0.1,
     fixed_test: Sequence[str] = (),
-    group_pattern: str | None = None,
     patients: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """The folds of one task.
@@ -77,21 +76,19 @@ def make_folds(
         scheme: `kfold` (every case is tested in exactly one fold), `holdout` (one fold, `test_fraction` of the cases)
             or `fixed` (one fold whose test cases are `fixed_test`).
         seed: decides the folds and the order.
-        group_pattern: regular expression whose one group is the patient of a case id. patients: case id -> patient
-            (`medvision.data.grouping`), instead of a pattern.
+        patients: case id -> patient (`patients_of`), None where every case is a patient of its own.
 
     Raises:
-        ValueError: fewer units than folds, no training unit would be left, or a case id that the pattern does not fit or
-            that has no patient.
+        ValueError: fewer units than folds, no training unit would be left, or a case id that has no patient.
     """
     training = {case: volume for case, volume in volumes.items() if case not in set(fixed_test)}
-    units = _units(training, group_pattern, patients)
+    units = _units(training, patients)
     order = sorted(units, key=lambda name: _rank(seed, "order", name))
     if scheme == "fixed":
         if not fixed_test:
             raise ValueError("scheme `fixed` needs test cases (imagesTs with labelsTs); the task has none")
-        test_patients = set(_units(dict.fromkeys(fixed_test, 0.0), group_pattern, patients))
-        if (group_pattern or patients is not None) and (shared := sorted(test_patients & set(units))):
+        test_patients = set(_units(fixed_test, patients))
+        if patients is not None and (shared := sorted(test_patients & set(units))):
             raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
     if scheme == "holdout":
@@ -121,7 +118,6 @@ def reserve(
     *,
     share: float,
     seed: int,
-    group_pattern: str | None = None,
     patients: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], ...]:
     """Units set aside for a search of hyperparameters, in the study's order: the caller leaves them out of every fold.
@@ -130,9 +126,9 @@ def reserve(
         share: of the units, in (0, 1). The others as for `make_folds`.
 
     Raises:
-        ValueError: a case id that the pattern does not fit or that has no patient.
+        ValueError: a case id that has no patient.
     """
-    units = _units(volumes, group_pattern, patients)
+    units = _units(volumes, patients)
     chosen = _spread(units, volumes, round(share * len(units)), seed, "reserve")
     return tuple(units[name] for name in sorted(chosen, key=lambda name: _rank(seed, "order", name)))
 
@@ -140,11 +136,20 @@ def reserve(
 def patients_of(
     cases: Iterable[str], *, group_pattern: str | None = None, patients: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Case id -> patient; empty where neither grouping is given. Raises ValueError as `make_folds`."""
-    if group_pattern is None and patients is None:
+    """Case id -> patient of these cases; empty where neither grouping is given.
+
+    Args:
+        group_pattern: regular expression whose one group is the patient of a case id. patients: case id -> patient
+            (`medvision.data.grouping`), instead of a pattern.
+
+    Raises:
+        ValueError: a case id that the pattern does not fit or that has no patient.
+    """
+    if group_pattern is not None:
+        return {case: _matched(group_pattern, case) for case in cases}
+    if patients is None:
         return {}
-    units = _units(dict.fromkeys(cases, 0.0), group_pattern, patients)
-    return {case: name for name, members in units.items() for case in members}
+    return {case: name for name, members in _units(cases, patients).items() for case in members}
 
 
 def to_json(
@@ -169,22 +174,23 @@ def from_json(content: Mapping[str, Any]) -> list[Fold]:
     return [Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"])) for fold in content["folds"]]
 
 
-def _units(
-    volumes: Mapping[str, float], pattern: str | None, patients: Mapping[str, str] | None
-) -> dict[str, tuple[str, ...]]:
-    if patients is not None and (unknown := sorted(set(volumes) - set(patients))):
+def _matched(pattern: str, case: str) -> str:
+    match = re.search(pattern, case)
+    if match is None or match[1] is None:
+        raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
+    return match[1]
+
+
+def _units(cases: Iterable[str], patients: Mapping[str, str] | None) -> dict[str, tuple[str, ...]]:
+    """Patient, or case where none are given -> its cases."""
+    cases = sorted(cases)
+    if patients is not None and (unknown := [case for case in cases if case not in patients]):
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise ValueError(f"splits.group_file names no patient of {len(unknown)} cases: {shown}")
     units: dict[str, list[str]] = {}
-    for case in sorted(volumes):
-        name = case if patients is None else patients[case]
-        if pattern:
-            match = re.search(pattern, case)
-            if match is None or match[1] is None:
-                raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
-            name = match[1]
-        units.setdefault(name, []).append(case)
-    return {name: tuple(cases) for name, cases in units.items()}
+    for case in cases:
+        units.setdefault(case if patients is None else patients[case], []).append(case)
+    return {name: tuple(members) for name, members in units.items()}
 
 
 def _stratified(

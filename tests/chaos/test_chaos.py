@@ -35,8 +35,10 @@ RAY = str(Path(sys.executable).with_name("ray"))
 PATIENCE_SECONDS = 300.0
 # Of every node or cluster, as long as it lives: Ray's own. A cleaner is Train's, detached, for a driver that dies; it ends when
 # it has seen that, or it does not (Ray 2.60), and holds nothing.
-RAYS_OWN = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor", "PlacementGroupCleaner")
-IDLE = tuple(f"ray::{name}" for name in RAYS_OWN)
+RAYS_OWN = tuple(
+    f"ray::{name}"
+    for name in ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor", "PlacementGroupCleaner")
+)
 DRAIN_SECONDS = 15.0
 # A lost machine is noticed after 3 s instead of 30: the faults are the same, the test is shorter.
 FAST = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 3000}
@@ -254,7 +256,7 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     def left_behind() -> list[str]:
         """Actors and tasks of ours: queues, the switch, lanes, workers and their controllers."""
         titles = [_title(process) for process in machines.marked("ray::")]
-        return [title for title in titles if title and not title.startswith(IDLE)]
+        return [title for title in titles if title and not title.startswith(RAYS_OWN)]
 
     with contextlib.suppress(AssertionError):
         _until(lambda: not left_behind(), "processes were left behind")

@@ -20,6 +20,7 @@ cases = st.dictionaries(
     max_size=60,
 )
 quick = settings(deadline=None, max_examples=80)
+SIX = {f"a{index}": 1.0 for index in range(6)}
 
 
 @given(cases, st.integers(0, 5), st.integers(2, 6))
@@ -74,8 +75,8 @@ def test_patients_never_divide(patients: int, visits: int, seed: int, fraction: 
     named = {case: case[:3] for case in volumes}
     by_file = make_folds(volumes, scheme=scheme, seed=seed, folds=4, test_fraction=0.3, patients=named)
     pattern = r"^(p\d+)_"
-    assert by_file == make_folds(volumes, scheme=scheme, seed=seed, folds=4, test_fraction=0.3, group_pattern=pattern)
     assert patients_of(volumes, group_pattern=pattern) == named
+    assert patients_of(volumes, patients=named | {"p99_v0": "p99"}) == named
     for fold in by_file:
         roles = fold.roles(fraction)
         sets = [{case[:3] for case in role} for role in (roles.train, roles.validation, roles.test)]
@@ -128,15 +129,19 @@ def test_holdout_and_fixed_give_one_fold() -> None:
     [
         ({"scheme": "kfold", "folds": 7}, "cannot be divided into 7 test sets"),
         ({"scheme": "fixed"}, "needs test cases"),
-        ({"scheme": "kfold", "folds": 2, "group_pattern": "^(x)"}, "does not match the case"),
         ({"scheme": "holdout", "test_fraction": 0.9}, "at most 0.5"),
-        ({"scheme": "fixed", "fixed_test": ["a0"], "group_pattern": "^(.)"}, "patients in both"),
+        ({"scheme": "fixed", "fixed_test": ["a0"], "patients": dict.fromkeys(SIX, "a")}, "patients in both"),
         ({"scheme": "kfold", "folds": 2, "patients": {"a0": "x"}}, "no patient of 5 cases: a1, a2"),
     ],
 )
 def test_impossible_splits_say_why(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_folds({f"a{index}": 1.0 for index in range(6)}, seed=0, **arguments)
+        make_folds(SIX, seed=0, **arguments)
+
+
+def test_a_pattern_that_does_not_fit_a_case_says_so() -> None:
+    with pytest.raises(ValueError, match="does not match the case"):
+        patients_of(SIX, group_pattern="^(x)")
 
 
 def test_a_fraction_outside_its_range_is_refused() -> None:

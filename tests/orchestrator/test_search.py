@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvision.data.splits import make_folds, reserve
+from medvision.data.splits import make_folds, patients_of, reserve
 from orchestrator.cost import CostModel
 from orchestrator.inputs import InputError, gathered
 from orchestrator.plan import Inputs, TaskInputs, Tuned, make_plan
-from orchestrator.progress import Screen
-from orchestrator.run import main
 from orchestrator.search import is_hopeless, medians, searches, suggest, tuning_roles, winner, with_winners
-from orchestrator.search_rounds import outlook, run_rounds, run_searches
+from orchestrator.search_rounds import outlook, run_rounds
 from orchestrator.search_spec import SearchSpec
 from orchestrator.spec import Spec
 from orchestrator.spec_file import SpecError, load_spec
-from orchestrator.status import describe
-from orchestrator.study import open_store, write_study
 from orchestrator.trial import Job
 from reports.store import Store
 
 TASK = "Task99_Spheres"
 SPACE = "{training.lr: {log: [1.0e-3, 1.0e-2]}, training.weight_decay: {choices: [0, 1.0e-2]}}"
 SEARCH = f"search={{trials: 3, parallel: 2, epochs: 2, reserved_fraction: 0.34, space: {SPACE}}}"
-LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
 VOLUMES = {f"case_{index:02d}": float(index) for index in range(20)}
 quick = settings(deadline=None, max_examples=60)
 
@@ -65,12 +59,13 @@ def record(number: int, value: float | None, *, state: str = "complete", steps: 
 @quick
 def test_reserved_patients_are_in_no_role_of_any_fold(patients: int, share: float, seed: int, visits: int) -> None:
     volumes = {f"p{p:02d}_v{v}": float(p) for p in range(patients) for v in range(visits)}
-    reserved = reserve(volumes, share=share, seed=seed, group_pattern=r"^(p\d+)_")
+    named = patients_of(volumes, group_pattern=r"^(p\d+)_")
+    reserved = reserve(volumes, share=share, seed=seed, patients=named)
     assert len(reserved) == round(share * patients)
     assert all(len(unit) == visits for unit in reserved)
     taken = {case for unit in reserved for case in unit}
     rest = {case: volume for case, volume in volumes.items() if case not in taken}
-    for fold in make_folds(rest, scheme="kfold", seed=seed, folds=3, group_pattern=r"^(p\d+)_"):
+    for fold in make_folds(rest, scheme="kfold", seed=seed, folds=3, patients=named):
         roles, tuning = fold.roles(1.0), tuning_roles(reserved, fold)
         assert taken.isdisjoint((*roles.train, *roles.validation, *roles.test))
         assert {*tuning.train, *tuning.validation} == taken
@@ -288,165 +283,6 @@ def test_models_that_differ_in_their_names_only_share_a_search(tmp_path: Path) -
     assert len({search.id for search in searches(twice, inputs_of(twice))}) == 1
     shown = outlook(twice, inputs_of(twice), Store(str(tmp_path)), CostModel({}))
     assert "1 of 2 searches with 20 trials each, 0 of 20 trials done" in shown
-
-
-# The whole, trained for real
-
-
-def run(path: Path, *more: str) -> int:
-    return main([str(path), *LOCAL, "--set", SEARCH, *more])
-
-
-def study(path: Path) -> Store:
-    return open_store(load_spec(path))
-
-
-def test_the_winners_train_the_grid_and_stay_frozen(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tiny_spec), "--dry-run", "--set", SEARCH]) == 0
-    assert "2 of 2 searches with 3 trials each, 0 of 6 trials done" in capsys.readouterr().out  # nothing was read yet
-    gathered(load_spec(tiny_spec, [SEARCH]))
-    assert main([str(tiny_spec), "--dry-run", "--set", SEARCH]) == 0
-    shown = capsys.readouterr().out
-    assert "6 unknown" in shown
-    assert "its search was not run yet" in shown
-    assert "2 of 2 searches with 3 trials each, 0 of 6 trials done" in shown
-
-    assert run(tiny_spec) == 0
-    store = study(tiny_spec)
-    frozen = store.read_json("search.json")
-    assert [one["counts"]["complete"] for one in frozen.values()] == [3, 3]
-    for name, one in frozen.items():
-        values = [store.read_json(f"search/{name}/{number}.json") for number in range(3)]
-        assert one["value"] == max(record["value"] for record in values)
-        assert all(len(record["curve"]) == 2 for record in values)  # search.epochs
-    by_model = {one["model"]: one["settings"] for one in frozen.values()}
-    commits = store.commits()
-    assert len(commits) == 6
-    for marker in commits.values():
-        training = marker["identity"]["train"]["training"]
-        assert training["lr"] == by_model[marker["cell"]["model"]]["training.lr"]
-        assert marker["cost"]["epochs"] == 3  # the grid's own
-    split = store.read_json(f"splits/{TASK}.json")
-    reserved = {case for unit in split["reserved_for_search"] for case in unit}
-    assert len(reserved) == 5
-    assert all(reserved.isdisjoint(fold["test"]) for fold in split["folds"])
-    assert store.names("checkpoints") == []
-    report = store.read("report/provenance.md").decode()  # type: ignore[union-attr]
-    assert "ViT_Baseline, Task99_Spheres" in report
-    assert "3 complete" in report
-    assert "by 2 searches of 3 trials, " in store.read("report/significance.md").decode()  # type: ignore[union-attr]
-
-    capsys.readouterr()
-    assert main([str(tiny_spec), "--dry-run", "--set", SEARCH]) == 0
-    again = capsys.readouterr().out
-    assert "6 done" in again
-    assert "Search before the grid" not in again
-    assert main([str(tiny_spec), "--dry-run", "--set", SEARCH, "--set", "search.trials=4"]) == 0
-    assert "its search has to run again: search.trials: 3 -> 4" in capsys.readouterr().out
-
-
-def test_a_search_that_was_interrupted_gives_the_ids_of_an_undisturbed_one(
-    tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import orchestrator.local as local_module
-
-    model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
-    real, calls = local_module.run_attempt, list[Job]()
-
-    def searched(storage: str) -> tuple[Store, list[str | None]]:
-        spec = load_spec(tiny_spec, [SEARCH, model, f"storage={tmp_path / storage}"])
-        inputs, store = gathered(spec), open_store(spec)
-        plan = make_plan(spec, inputs, {}, {})
-        write_study(store, spec, inputs, plan)
-        found = run_searches(spec, inputs, store, Screen(), "t", plan.cost, address=None, in_process=True)
-        return store, [trial.eval_id for trial in make_plan(spec, found, {}, {}).trials]
-
-    def stopped(job: Job, *args: Any, **named: Any) -> Any:
-        calls.append(job)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(job, *args, **named)
-
-    _, expected = searched("whole")
-    monkeypatch.setattr(local_module, "run_attempt", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        searched("parted")
-    store, ids = searched("parted")
-    assert ids == expected
-    assert None not in ids
-    assert len(calls) == 4  # three trials, and again the one that was stopped
-    assert store.names("failures") == []
-
-
-def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(tiny_spec: Path) -> None:
-    from medvision.training import Interrupted, Ranks, Watch
-    from orchestrator.attempt import run_attempt
-
-    spec = load_spec(tiny_spec, [SEARCH, "search.epochs=4", "training.checkpoint_epochs=1"])
-    inputs, store = gathered(spec), study(tiny_spec)
-    write_study(store, spec, inputs, make_plan(spec, inputs, {}, {}))
-    search = searches(spec, inputs)[0]
-    chosen = {"training.lr": 0.001, "training.weight_decay": 0}
-    seen: list[int] = []
-
-    def hear(event: dict[str, Any]) -> None:
-        seen.append(event["epoch"])
-
-    pruned = search.job(0, chosen, [(2, 1.1)], "t")
-    told = run_attempt(pruned, store, Ranks(), hear, Watch())
-    assert told is not None
-    assert told["pruned"]
-    assert seen == [1, 2]
-    assert store.read_json(pruned.record)["state"] == "pruned"
-    expected = store.read_json(pruned.record)["curve"]
-
-    store.remove(pruned.record)
-    with pytest.raises(Interrupted):  # one epoch, then the machine is needed elsewhere
-        run_attempt(search.job(0, chosen, [(2, 1.1)], "t"), store, Ranks(), hear, Watch(stop=lambda: len(seen) == 3))
-    run_attempt(pruned, store, Ranks(), hear, Watch())
-    assert store.read_json(pruned.record)["curve"] == expected
-
-    whole = search.job(1, chosen, [], "t")
-    run_attempt(whole, store, Ranks(), hear, Watch())
-    assert [step for step, _ in store.read_json(whole.record)["curve"]] == [1, 2, 3, 4]
-
-
-def test_a_search_that_finds_nothing_is_said_and_leaves_its_trials_out(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    hopeless = ["--set", "search.space={training.lr: {choices: [1.0e+30, 1.0e+31]}}"]
-    assert run(tiny_spec, *hopeless) == 1
-    shown = capsys.readouterr().out
-    assert "model ViT_Baseline, task Task99_Spheres: all 3 trials failed, the last: TrainingError" in shown
-    assert "0 of 6 trials are in this report" in shown
-    store = study(tiny_spec)
-    assert "6 more wait for the search of their settings; 0 of its trials are done" in describe(store, time.time())
-    assert "all 3 trials failed" in store.read("report/provenance.md").decode()  # type: ignore[union-attr]
-    before = store.failures()
-    assert run(tiny_spec, *hopeless) == 1
-    assert store.failures() == before  # not tried again unasked
-
-
-@pytest.mark.slow
-def test_lanes_give_the_search_of_one_process(tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.search.STARTUP", 2)
-    outcomes = []
-    for in_process in (True, False):
-        model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
-        longer = [
-            "search.trials=6",
-            "search.epochs=4",
-            f"storage={tmp_path / str(in_process)}",
-        ]
-        spec = load_spec(tiny_spec, [SEARCH, model, *longer])
-        inputs, store = gathered(spec), open_store(spec)
-        plan = make_plan(spec, inputs, {}, {})
-        write_study(store, spec, inputs, plan)
-        run_searches(spec, inputs, store, Screen(), "t", plan.cost, address=None, in_process=in_process)
-        (found,) = store.read_json("search.json").values()
-        outcomes.append([{**one, "seconds": 0} for one in found["trials"]])
-    assert outcomes[0] == outcomes[1]
-    assert {one["state"] for one in outcomes[0]} == {"complete", "pruned"}
 
 
 # What a spec may say
