@@ -120,11 +120,26 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
 
 
 class LiveTrials(FIFOScheduler):  # type: ignore[misc]
-    """Starts the oldest trial that waits. Tune's own looks for it among all trials at every step, thousands that ended."""
+    """Starts the oldest trial that waits, and lets go of what Tune keeps of those that ended.
+
+    Tune's own looks through all trials at every step, and each keeps its configuration and statistics of its metrics; in a
+    study of thousands that is time and memory for what the result store knows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: set[Trial] = set()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        live = sorted(tune_controller.get_live_trials(), key=lambda trial: trial.trial_id)
-        return next((trial for trial in live if trial.status == Trial.PENDING), None)
+        live = set(tune_controller.get_live_trials())
+        for trial in self.live - live:
+            trial.config = {}
+            trial.run_metadata.last_result = {}
+            trial.run_metadata.metric_analysis = {}
+            trial.run_metadata.metric_n_steps = {}
+        self.live = live
+        waiting = [trial for trial in live if trial.status == Trial.PENDING]
+        return min(waiting, key=lambda trial: trial.trial_id, default=None)
 
 
 class WorkerGroup:
@@ -273,9 +288,9 @@ def _last_stderr(rank: Mapping[str, Any]) -> str:
     try:
         from ray.util.state import get_log
 
-        return where + "".join(
-            get_log(node_id=rank["node"], pid=rank["pid"], suffix="err", tail=STDERR_LINES, timeout=10)
-        )
+        ours = ray.get_runtime_context().gcs_address  # another Ray may run on this machine
+        file = {"node_id": rank["node"], "pid": rank["pid"], "suffix": "err"}
+        return where + "".join(get_log(ours, **file, tail=STDERR_LINES, timeout=10))
     except Exception as error:  # the machine, or Ray's dashboard, may be gone, too
         return f"{where}not to be had: {error}"
 

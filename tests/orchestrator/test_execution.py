@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 from orchestrator import execution
 from orchestrator.execution import (
@@ -210,15 +211,30 @@ def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(monkey
     assert time.monotonic() < end
 
 
-def test_the_scheduler_looks_at_living_trials_only() -> None:
+def test_the_scheduler_looks_at_living_trials_only_and_keeps_nothing_of_the_others() -> None:
     class Controller:
+        live: set[Trial] = set()
+
         def get_trials(self) -> None:
             pytest.fail("looked at every trial")
 
-        def get_live_trials(self) -> set[Any]:
-            return {trial("00003", "PENDING"), trial("00002", "PENDING"), trial("00001", "RUNNING")}
+        def get_live_trials(self) -> set[Trial]:
+            return self.live
 
-    def trial(name: str, status: str) -> Any:
-        return type("Trial", (), {"trial_id": name, "status": status})()
+    def trial(name: str, status: str) -> Trial:
+        made = Trial("lane", stub=True, trial_id=name, config={"job": name})
+        made.status = status
+        return made
 
-    assert LiveTrials().choose_trial_to_run(Controller()).trial_id == "00002"
+    controller, scheduler = Controller(), LiveTrials()
+    ended, running = trial("00001", Trial.RUNNING), trial("00004", Trial.RUNNING)
+    controller.live = {trial("00003", Trial.PENDING), trial("00002", Trial.PENDING), ended, running}
+    assert scheduler.choose_trial_to_run(controller).trial_id == "00002"
+    ended.update_last_result({"state": "finished", "training_iteration": 1})
+    ended.status = Trial.TERMINATED
+    controller.live = {running}
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert not ended.config
+    assert not ended.run_metadata.last_result
+    assert not ended.run_metadata.metric_analysis
+    assert running.config == {"job": "00004"}
