@@ -84,16 +84,18 @@ def planned(trials: int, workers: int = 1) -> Iterator[tuple[Spec, Store, list[J
 
 
 def lane(trials: int, workers: int = 1) -> dict[str, float]:
-    """All trials in one lane: start, seconds of a further trial, and the driver's memory."""
+    """All trials in one lane: start, seconds of a further trial, and the driver's memory after the first and the last."""
     with planned(trials, workers) as (spec, store, waiting), driver.cluster(None):
-        started, finished = time.perf_counter(), []
+        started, finished, memory = time.perf_counter(), [], []
 
         def hear(event: dict[str, Any]) -> None:
             if event["event"] == "finished":
                 finished.append(time.perf_counter())
+                if len(finished) in (1, trials):
+                    memory.append(psutil.Process().memory_info().rss / 2**20)
 
         driver.run_jobs(waiting, spec, store, hear)
-        return _times(started, finished) | {"memory": psutil.Process().memory_info().rss / 2**20}
+        return _times(started, finished) | {"first": memory[0], "last": memory[-1]}
 
 
 def main_job(trials: int) -> dict[str, float]:
@@ -205,15 +207,17 @@ def main() -> None:
             print(
                 f"<!-- {name}: {'reached' if found['further'] <= TARGET_SECONDS else 'MISSED'} {TARGET_SECONDS} s -->"
             )
-    print("\n| trials in one lane | start [s] | a further trial [s] | driver's memory [MiB] |\n|---:|---:|---:|---:|")
-    grown = []
+    title = (
+        "trials in one lane | start [s] | a further trial [s] | driver's memory after the first, MiB | after the last"
+    )
+    print(f"\n| {title} | KiB a trial |\n|---:|---:|---:|---:|---:|---:|")
     for trials in (*GROWTH, *([LONG] if options.long else [])):
         found = in_a_process("lane", trials)
-        grown.append((trials, found["memory"]))
-        row = f"{trials:,} | {found['start']:.1f} | {found['further']:.3f} | {found['memory']:,.0f}"
-        print(f"| {row} |", flush=True)
-    (few, least), (many, most) = grown[0], grown[-1]
-    print(f"\nThe driver's memory grows by {1000 * (most - least) / (many - few):.1f} MiB per 1,000 trials.")
+        each = 1024 * (found["last"] - found["first"]) / (trials - 1)
+        row = (
+            f"{trials:,} | {found['start']:.1f} | {found['further']:.3f} | {found['first']:,.0f} | {found['last']:,.0f}"
+        )
+        print(f"| {row} | {each:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

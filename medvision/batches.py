@@ -8,6 +8,7 @@ import torch
 
 from medvision.data.augment import derive_seed
 from medvision.data.volumes import Prepared
+from medvision.device import moved
 
 
 def epoch_batches(ids: Sequence[str], size: int, steps: int, *, seed: int, epoch: int) -> list[list[str]]:
@@ -21,11 +22,4 @@ def stack(cases: Mapping[str, Prepared], ids: Sequence[str], device: torch.devic
     """Images [B, C, *image_size] and masks [B, G, *image_size] of these cases on the device, as float32."""
     images = torch.stack([torch.tensor(cases[case].image) for case in ids])
     masks = torch.stack([torch.tensor(cases[case].masks) for case in ids])
-    return _moved(images, device), _moved(masks, device)
-
-
-def _moved(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The batch on the device, as float32. From pinned memory a GPU copies it while the CPU goes on."""
-    if device.type == "cuda":
-        batch = batch.pin_memory()
-    return batch.to(device, non_blocking=True).float()
+    return moved(images, device).float(), moved(masks, device).float()

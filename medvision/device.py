@@ -1,4 +1,4 @@
-"""The device that a person names."""
+"""The device that a person names, and the way to it."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         raise DataError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values on the device. A GPU takes them from pinned memory, so that the CPU need not wait for the work before."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

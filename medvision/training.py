@@ -216,7 +216,7 @@ def _train_step(
             losses = _loss(wrapped, images, masks, recipe)[1] * (1 if part else 0)
             # DDP averages gradients over ranks; this makes the result the mean over the whole batch.
             state.scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
-        state.position.loss_sum += float(losses.detach().sum())
+        state.position.loss_sum += losses.detach().sum().double()  # stays on the device: nothing waits for a GPU's step
         state.position.seen += len(part)
     if recipe.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
@@ -229,7 +229,7 @@ def _train_step(
 
 
 def _epoch_loss(position: Position, ranks: Ranks, epoch: int) -> float:
-    total, count = ranks.sum([position.loss_sum, position.seen])
+    total, count = ranks.sum([float(position.loss_sum), position.seen])
     if not math.isfinite(total):
         raise TrainingError(f"the training loss is {total} in epoch {epoch}; a smaller learning rate may help")
     return total / count

@@ -43,7 +43,7 @@ class Position:
     """How far an epoch is: steps done, sums so far, the rate it began with, and every rank's random states."""
 
     step: int = 0
-    loss_sum: float = 0.0
+    loss_sum: float | torch.Tensor = 0.0
     seen: float = 0.0
     lr: float | None = None
     random: list[list[torch.Tensor]] = field(default_factory=list)
@@ -80,7 +80,7 @@ class TrainingState:
                 "history": self.history,
                 "best": self.best.state,
                 "best_epoch": self.best.epoch,
-                "position": vars(self.position),
+                "position": {**vars(self.position), "loss_sum": float(self.position.loss_sum)},
                 "spent": summed(self.best.spent, spent or {}),
             },
             buffer,

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from medvision.device import moved
+
 ELASTIC_SPANS = 4  # distances between control points along an axis
 
 
@@ -80,7 +82,7 @@ def augment(
 
 def _each(values: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
     """One value a sample, ready to be multiplied with the batch."""
-    return values.to(batch).view(-1, 1, 1, 1, 1)
+    return moved(values, batch.device).to(batch.dtype).view(-1, 1, 1, 1, 1)
 
 
 def _normals(seeds: Sequence[int], like: torch.Tensor) -> torch.Tensor:
@@ -103,10 +105,11 @@ def _rotated(volumes: torch.Tensor, angles: torch.Tensor, *, border: bool) -> to
     What `grid_sample` gives, many times faster: along Z nothing moves, so a row of Z voxels is the weighted sum of four other
     rows, which is what `embedding_bag` computes.
     """
-    batch, channels, size_x, size_y, size_z = volumes.shape
-    x = torch.arange(size_x, dtype=torch.float64).view(1, -1, 1) - (size_x - 1) / 2
-    y = torch.arange(size_y, dtype=torch.float64).view(1, 1, -1) - (size_y - 1) / 2
-    cos, sin = (part(angles.double()).view(-1, 1, 1) for part in (torch.cos, torch.sin))
+    (batch, channels, size_x, size_y, size_z), device = volumes.shape, volumes.device
+    x = torch.arange(size_x, dtype=torch.float64, device=device).view(1, -1, 1) - (size_x - 1) / 2
+    y = torch.arange(size_y, dtype=torch.float64, device=device).view(1, 1, -1) - (size_y - 1) / 2
+    turns = moved(torch.stack([angles.double().cos(), angles.double().sin()]), device)  # of the CPU on every device
+    cos, sin = turns.view(2, -1, 1, 1)
     source_x = cos * x + sin * y + (size_x - 1) / 2
     source_y = cos * y - sin * x + (size_y - 1) / 2
     if border:
@@ -116,12 +119,12 @@ def _rotated(volumes: torch.Tensor, angles: torch.Tensor, *, border: bool) -> to
         for row, share_y in _neighbours(source_y, size_y):
             rows.append(column * size_y + row)
             weights.append(share_x * share_y)
-    starts = torch.arange(batch * channels).view(batch, channels, 1, 1) * (size_x * size_y)
+    starts = torch.arange(batch * channels, device=device).view(batch, channels, 1, 1) * (size_x * size_y)
     # [B, X, Y, 4] to one bag of four for each row of every channel
     bags = torch.stack(rows, -1).view(batch, 1, -1, 4) + starts
     shares = torch.stack(weights, -1).view(batch, 1, -1, 4).expand(bags.shape)
     turned = F.embedding_bag(
-        bags.reshape(-1, 4).to(volumes.device),
+        bags.reshape(-1, 4),
         volumes.reshape(-1, size_z),
         mode="sum",
         per_sample_weights=shares.reshape(-1, 4).to(volumes),

@@ -59,11 +59,57 @@ def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(masks.cpu().numpy(), (values > 0).astype(np.float32))
 
 
+def test_a_gpu_changes_samples_as_the_cpu_does() -> None:
+    if not gpus():
+        pytest.skip("no CUDA device")
+    import torch
+
+    from medvision.data.augment import augment
+
+    images = torch.rand(3, 2, 20, 24, 16, generator=torch.Generator().manual_seed(0))
+    masks, changes = (images > 0.7).float(), {"rotation_degrees": 15.0, "intensity": 0.1, "gamma": 0.2, "elastic": 0.0}
+    for elastic in (0.0, 0.3):
+        changes["elastic"] = elastic
+        here, there = (
+            augment(images.to(device), masks.to(device), ["a", "b", "c"], seed=1, epoch=2, **changes)
+            for device in ("cpu", "cuda")
+        )
+        torch.testing.assert_close(there[0].cpu(), here[0], rtol=1e-4, atol=1e-5)
+        assert (there[1].cpu() == here[1]).float().mean() > 0.999
+
+
 def test_two_trials_share_one_gpu(tiny_spec: Path) -> None:
     if not gpus():
         pytest.skip("no CUDA device")
     attempts = run(tiny_spec, "resources.gpus_per_worker=0.5", "resources.max_lanes=2")
     assert len({attempt["pid"] for attempt in attempts}) == 2
+
+
+def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(tiny_spec: Path, tmp_path: Path) -> None:
+    if not gpus():
+        pytest.skip("no CUDA device")
+    import torch
+
+    def trained(name: str) -> tuple[dict[str, Any], float]:
+        changes = ["models=[{label: nnU-Net}]", "data.image_size=[96, 96, 96]", "data.patch_size=[8, 8, 8]", "folds=2"]
+        changes += ["training={epochs: 1, batch_size: 4}", "resources.gpus_per_worker=1", f"storage={tmp_path / name}"]
+        assert main([str(tiny_spec), *(word for change in changes for word in ("--set", change))]) == 0
+        store = open_store(load_spec(tiny_spec, changes))
+        (marker, *_) = sorted(store.commits().values(), key=lambda marker: marker["cell"]["fold"])
+        history = read_results(store, "history")
+        first = history[(history["eval_id"] == marker["eval_id"]) & (history["metric"] == "loss")]
+        return marker, float(first.loc[first["split"] == "train", "value"].iloc[0])
+
+    whole, loss = trained("whole")
+    assert whole["attempt"]["micro_batch"] is None
+    # Other work takes the GPU's memory, but for what half a batch needs.
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(int(free - 0.75 * whole["cost"]["peak_memory_bytes"] - 2**30), dtype=torch.uint8, device="cuda")
+    parts, same_loss = trained("parts")
+    del held
+    assert parts["attempt"]["micro_batch"] in (1, 2)
+    assert parts["cost"]["peak_memory_bytes"] < 0.75 * whole["cost"]["peak_memory_bytes"]
+    assert same_loss == pytest.approx(loss, rel=1e-2)
 
 
 def test_one_trial_on_two_gpus(tiny_spec: Path) -> None:
