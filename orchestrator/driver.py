@@ -25,14 +25,14 @@ from ray.util.queue import Queue
 
 from orchestrator.execution import ClusterError, Emit, stop_signals
 from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, LiveTrials, Switch, here, next_event, queue_here
-from orchestrator.packing import Packer, Shape, Waiting, impossible
+from orchestrator.machines import HEAD_RESOURCE, check_shapes, nodes
+from orchestrator.packing import Packer, Shape, Waiting
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
 from reports.store import Store, StoreError
 
 LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the driver and take no worker's CPU
-HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster: where the head declares no lanes, a share of it
 KNOCK_SECONDS = 10.0
 NODES_SECONDS = 5.0  # how often the cluster is asked what it holds
 LANE_LOSSES = 20  # of the lane's own small process, for one trial
@@ -119,8 +119,7 @@ def run_jobs(
     order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
     seconds = seconds or (lambda job: order[job.eval_id])
     packer = Packer(Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job)) for job in jobs)
-    if spec.resources.max_lanes is None or _is_our_own():
-        _refuse_impossible(packer.shapes)
+    check_shapes(packer.shapes, spec.resources.max_lanes, emit)
     switch = ray.remote(Switch).options(num_cpus=0, scheduling_strategy=here()).remote()
     events = queue_here()
     settings = {
@@ -274,26 +273,8 @@ class _Watcher:
                 self.switch.tell.remote(draining=draining)
 
 
-def nodes() -> list[dict[str, float]]:
-    """CPUs and GPUs of every living machine."""
-    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [{kind: float(node.get(kind, 0)) for kind in ("CPU", "GPU")} for node in living]
-
-
 def _lane_request(number: int) -> dict[str, float]:
     """What a lane asks for beside its workers. Tune reuses a lane for an equal request only, so each shape has its own."""
     if ray.cluster_resources().get(LANE_RESOURCE):
         return {"CPU": 0, LANE_RESOURCE: 0.5 + number / 1000}
-    return {"CPU": 0, HEAD_RESOURCE: (1 + number) / 1000}
-
-
-def _is_our_own() -> bool:
-    """Whether this process started its Ray, which then never grows."""
-    node = ray._private.worker._global_node
-    return node is not None and bool(node.head)
-
-
-def _refuse_impossible(shapes: Sequence[Shape]) -> None:
-    if problem := impossible(shapes, nodes()):
-        grows = "" if _is_our_own() else ", or set resources.max_lanes for a cluster that grows"
-        raise ClusterError(f"{problem}. Lower resources.workers, cpus_per_worker or gpus_per_worker{grows}")
+    return {"CPU": 0, HEAD_RESOURCE: (1 + number) / 1000}  # the head declares no lanes: a share of it

@@ -260,7 +260,7 @@ class LiveScreen(Screen):
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        if event["event"] in (State.FAILED, State.QUARANTINED, "stopping"):
+        if event["event"] in (State.FAILED, State.QUARANTINED, "stopping", "waiting"):
             self.say(f"{_about(event)}{told(event)}")
 
 
@@ -283,6 +283,8 @@ def told(event: Event) -> str | None:
             return f"quarantined: {event['reason']}"
         case "stopping":
             return "stopping when every lane has written its checkpoint; Ctrl-C again stops at once"
+        case "waiting":
+            return str(event["reason"])
     return None
 
 

@@ -147,8 +147,10 @@ def test_plain_lines_for_files_and_pipes(capsys: pytest.CaptureFixture[str]) -> 
         for told in (event("started", 0), event("epoch", 0, epoch=1), event("finished", 0, dice=0.5, seconds=2.0)):
             screen(told)
         screen({"event": "stopping"})
+        screen({"event": "waiting", "reason": "no machine can hold it"})
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
+    assert lines[2].endswith("no machine can hold it")
     assert lines[0].endswith(f"s  1/1] {CELL.format(0)}: Dice 0.500, 2.0 s")
     assert "Ctrl-C again" in lines[1]
 

@@ -98,20 +98,23 @@ def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -
     # The sockets' paths must stay short, so Ray gets a folder of its own under the system's.
     scratch = Path("/tmp") / f"ray-{port}"  # noqa: S108
     subprocess.run([*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True)
+    command = [sys.executable, "-m", "orchestrator.run", str(tiny_spec), "--address", f"127.0.0.1:{port}"]
+    impossible = ["--set", "resources.cpus_per_worker=512", "--set", "resources.max_lanes=1"]
+    shutil.copy(ROOT / "cluster.yaml", tmp_path / "ray_bootstrap_config.yaml")  # as if `ray up` had started the head
+    at_home = {**environment, "HOME": str(tmp_path)}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.run", str(tiny_spec), "--address", f"127.0.0.1:{port}"],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
+        refused = subprocess.run(
+            [*command, *impossible], env=at_home, cwd=ROOT, capture_output=True, text=True, check=False
         )
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         for process in psutil.process_iter():  # `ray stop` would end everybody's Ray
             with contextlib.suppress(psutil.Error):
                 if re.search(rf"{scratch}(/|\s|$)", " ".join(process.cmdline())):
                     process.kill()
         shutil.rmtree(scratch, ignore_errors=True)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "one trial asks for 512 CPU, the cluster's machines hold: 1 with 2 CPU" in refused.stderr
+    assert "with all that `ray up` may start" in refused.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 trials are in this report" in done.stdout

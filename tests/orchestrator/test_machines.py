@@ -1,0 +1,88 @@
+"""What machines hold and will hold: Ray's answers are stood in for; `test_real_parts` asks a real cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator import machines
+from orchestrator.execution import ClusterError
+from orchestrator.machines import HEAD_RESOURCE, check_shapes, machines_to_come
+from orchestrator.packing import Shape
+
+ROOT = Path(__file__).parents[2]
+GPU, WIDE, HUGE = Shape(1, 8, 1.0), Shape(8, 8, 1.0), Shape(1, 512, 0.0)
+
+
+class Ray:
+    """A head without CPUs, on which this process runs, and nothing else yet."""
+
+    def __init__(self, resources: dict[str, float]) -> None:
+        self.resources = resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        dead = {"NodeID": "dead", "Alive": False, "Resources": {"CPU": 1024.0}}
+        return [{"NodeID": "head", "Alive": True, "Resources": self.resources}, dead]
+
+    def get_runtime_context(self) -> Ray:
+        return self
+
+    def get_node_id(self) -> str:
+        return "head"
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Ray:
+    found = Ray({HEAD_RESOURCE: 1.0})
+    monkeypatch.setattr(machines, "ray", found)
+    monkeypatch.setattr(machines, "is_our_own", lambda: False)
+    return found
+
+
+def test_the_machines_that_ray_up_may_start_are_those_of_its_file(
+    head: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coming(text: str) -> list[dict[str, float]] | None:
+        (tmp_path / "bootstrap.yaml").write_text(text)
+        monkeypatch.setattr(machines, "BOOTSTRAP", tmp_path / "bootstrap.yaml")
+        return machines_to_come()
+
+    text = (ROOT / "cluster.yaml").read_text()
+    config = yaml.safe_load(text)
+    found = coming(text)
+    assert found is not None
+    assert {tuple(machine.items()) for machine in found} == {(("CPU", 8.0), ("GPU", 1.0))}
+    assert len(found) >= config["max_workers"]
+    head.resources = {"CPU": 4.0}  # not the head: the file would be another cluster's
+    assert machines_to_come() is None
+    head.resources = {HEAD_RESOURCE: 1.0}
+    config["available_node_types"]["gpu-spot"]["resources"] = {}  # found out when it is there
+    assert coming(yaml.safe_dump(config)) is None
+    assert coming("available_node_types: [") is None
+    monkeypatch.setattr(machines, "BOOTSTRAP", tmp_path / "missing.yaml")
+    assert machines_to_come() is None
+
+
+def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one_is_refused(
+    head: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[dict[str, Any]] = []
+    with pytest.raises(ClusterError, match=r"1 GPU.*or set resources.max_lanes for a cluster that grows"):
+        check_shapes([GPU], None, events.append)
+    monkeypatch.setattr(machines, "BOOTSTRAP", ROOT / "cluster.yaml")
+    check_shapes([GPU, WIDE], 8, events.append)
+    assert events == []
+    with pytest.raises(ClusterError, match=r"512 CPU.*with all that `ray up` may start"):
+        check_shapes([GPU, HUGE], 8, events.append)
+    monkeypatch.setattr(machines, "BOOTSTRAP", ROOT / "missing.yaml")
+    check_shapes([HUGE], 8, events.append)  # nothing says what may come: it is told, and waits
+    (event,) = events
+    assert event["event"] == "waiting"
+    assert "512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU" in event["reason"]
+    monkeypatch.setattr(machines, "is_our_own", lambda: True)
+    with pytest.raises(ClusterError, match="512 CPU") as refused:
+        check_shapes([HUGE], 8, events.append)
+    assert "grows" not in str(refused.value)
