@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -151,7 +152,7 @@ class WorkerGroup:
         self.scratch = tempfile.TemporaryDirectory(prefix="medvision-lane-", ignore_cleanup_errors=True)
         self.trials = 0
         self.ready = False
-        self.ranks: dict[int, dict[str, Any]] = {}  # what each said of itself: actor, node, pid
+        self.ranks: dict[int, dict[str, Any]] = {}  # what each said of itself: actor, node, pid, stderr
         self.death: BaseException | None = None
         self.trainer = TorchTrainer(
             lane_loop,
@@ -286,11 +287,15 @@ def _last_stderr(rank: Mapping[str, Any]) -> str:
     """The last lines of a dead worker's stderr, which Ray keeps on its machine; where they lie if it gives them not."""
     where = f"Last lines of rank {rank['rank']}'s stderr (process {rank['pid']} on Ray's node {rank['node']}):\n"
     try:
+        context = ray.get_runtime_context()
+        if rank["node"] == context.get_node_id() and Path(rank.get("stderr", "")).is_file():
+            lines = Path(rank["stderr"]).read_text(errors="replace").splitlines(keepends=True)
+            return where + "".join(lines[-STDERR_LINES:])
         from ray.util.state import get_log
 
-        ours = ray.get_runtime_context().gcs_address  # another Ray may run on this machine
         file = {"node_id": rank["node"], "pid": rank["pid"], "suffix": "err"}
-        return where + "".join(get_log(ours, **file, tail=STDERR_LINES, timeout=10))
+        # The address: another Ray may run on this machine.
+        return where + "".join(get_log(context.gcs_address, **file, tail=STDERR_LINES, timeout=10))
     except Exception as error:  # the machine, or Ray's dashboard, may be gone, too
         return f"{where}not to be had: {error}"
 

@@ -21,6 +21,7 @@ from orchestrator.execution import LAST_WORDS
 
 IDLE_SECONDS = 20.0  # shorter than the minute after which Ray warns of ranks that wait
 BEAT_SECONDS = 5.0
+STDERR = "/proc/self/fd/2"  # Linux: a link to the file that Ray redirects it to
 
 
 def lane_loop(config: dict[str, Any]) -> None:
@@ -49,7 +50,12 @@ def lane_loop(config: dict[str, Any]) -> None:
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     store = Store(config["store"])
     me = ray.get_runtime_context()
-    known = {"actor": me.current_actor, "node": me.get_node_id(), "pid": os.getpid()}
+    known = {
+        "actor": me.current_actor,
+        "node": me.get_node_id(),
+        "pid": os.getpid(),
+        "stderr": os.path.realpath(STDERR),
+    }
     outbox.put({"event": "rank-ready", "rank": ranks.rank, **known})
     if problems := problems_of_lane(store):
         # No trial's fault: the kind ends the run, as the same problem before the start would have.
