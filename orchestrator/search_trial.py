@@ -30,8 +30,8 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
     total, per_epoch = recipe.total_steps(cases), recipe.steps_per_epoch(cases)
     # Rank 0 decides; a trial that goes on knows what it did before.
     saved = checkpoints_of(bench, ranks).load() if ranks.rank == 0 else None
-    before = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)["history"] if saved else []
-    dice: list[float] = [metrics["val_dice"] for metrics in before]
+    before = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True) if saved else {}
+    dice: list[float] = [metrics["val_dice"] for metrics in before.get("history", ())]
 
     def curve() -> list[tuple[int, float]]:
         return [(min(epoch * per_epoch, total), value) for epoch, value in enumerate(dice, start=1)]
@@ -52,7 +52,7 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
         state, value = "pruned", max(dice, default=0.0)
     if ranks.rank:
         return None
-    seconds = time.perf_counter() - started
+    seconds = before.get("spent", {}).get("seconds", 0.0) + time.perf_counter() - started
     if bench.store.read(job.record) is None:  # the first record stays
         own = {key: setting for key, setting in job.settings.items() if key in bench.spec.search.space}  # type: ignore[union-attr]
         record = {"number": tuning.number, "settings": own, "state": state, "value": value, "curve": curve()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.inputs import gathered
 from orchestrator.plan import make_plan
@@ -134,8 +135,12 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(tiny
     store.remove(pruned.record)
     with pytest.raises(Interrupted):  # one epoch, then the machine is needed elsewhere
         run_attempt(search.job(0, chosen, [(2, 1.1)], "t"), store, Ranks(), hear, Watch(stop=lambda: len(seen) == 3))
+    (checkpoint,) = Path(store.path(f"checkpoints/{pruned.train_id}")).iterdir()
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save(saved | {"spent": {"seconds": 1000.0}}, checkpoint)  # as if the first attempt had been a long one
     run_attempt(pruned, store, Ranks(), hear, Watch())
     assert store.read_json(pruned.record)["curve"] == expected
+    assert 1000 < store.read_json(pruned.record)["seconds"] < 1100
 
     whole = search.job(1, chosen, [], "t")
     run_attempt(whole, store, Ranks(), hear, Watch())
