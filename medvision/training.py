@@ -29,6 +29,7 @@ from medvision.training_state import (
     portable_state,
     random_states,
     set_random_states,
+    unpacked,
 )
 
 
@@ -125,8 +126,8 @@ def train(
     total = recipe.total_steps(len(train_ids))
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
     state = TrainingState(model, optimizer, _schedule(optimizer, recipe, total), scaler, Trained({}, 0, []))
-    if saved := checkpoints.load():
-        state.restore(saved, ranks.device)
+    if saved := unpacked(checkpoints.load()):
+        state.restore(saved)
     history, best, per_epoch = state.history, state.best, recipe.steps_per_epoch(len(train_ids))
     epochs = math.ceil(total / per_epoch)
 
@@ -143,9 +144,12 @@ def train(
             state.position.lr = optimizer.param_groups[0]["lr"]
         elif state.position.random:
             set_random_states(state.position.random[ranks.rank], ranks.device)
+            if state.position.sums:
+                state.position.loss_sum, state.position.seen = state.position.sums[ranks.rank]
         for batch in batches[state.position.step :]:
             if ranks.any(watch.stop()):
                 state.position.random = ranks.gather(random_states(ranks.device))
+                state.position.sums = ranks.gather([float(state.position.loss_sum), state.position.seen])
                 save()
                 raise Interrupted(f"stopped in epoch {epoch} after {state.position.step} of {steps} steps")
             _train_step(wrapped, state, cases, batch, recipe, ranks, seed=seed, epoch=epoch, micro_batch=micro_batch)

@@ -7,6 +7,8 @@ that was written in the middle of an epoch, because the process was told to end,
 from __future__ import annotations
 
 import io
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,13 +42,17 @@ class Trained:
 
 @dataclass
 class Position:
-    """How far an epoch is: steps done, sums so far, the rate it began with, and every rank's random states."""
+    """How far an epoch is: steps done, this rank's sums so far, and the rate it began with.
+
+    A checkpoint in the middle of an epoch also holds every rank's random states and sums.
+    """
 
     step: int = 0
     loss_sum: float | torch.Tensor = 0.0
     seen: float = 0.0
     lr: float | None = None
     random: list[list[torch.Tensor]] = field(default_factory=list)
+    sums: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
@@ -87,9 +93,8 @@ class TrainingState:
         )
         return buffer.getvalue()
 
-    def restore(self, saved: bytes, device: torch.device) -> None:
-        """Take over a state that `to_bytes` gave; random states stay on the CPU."""
-        state = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `to_bytes` gave and `unpacked` read."""
         self.model.load_state_dict(state["model"], strict=False)  # a frozen block is not stored again
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
@@ -100,7 +105,22 @@ class TrainingState:
         self.best.state, self.best.epoch = state["best"], state["best_epoch"]
         self.best.spent = state.get("spent", {})  # absent in checkpoints of before it was kept
         self.position = Position(**state["position"])
-        self.position.random = [[part.cpu() for part in rank] for rank in self.position.random]
+
+
+def unpacked(saved: bytes | None) -> dict[str, Any] | None:
+    """The state that `to_bytes` gave, on the CPU; None where there is none, and with a warning where it cannot be read.
+
+    A storage that does not write files whole may leave a part of one when a machine dies. The training then starts anew.
+    """
+    if saved is None:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        told = f"a checkpoint of {len(saved):,} bytes cannot be read, so the training starts anew: {error}"
+        warnings.warn(told, stacklevel=2)
+        return None
+    return state
 
 
 def summed(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -111,7 +111,11 @@ def failure_of(error: Exception) -> dict[str, Any]:
     return {"kind": kind, "reason": reason.splitlines()[0] if kind == "memory" else reason, "details": details}
 
 
-_NO_MEMORY = ("not enough memory", "can't allocate memory")  # torch's allocator on a CPU, which raises RuntimeError
+_NO_MEMORY = (
+    "not enough memory", "can't allocate memory",  # torch's allocator on a CPU, which raises RuntimeError
+    # What a GPU says outside of torch's allocator: contexts, pinned memory, libraries' own workspaces.
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 
 def _meter(ranks: Ranks) -> Callable[[], dict[str, float]]:

@@ -237,7 +237,7 @@ class _Watcher:
 
     def __init__(self, events: Queue, emit: Emit, switch: Any, stopping: threading.Event) -> None:
         self.events, self.emit, self.switch, self.stopping = events, emit, switch, stopping
-        self.told = False
+        self.told = self.failed = False
         self.ended = threading.Event()
         self.draining: list[str] = []
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -255,15 +255,24 @@ class _Watcher:
             last_round = self.ended.is_set()
             if self.stopping.is_set() and not self.told:
                 self.told = True
-                self.emit({"event": "stopping"})
+                self._hand_on({"event": "stopping"})
             event = next_event(self.events, POLL_SECONDS / 2)
             if event is not None:
-                self.emit(event)
+                self._hand_on(event)
             elif last_round:
                 return
             if time.monotonic() - asked > NODES_SECONDS:
                 asked = time.monotonic()
                 self._tell_draining()
+
+    def _hand_on(self, event: dict[str, Any]) -> None:
+        """Whatever a listener does (a closed pipe, a full disk), this thread lives: the lanes depend on it."""
+        try:
+            self.emit(event)
+        except Exception as error:
+            if not self.failed:
+                logging.getLogger(__name__).exception("what the lanes tell can no longer be shown whole: %s", error)
+            self.failed = True
 
     def _tell_draining(self) -> None:
         with contextlib.suppress(Exception):  # Ray's own Train asks the same way; without an answer, a loss is a loss

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
 
 from orchestrator.execution import ClusterError, Emit
-from orchestrator.packing import Shape, impossible
+from orchestrator.packing import Shape, capacity, impossible
 
 HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster
-BOOTSTRAP = Path(
-    "~/ray_bootstrap_config.yaml"
-)  # where `ray up` leaves its configuration on the head, for the autoscaler
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves its configuration here on the head
 KINDS = ("CPU", "GPU")
 
 
@@ -36,22 +35,23 @@ def check_shapes(shapes: Sequence[Shape], max_lanes: int | None, emit: Emit) -> 
     Raises:
         ClusterError: with the shape and what the machines hold.
     """
-    problem, ours = impossible(shapes, nodes()), is_our_own()
-    if problem is None:
-        return
+    now, ours = nodes(), is_our_own()
     remedy = "Lower resources.workers, cpus_per_worker or gpus_per_worker"
-    if ours or max_lanes is None:
-        grows = "" if ours else ", or set resources.max_lanes for a cluster that grows"
-        raise ClusterError(f"{problem}. {remedy}{grows}")
-    to_come = machines_to_come()
-    if to_come is None:
-        emit({"event": "waiting", "reason": f"{problem}. Such trials wait for a machine that can hold them"})
-    elif problem := impossible(shapes, [*nodes(), *to_come]):
-        raise ClusterError(f"{problem}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
+    grown = None if ours or max_lanes is None else machines_of_ray_up()
+    for shape in shapes:
+        problem = impossible([shape], now)
+        if problem is None:
+            continue
+        if ours or max_lanes is None:
+            grows = "" if ours else ", or set resources.max_lanes for a cluster that grows"
+            raise ClusterError(f"{problem}. {remedy}{grows}")
+        if grown is not None and (never := impossible([shape], grown(shape))):
+            raise ClusterError(f"{never}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
+        emit({"event": "waiting", "reason": f"{problem}. Such trials wait for machines that can hold them"})
 
 
-def machines_to_come() -> list[dict[str, float]] | None:
-    """CPUs and GPUs of the machines that the cluster's autoscaler may start; None where nothing says so.
+def machines_of_ray_up() -> Callable[[Shape], list[dict[str, float]]] | None:
+    """The machines of the grown cluster, chosen so that they hold most of a shape; None where nothing says what may come.
 
     The configuration of `ray up` says so, and is read on the head only: on another machine it would be another cluster's.
     """
@@ -60,15 +60,21 @@ def machines_to_come() -> list[dict[str, float]] | None:
         return None
     try:
         config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
-        types = dict(config["available_node_types"])
-        del types[config["head_node_type"]]
-        most, coming = config["max_workers"], []
+        types, most = dict(config["available_node_types"]), int(config["max_workers"])
+        head, workers = _held(types.pop(config["head_node_type"])), list[dict[str, float]]()
         for kind in types.values():
-            held = kind["resources"]
             count = min(most, kind.get("max_workers", most))
-            if count and not held:  # such a machine says what it has when it is there
+            if count and not kind["resources"]:  # such a machine says what it has when it is there
                 return None
-            coming += [{name: float(held.get(name, 0)) for name in KINDS}] * count
+            workers += [_held(kind)] * count
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
-    return coming
+
+    def grown(shape: Shape) -> list[dict[str, float]]:
+        return [head, *sorted(workers, key=lambda machine: -capacity(shape, machine))[:most]]
+
+    return grown
+
+
+def _held(kind: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(kind["resources"].get(name, 0)) for name in KINDS}

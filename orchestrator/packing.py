@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 KEEP_SHAPE = 0.5
+_ROUNDING = 1e-6
 T = TypeVar("T")
 
 
@@ -89,21 +90,47 @@ class Packer(Generic[T]):
             self._queues.setdefault(entry.shape, deque()).append(entry)
 
 
+class _Room:
+    """What is left of a machine."""
+
+    def __init__(self, node: Mapping[str, float]) -> None:
+        self.cpus, self.gpus = node.get("CPU", 0.0), [1.0] * int(node.get("GPU", 0))
+
+    def place(self, shape: Shape, workers: int) -> int:
+        """Place as many of these workers as it holds; how many. A share of a GPU lies on one GPU, whole ones are free ones."""
+        workers = min(workers, int(self.cpus / shape.cpus_per_worker + _ROUNDING))
+        needed, placed = shape.gpus_per_worker, 0
+        if not needed:
+            placed = workers
+        elif needed >= 1:
+            free = [number for number, left in enumerate(self.gpus) if left == 1]
+            placed = min(workers, len(free) // int(needed))
+            for number in free[: placed * int(needed)]:
+                self.gpus[number] = 0.0
+        else:
+            for number in sorted(range(len(self.gpus)), key=lambda number: self.gpus[number]):
+                here = min(workers - placed, int(self.gpus[number] / needed + _ROUNDING))
+                self.gpus[number] -= here * needed
+                placed += here
+        self.cpus -= placed * shape.cpus_per_worker
+        return placed
+
+
 def fits(shapes: Sequence[Shape], nodes: Sequence[Mapping[str, float]]) -> bool:
     """Whether the machines can hold workers of all these shapes at once, the widest placed first."""
-    room = [dict(node) for node in nodes]
-    wanted = Counter(shapes)
+    rooms, wanted = [_Room(node) for node in nodes], Counter(shapes)
     for shape in sorted(wanted, key=lambda shape: (shape.gpus_per_worker, shape.cpus_per_worker), reverse=True):
         left = wanted[shape] * shape.workers
-        for node in room:
-            holds = min(int(node.get(kind, 0) / value + 1e-6) for kind, value in shape.worker.items())
-            placed = min(holds, left)
-            for kind, value in shape.worker.items():
-                node[kind] = node.get(kind, 0) - placed * value
-            left -= placed
+        for room in rooms:
+            left -= room.place(shape, left)
         if left:
             return False
     return True
+
+
+def capacity(shape: Shape, node: Mapping[str, float]) -> int:
+    """How many workers of this shape, at most those of one trial, an empty machine holds."""
+    return _Room(node).place(shape, shape.workers)
 
 
 def impossible(shapes: Iterable[Shape], nodes: Sequence[Mapping[str, float]]) -> str | None:

@@ -36,11 +36,16 @@ FORECAST_SECONDS = 5.0  # how often the time left is computed: for ten thousand 
 
 @dataclass
 class LaneView:
-    """What one lane does now. `epoch_seconds`: how long the latest epoch took, None before the second."""
+    """What one lane does now.
+
+    `at_work`: its workers are there; before that it waits for a machine, or for their start. `since`: of that. `epoch_seconds`:
+    how long the latest epoch took, None before the second.
+    """
 
     cell: str
     eval_id: str
     since: float
+    at_work: bool = True
     epoch: int = 0
     loss: float | None = None
     epoch_seconds: float | None = None
@@ -65,6 +70,7 @@ class Picture:
         self._forecast: tuple[float, Forecast] | None = None
         self.lanes: dict[Any, LaneView] = {}
         self.freed: dict[Any, float] = {}  # lanes between two trials, and since when
+        self.ready: set[Any] = {None}  # lanes whose workers are there; trials in the run's own process have no lane
         self.numbers: dict[Any, int] = {}
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.began: float | None = None
@@ -78,18 +84,24 @@ class Picture:
             self.numbers.setdefault(lane, len(self.numbers) + 1)
             # A lane that was lost with its trial says nothing more.
             self.lanes = {key: view for key, view in self.lanes.items() if view.eval_id != event["eval_id"]}
-            self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now)
+            self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now, lane in self.ready)
             self.freed.pop(lane, None)
             self._set(event["eval_id"], State.RUNNING)
+        elif kind == "lane-ready" and known:
+            self.ready.add(lane)
+            known.at_work, known.since = True, now
         elif kind == "epoch" and known:
             known.epoch_seconds = None if known.last_epoch is None else now - known.last_epoch
             known.epoch, known.loss, known.last_epoch = event["epoch"], event.get("train_loss"), now
         elif kind == "interrupted":
+            self.ready -= {lane} - {None}
             self._set(event["eval_id"], State.PENDING)
             self.lanes.pop(lane, None)
         elif kind in (State.FINISHED, State.FAILED, State.QUARANTINED):
             self._set(event["eval_id"], State(kind))
             self.cost.learn(event["eval_id"], event.get("seconds", math.nan))
+            if kind != State.FINISHED:  # its workers are gone
+                self.ready -= {lane} - {None}
             if self.lanes.pop(lane, None):
                 self.freed[lane] = now
             if "reason" in event:
@@ -120,8 +132,8 @@ class Picture:
         if self._forecast is None or now - self._forecast[0] > FORECAST_SECONDS:
             works = self.cost.works
             left = [name for name, state in self.states.items() if state not in _ENDED and name in works]
-            elapsed = {lane.eval_id: now - lane.since for lane in self.lanes.values()}
-            lanes = len(self.lanes) + sum(now - since < BETWEEN_SECONDS for since in self.freed.values())
+            elapsed = {lane.eval_id: now - lane.since for lane in self.lanes.values() if lane.at_work}
+            lanes = len(elapsed) + sum(now - since < BETWEEN_SECONDS for since in self.freed.values())
             self._forecast = now, self.cost.forecast(left, max(lanes, 1), elapsed)
         return self._forecast[1]
 

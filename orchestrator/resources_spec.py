@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from medvision.models.labels import Settings
 from orchestrator.packing import Shape
+
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"a worker gets a share of one GPU, below 1, or whole ones, got {gpus:g}")
+    return gpus
+
+
+Gpus = Annotated[float, Field(ge=0), AfterValidator(_share_or_whole)]
 
 
 class ShapeSpec(Settings):
@@ -17,7 +27,7 @@ class ShapeSpec(Settings):
     tasks: list[str] | None = Field(default=None, min_length=1, description="names of tasks; by default all")
     workers: PositiveInt | None = Field(default=None, description="instead of resources.workers")
     cpus_per_worker: PositiveInt | None = Field(default=None, description="instead of resources.cpus_per_worker")
-    gpus_per_worker: float | None = Field(default=None, ge=0, description="instead of resources.gpus_per_worker")
+    gpus_per_worker: Gpus | None = Field(default=None, description="instead of resources.gpus_per_worker")
 
 
 class ResourcesSpec(Settings):
@@ -25,7 +35,7 @@ class ResourcesSpec(Settings):
 
     workers: PositiveInt = Field(default=1, description="processes of one trial; more than one trains with DDP")
     cpus_per_worker: PositiveInt = Field(default=1, description="cores, and threads of torch, of one process")
-    gpus_per_worker: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between trials")
+    gpus_per_worker: Gpus = Field(default=0.0, description="a fraction shares one GPU between trials")
     shapes: list[ShapeSpec] = Field(
         default=[], description="other workers for some models or tasks; of several that fit, the last decides"
     )

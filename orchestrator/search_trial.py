@@ -6,14 +6,12 @@ so, because no test of the report is computed from its trials.
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from medvision.training import Interrupted, Ranks, Watch
+from medvision.training_state import unpacked
 from orchestrator.search import is_hopeless
 from orchestrator.workbench import Emit, Workbench, checkpoints_of, train_model
 
@@ -29,8 +27,7 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
     recipe, cases = bench.spec.training, len(bench.roles.train)
     total, per_epoch = recipe.total_steps(cases), recipe.steps_per_epoch(cases)
     # Rank 0 decides; a trial that goes on knows what it did before.
-    saved = checkpoints_of(bench, ranks).load() if ranks.rank == 0 else None
-    before = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True) if saved else {}
+    before = (unpacked(checkpoints_of(bench, ranks).load()) if ranks.rank == 0 else None) or {}
     dice: list[float] = [metrics["val_dice"] for metrics in before.get("history", ())]
 
     def curve() -> list[tuple[int, float]]:

@@ -67,12 +67,17 @@ def fingerprints(inputs: Inputs) -> dict[str, Any]:
 
 
 def jobs(plan: Plan, token: str) -> list[Job]:
-    """The plan's trials to run, longest first; not those whose search found nothing."""
-    return [
-        Job(trial.cell, trial.train_id, trial.eval_id, token, trial.rescore_of, settings=trial.settings)
-        for trial in plan.in_order()
-        if trial.train_id and trial.eval_id
-    ]
+    """The plan's trials to run, longest first; not those whose search found nothing.
+
+    Cells of one id, such as fractions that round to the same cases, are one job: its result stands for all of them.
+    """
+    once: dict[str, Job] = {}
+    for trial in plan.in_order():
+        if trial.train_id and trial.eval_id and trial.eval_id not in once:
+            once[trial.eval_id] = Job(
+                trial.cell, trial.train_id, trial.eval_id, token, trial.rescore_of, settings=trial.settings
+            )
+    return list(once.values())
 
 
 def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:

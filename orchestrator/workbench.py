@@ -149,6 +149,7 @@ def _refuse_another_block(bench: Workbench, model: nn.Module) -> None:
 
 
 def checkpoints_of(bench: Workbench, ranks: Ranks) -> Checkpoints:
-    """The trial's checkpoint in the study, kept apart by world size and threads: others would give other numbers."""
-    name = f"checkpoints/{bench.job.train_id}/{ranks.world}x{torch.get_num_threads()}.pt"
+    """The trial's checkpoint in the study, kept apart by world size, threads and device: others would give other numbers."""
+    device = "" if ranks.device.type == "cpu" else f"-{ranks.device.type}"
+    name = f"checkpoints/{bench.job.train_id}/{ranks.world}x{torch.get_num_threads()}{device}.pt"
     return Checkpoints(load=functools.partial(bench.store.read, name), save=functools.partial(bench.store.write, name))

@@ -211,6 +211,43 @@ def test_a_finished_training_is_kept_for_an_evaluation_that_was_cut_off() -> Non
     assert all(torch.equal(again.state[name], whole.state[name]) for name in whole.state)
 
 
+def test_a_checkpoint_that_was_cut_off_starts_the_training_anew() -> None:
+    saved: list[bytes] = []
+    recipe = Training(epochs=2, batch_size=2, checkpoint_epochs=1)
+    whole = run(recipe, checkpoints=Checkpoints(save=saved.append))
+    for broken in (saved[0][: len(saved[0]) // 2], b""):
+        with pytest.warns(UserWarning, match="cannot be read, so the training starts anew"):
+            again = run(recipe, checkpoints=Checkpoints(load=lambda broken=broken: broken))  # type: ignore[misc]
+        assert again.history == whole.history
+
+
+def stopped_rank(rank: int, folder: Path) -> None:
+    """Train on two ranks as a whole, and stopped in the middle of an epoch."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    recipe, ranks = Training(epochs=3, batch_size=2, schedule="plateau", checkpoint_epochs=9), Ranks(rank, 2)
+    whole = run(recipe, ranks=ranks)
+    saved, steps = list[bytes](), list[None]()
+    watch = Watch(beat=lambda: steps.append(None), stop=lambda: rank == 1 and len(steps) >= 4)
+    with pytest.raises(Interrupted):
+        run(recipe, ranks=ranks, watch=watch, checkpoints=Checkpoints(save=saved.append))
+    shared: list[bytes] = [b""]
+    if rank == 0:
+        shared = saved[-1:]
+    distributed.broadcast_object_list(shared)
+    resumed = run(recipe, ranks=ranks, checkpoints=Checkpoints(load=lambda: shared[0]))
+    torch.save([[found.history, found.state] for found in (whole, resumed)], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_stopped_in_the_middle_of_an_epoch_go_on_bit_for_bit(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(stopped_rank, (tmp_path,), nprocs=2)
+    for rank in (0, 1):
+        (history, state), (again, resumed) = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert again == history
+        assert all(torch.equal(resumed[name], state[name]) for name in state)
+
+
 def one_of_two_ranks(rank: int, folder: Path, block: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

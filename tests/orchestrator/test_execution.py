@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from orchestrator import execution
+from orchestrator import driver, execution
 from orchestrator.execution import (
     LAST_LINES,
     AttemptFailed,
@@ -238,3 +238,21 @@ def test_the_scheduler_looks_at_living_trials_only_and_keeps_nothing_of_the_othe
     assert not ended.run_metadata.last_result
     assert not ended.run_metadata.metric_analysis
     assert running.config == {"job": "00004"}
+
+
+def test_the_drivers_watch_outlives_a_listener_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A closed pipe or a full disk must not keep a machine's end, or the storage's, from the lanes."""
+    waiting = [{"event": "epoch"}, {"event": "epoch"}, {"event": "storage-failed"}]
+    heard: list[str] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        heard.append(event["event"])
+        raise BrokenPipeError("tee is gone")
+
+    monkeypatch.setattr(driver, "next_event", lambda box, timeout: waiting.pop(0) if waiting else None)
+    with driver._Watcher(None, hear, None, threading.Event()):  # type: ignore[arg-type]
+        pass
+    assert heard == ["epoch", "epoch", "storage-failed"]
+    assert sum("tee is gone" in record.getMessage() for record in caplog.records) == 1

@@ -10,11 +10,11 @@ import yaml
 
 from orchestrator import machines
 from orchestrator.execution import ClusterError
-from orchestrator.machines import HEAD_RESOURCE, check_shapes, machines_to_come
+from orchestrator.machines import HEAD_RESOURCE, check_shapes, machines_of_ray_up
 from orchestrator.packing import Shape
 
 ROOT = Path(__file__).parents[2]
-GPU, WIDE, HUGE = Shape(1, 8, 1.0), Shape(8, 8, 1.0), Shape(1, 512, 0.0)
+GPU, WIDE, TOO_WIDE, HUGE = Shape(1, 8, 1.0), Shape(8, 8, 1.0), Shape(9, 8, 1.0), Shape(1, 512, 0.0)
 
 
 class Ray:
@@ -45,25 +45,23 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Ray:
 def test_the_machines_that_ray_up_may_start_are_those_of_its_file(
     head: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def coming(text: str) -> list[dict[str, float]] | None:
+    def grown(text: str) -> list[dict[str, float]] | None:
         (tmp_path / "bootstrap.yaml").write_text(text)
         monkeypatch.setattr(machines, "BOOTSTRAP", tmp_path / "bootstrap.yaml")
-        return machines_to_come()
+        found = machines_of_ray_up()
+        return found and found(GPU)
 
     text = (ROOT / "cluster.yaml").read_text()
     config = yaml.safe_load(text)
-    found = coming(text)
-    assert found is not None
-    assert {tuple(machine.items()) for machine in found} == {(("CPU", 8.0), ("GPU", 1.0))}
-    assert len(found) >= config["max_workers"]
+    assert grown(text) == [{"CPU": 0.0, "GPU": 0.0}, *[{"CPU": 8.0, "GPU": 1.0}] * config["max_workers"]]
     head.resources = {"CPU": 4.0}  # not the head: the file would be another cluster's
-    assert machines_to_come() is None
+    assert machines_of_ray_up() is None
     head.resources = {HEAD_RESOURCE: 1.0}
     config["available_node_types"]["gpu-spot"]["resources"] = {}  # found out when it is there
-    assert coming(yaml.safe_dump(config)) is None
-    assert coming("available_node_types: [") is None
+    assert grown(yaml.safe_dump(config)) is None
+    assert grown("available_node_types: [") is None
     monkeypatch.setattr(machines, "BOOTSTRAP", tmp_path / "missing.yaml")
-    assert machines_to_come() is None
+    assert machines_of_ray_up() is None
 
 
 def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one_is_refused(
@@ -74,10 +72,13 @@ def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one
         check_shapes([GPU], None, events.append)
     monkeypatch.setattr(machines, "BOOTSTRAP", ROOT / "cluster.yaml")
     check_shapes([GPU, WIDE], 8, events.append)
-    assert events == []
+    assert [event["event"] for event in events] == ["waiting", "waiting"]
+    with pytest.raises(ClusterError, match=r"asks for 9 x \(8 CPU and 1 GPU\).*with all that `ray up` may start"):
+        check_shapes([TOO_WIDE], 9, events.append)  # 8 machines at most, of whatever type, running or not
     with pytest.raises(ClusterError, match=r"512 CPU.*with all that `ray up` may start"):
         check_shapes([GPU, HUGE], 8, events.append)
     monkeypatch.setattr(machines, "BOOTSTRAP", ROOT / "missing.yaml")
+    events.clear()
     check_shapes([HUGE], 8, events.append)  # nothing says what may come: it is told, and waits
     (event,) = events
     assert event["event"] == "waiting"

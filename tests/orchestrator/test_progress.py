@@ -47,10 +47,13 @@ def halfway() -> Picture:
     picture = Picture("study", {"e0": 100.0, "e1": 100.0, "e2": 100.0, "e3": 300.0}, epochs=10)
     picture.update(event("started", 0, lane=71), 0.0)
     picture.update(event("started", 1, lane=72), 0.0)
+    for lane in (71, 72):
+        picture.update(event("lane-ready", lane - 71, lane=lane), 0.0)
     picture.update(event("finished", 0, lane=71, dice=0.5, seconds=50.0), 50.0)
     picture.update(event("started", 2, lane=71), 50.0)
     picture.update(event("failed", 1, lane=72, reason="RuntimeError: [bold]odd[/] text"), 60.0)
     picture.update(event("started", 1, lane=72), 61.0)
+    picture.update(event("lane-ready", 1, lane=72), 61.0)
     for epoch in range(1, 6):
         picture.update(event("epoch", 1, lane=72, epoch=epoch, train_loss=1 / epoch), 60.0 + 2.5 * epoch)
     return picture
@@ -88,11 +91,12 @@ def test_nothing_is_estimated_before_anything_is_done() -> None:
 def test_the_time_left_knows_the_lanes_also_between_two_trials_and_the_gpus() -> None:
     works = {f"e{number}": Work("a", "T", 100.0, gpus=2.0) for number in range(9)}
     picture = Picture("study", dict.fromkeys(works, 100.0), cost=CostModel(works))
-    for lane in (1, 2):
-        picture.update(event("started", lane, lane=lane), 0.0)
-    picture.update(
-        event("finished", 1, lane=1, dice=0.5, seconds=100.0), 100.0
-    )  # the second lane is about to end its own
+    for lane in (1, 2, 3):
+        picture.update(event("started", lane, lane=lane), -500.0)
+    for lane in (1, 2):  # the third waits for a machine all the time
+        picture.update(event("lane-ready", lane, lane=lane), 0.0)
+    # The second lane is about to end its own.
+    picture.update(event("finished", 1, lane=1, dice=0.5, seconds=100.0), 100.0)
     left = picture.forecast(100.0)
     assert left is not None
     assert left.seconds == pytest.approx(400.0)  # seven trials on two lanes
@@ -101,6 +105,9 @@ def test_the_time_left_knows_the_lanes_also_between_two_trials_and_the_gpus() ->
     later = picture.forecast(100.0 + BETWEEN_SECONDS + 1)
     assert later is not None
     assert later.seconds == pytest.approx(700.0)  # a lane that takes no other trial is gone
+    picture.update(event("failed", 2, lane=2, reason="lost"), 200.0)
+    picture.update(event("started", 2, lane=2), 200.0)
+    assert not picture.lanes[2].at_work  # until its new workers are there
     assert outlook(None) == ""
 
 

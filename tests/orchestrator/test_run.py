@@ -255,3 +255,19 @@ def test_what_a_driver_left_that_died_between_commit_and_cleanup_is_removed(tiny
     assert run(tiny_spec) == 0
     assert store.names("checkpoints") == ["of-another-edit"]
     assert not store.names("failures")
+
+
+def test_cells_of_one_id_are_trained_once_and_all_of_them_are_reported(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
+    assert run(tiny_spec, "--set", models, "--set", "fractions=[0.1, 0.11]", "--set", "training.epochs=1") == 0
+    assert "6 of 6 trials are in this report" in capsys.readouterr().out
+    assert len(commits(tiny_spec)) == 3  # both fractions are one case
+    store = study(tiny_spec)
+    plan = store.read_json("plan.json")["trials"]
+    assert len(plan) == 6
+    assert len({trial["eval_id"] for trial in plan}) == 3
+    rows = read_results(store, "cases")
+    assert set(rows["fraction"]) == {0.1, 0.11}
+    assert len(rows) == 2 * 15

@@ -115,6 +115,11 @@ def test_new_estimates_change_the_order() -> None:
         ([Shape(workers=4, gpus_per_worker=1)], True),
         ([Shape(workers=5, gpus_per_worker=1)], False),
         ([Shape(gpus_per_worker=3), Shape(workers=2, gpus_per_worker=0.5)], True),
+        ([Shape(gpus_per_worker=0.6)] * 4, True),  # a share lies on one GPU: 0.4 of each is lost
+        ([Shape(gpus_per_worker=0.6)] * 5, False),
+        ([Shape(gpus_per_worker=0.6)] * 4 + [Shape(gpus_per_worker=0.4)] * 4, True),
+        ([Shape(workers=9, gpus_per_worker=0.4)], False),
+        ([Shape(gpus_per_worker=3), Shape(gpus_per_worker=0.1), Shape(gpus_per_worker=1)], False),
     ],
 )
 def test_fits_on_one_machine_of_four_gpus(shapes: list[Shape], held: bool) -> None:
