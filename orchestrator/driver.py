@@ -21,15 +21,15 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
-from ray.util.queue import Queue
 
 from orchestrator.execution import ClusterError, Emit, stop_signals
-from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, Lane, LiveTrials, Switch, here, next_event, queue_here
+from orchestrator.lanes import Lane, LiveTrials, Switch, here, queue_here
 from orchestrator.machines import HEAD_RESOURCE, check_shapes, nodes
 from orchestrator.packing import Packer, Shape, Waiting
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
+from orchestrator.watcher import Watcher
 from reports.store import Store, StoreError
 
 LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the driver and take no worker's CPU
@@ -157,13 +157,20 @@ def run_jobs(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )
+        watcher = Watcher(events, hear, switch, asked)
         try:
-            with _Watcher(events, hear, switch, asked):
+            with watcher:
                 results = tuner.fit()
+        except BaseException as error:
+            if watcher.lost:
+                raise ClusterError(watcher.lost) from error
+            raise
         finally:
             with contextlib.suppress(Exception):
                 events.shutdown(force=True)
                 ray.kill(switch)
+        if watcher.lost:
+            raise ClusterError(watcher.lost)
         if storage_failed:
             raise StoreError(storage_failed[0])
         if asked.is_set():
@@ -230,56 +237,6 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for the same reason: Tune pickles its settings for a resumption of its own."""
         return {}
-
-
-class _Watcher:
-    """A thread of the driver: hands on the lanes' events, and that the run stops; tells the lanes which machines will go."""
-
-    def __init__(self, events: Queue, emit: Emit, switch: Any, stopping: threading.Event) -> None:
-        self.events, self.emit, self.switch, self.stopping = events, emit, switch, stopping
-        self.told = self.failed = False
-        self.ended = threading.Event()
-        self.draining: list[str] = []
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        self.thread.join(STOP_SECONDS)
-
-    def _watch(self) -> None:
-        asked = time.monotonic()
-        while True:
-            last_round = self.ended.is_set()
-            if self.stopping.is_set() and not self.told:
-                self.told = True
-                self._hand_on({"event": "stopping"})
-            event = next_event(self.events, POLL_SECONDS / 2)
-            if event is not None:
-                self._hand_on(event)
-            elif last_round:
-                return
-            if time.monotonic() - asked > NODES_SECONDS:
-                asked = time.monotonic()
-                self._tell_draining()
-
-    def _hand_on(self, event: dict[str, Any]) -> None:
-        """Whatever a listener does (a closed pipe, a full disk), this thread lives: the lanes depend on it."""
-        try:
-            self.emit(event)
-        except Exception as error:
-            if not self.failed:
-                logging.getLogger(__name__).exception("what the lanes tell can no longer be shown whole: %s", error)
-            self.failed = True
-
-    def _tell_draining(self) -> None:
-        with contextlib.suppress(Exception):  # Ray's own Train asks the same way; without an answer, a loss is a loss
-            draining = sorted(ray._private.state.state.get_draining_nodes())
-            if draining != self.draining:
-                self.draining = draining
-                self.switch.tell.remote(draining=draining)
 
 
 def _lane_request(number: int) -> dict[str, float]:

@@ -8,17 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator import driver, local
 from orchestrator.execution import ClusterError
 from orchestrator.inputs import gathered
 from orchestrator.lanes import _last_stderr
+from orchestrator.leaks import Leaks
 from orchestrator.plan import make_plan
 from orchestrator.run import main
 from orchestrator.spec import Spec
@@ -130,6 +134,32 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec
     assert "not to be had" not in said
 
 
+def test_a_placement_group_that_a_dead_lane_left_is_given_back(ray_cluster: None) -> None:
+    def group(**options: Any) -> Any:
+        made = ray.util.placement_group([{"CPU": 0.2}], **options)
+        ray.get(made.ready(), timeout=60)
+        return made
+
+    def states() -> list[str]:
+        return [ray.util.placement_group_table(each)["state"] for each in (left, used, kept)]
+
+    left, used, kept = group(), group(), group(name="kept", lifetime="detached")
+    strategy = PlacementGroupSchedulingStrategy(used)
+    actor = ray.remote(type("Worker", (), {"ping": lambda self: 1})).options(num_cpus=0.1, scheduling_strategy=strategy)
+    living = actor.remote()
+    assert ray.get(living.ping.remote(), timeout=60) == 1
+    leaks = Leaks()
+    assert leaks.sweep() == []  # it may be about to be used
+    assert leaks.sweep() == [left.id.hex()]
+    assert states() == ["REMOVED", "CREATED", "CREATED"]
+    ray.kill(living)
+    end = time.monotonic() + 60
+    while states()[1] == "CREATED" and time.monotonic() < end:
+        leaks.sweep(last=True)
+        time.sleep(0.2)
+    assert states() == ["REMOVED", "REMOVED", "CREATED"]
+
+
 def test_a_trial_that_no_machine_can_hold_is_refused(tiny_spec: Path, ray_cluster: None) -> None:
     for lanes in ("null", "1"):  # a Ray of our own never grows
         spec = load_spec(tiny_spec, ["resources.cpus_per_worker=512", f"resources.max_lanes={lanes}"])
@@ -170,6 +200,29 @@ def test_ctrl_c_once_lets_the_lane_write_its_checkpoint_and_the_same_command_goe
     resumed = (event["epoch"] for event in again if event["event"] == "epoch" and event["eval_id"] == name)
     assert next(resumed) == reached + 1
     assert not store.names("checkpoints")
+
+
+def test_a_driver_whose_ray_dies_ends_and_says_so(tiny_spec: Path, tmp_path: Path) -> None:
+    settings = ["training.epochs=4000", "tracking.enabled=false", "resources.max_lanes=1"]
+    options = [str(tiny_spec), "--json", *(word for setting in settings for word in ("--set", setting))]
+    command = [sys.executable, "-m", "orchestrator.run", *options]
+    with (
+        (tmp_path / "stderr").open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            if '"event": "epoch"' in line:
+                break
+        children = psutil.Process(process.pid).children(recursive=True)
+        (raylet,) = [child for child in children if "raylet/raylet" in " ".join(child.cmdline())]
+        raylet.kill()
+        process.stdout.read()
+        assert process.wait(120) == 2
+    told = (tmp_path / "stderr").read_text()
+    assert "error: Ray ended on the driver's machine" in told
+    assert "run the same command again" in told
+    assert "Traceback" not in told
 
 
 def test_an_address_without_a_cluster_is_a_clear_error(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from orchestrator import driver, execution
+from orchestrator import execution, watcher
 from orchestrator.execution import (
     LAST_LINES,
     AttemptFailed,
@@ -251,8 +251,9 @@ def test_the_drivers_watch_outlives_a_listener_that_fails(
         heard.append(event["event"])
         raise BrokenPipeError("tee is gone")
 
-    monkeypatch.setattr(driver, "next_event", lambda box, timeout: waiting.pop(0) if waiting else None)
-    with driver._Watcher(None, hear, None, threading.Event()):  # type: ignore[arg-type]
+    monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
+    monkeypatch.setattr(watcher, "next_event", lambda box, timeout: waiting.pop(0) if waiting else None)
+    with watcher.Watcher(None, hear, None, threading.Event()):  # type: ignore[arg-type]
         pass
     assert heard == ["epoch", "epoch", "storage-failed"]
     assert sum("tee is gone" in record.getMessage() for record in caplog.records) == 1
