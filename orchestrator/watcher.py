@@ -79,6 +79,8 @@ class Watcher:
                 self._sweep()
 
     def _sweep(self, *, last: bool = False) -> None:
+        if not ray.is_initialized():  # Ray's functions would start another one
+            return
         with contextlib.suppress(Exception):  # without an answer of Ray's dashboard they are looked for another time
             for group in self.leaks.sweep(last=last):
                 logging.getLogger(__name__).warning("gave back placement group %s, which a dead lane had left", group)
