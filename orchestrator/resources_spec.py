@@ -13,7 +13,7 @@ from orchestrator.packing import Shape
 
 def _share_or_whole(gpus: float) -> float:
     if gpus > 1 and gpus != int(gpus):
-        raise ValueError(f"a worker gets a share of one GPU, below 1, or whole ones, got {gpus:g}")
+        raise ValueError("a worker gets a share of one GPU, below 1, or whole ones")
     return gpus
 
 

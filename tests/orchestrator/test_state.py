@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from orchestrator.packing import KEEP_SHAPE, Packer, Shape, Waiting, fits
+from orchestrator.resources_spec import ResourcesSpec
 from orchestrator.state import LOSSES_PER_ATTEMPT, State, counted_attempts, micro_batch, next_state
 
 ONE, WIDE, HALF = Shape(), Shape(gpus_per_worker=4), Shape(gpus_per_worker=0.5)
@@ -139,3 +141,12 @@ def test_what_fits_needs_no_more_than_there_is(shapes: list[Shape]) -> None:
     if fits(shapes, machines):
         assert sum(shape.workers * shape.cpus_per_worker for shape in shapes) <= 10
         assert sum(shape.workers * shape.gpus_per_worker for shape in shapes) <= 2
+
+
+def test_a_worker_gets_a_share_of_one_gpu_or_whole_ones() -> None:
+    for good in (0, 0.25, 1, 4):
+        assert ResourcesSpec(gpus_per_worker=good).shape("m", "t").gpus_per_worker == good
+    with pytest.raises(ValidationError, match="a share of one GPU, below 1, or whole ones"):
+        ResourcesSpec(gpus_per_worker=1.5)
+    with pytest.raises(ValidationError, match="or whole ones"):
+        ResourcesSpec(shapes=[{"gpus_per_worker": 2.5}])  # type: ignore[list-item]
