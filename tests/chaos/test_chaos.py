@@ -237,6 +237,7 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
         print(f"\nkilled: {', '.join(killed)}")
 
     # Undisturbed, with the same world size and threads.
+    handler = signal.getsignal(signal.SIGINT)
     (tmp_path / "undisturbed").mkdir()
     options = ["--in-process", "--set", f"storage={tmp_path / 'undisturbed'}", "--set", "tracking.enabled=false"]
     assert main([str(chaos_spec), *options]) == 0
@@ -269,4 +270,4 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     environment = {**machines.environment, "RAY_ADDRESS": f"127.0.0.1:{machines.port}"}
     asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert asked.stdout.splitlines()[-1] == "[]"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
