@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from train_step import _size, make
+from train_step import _size, _wait, make
 
 from medvision.batches import stack
 from medvision.data.augment import augment
@@ -104,11 +104,6 @@ def loop(label: str, changed: bool, size: Size, batch: int, llm: str, device: to
     watch = Watch(beat=lambda: ends.append(time.perf_counter()))
     train(make(label, size, llm), cases, list(cases), (), recipe, seed=0, ranks=Ranks(device=device), watch=watch)
     return 1000 * statistics.median(b - a for a, b in itertools.pairwise(ends[WARM:]))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

@@ -157,20 +157,13 @@ def run_jobs(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         )
-        watcher = Watcher(events, hear, switch, asked)
         try:
-            with watcher:
+            with Watcher(events, hear, switch, asked):
                 results = tuner.fit()
-        except BaseException as error:
-            if watcher.lost:
-                raise ClusterError(watcher.lost) from error
-            raise
         finally:
             with contextlib.suppress(Exception):
                 events.shutdown(force=True)
                 ray.kill(switch)
-        if watcher.lost:
-            raise ClusterError(watcher.lost)
         if storage_failed:
             raise StoreError(storage_failed[0])
         if asked.is_set():

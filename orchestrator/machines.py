@@ -36,15 +36,16 @@ def check_shapes(shapes: Sequence[Shape], max_lanes: int | None, emit: Emit) -> 
         ClusterError: with the shape and what the machines hold.
     """
     now, ours = nodes(), is_our_own()
+    grows = max_lanes is not None and not ours
     remedy = "Lower resources.workers, cpus_per_worker or gpus_per_worker"
-    grown = None if ours or max_lanes is None else machines_of_ray_up()
+    grown = machines_of_ray_up() if grows else None
     for shape in shapes:
         problem = impossible([shape], now)
         if problem is None:
             continue
-        if ours or max_lanes is None:
-            grows = "" if ours else ", or set resources.max_lanes for a cluster that grows"
-            raise ClusterError(f"{problem}. {remedy}{grows}")
+        if not grows:
+            other = "" if ours else ", or set resources.max_lanes for a cluster that grows"
+            raise ClusterError(f"{problem}. {remedy}{other}")
         if grown is not None and (never := impossible([shape], grown(shape))):
             raise ClusterError(f"{never}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
         emit({"event": "waiting", "reason": f"{problem}. Such trials wait for machines that can hold them"})

@@ -70,7 +70,7 @@ class Picture:
         self._forecast: tuple[float, Forecast] | None = None
         self.lanes: dict[Any, LaneView] = {}
         self.freed: dict[Any, float] = {}  # lanes between two trials, and since when
-        self.ready: set[Any] = {None}  # lanes whose workers are there; trials in the run's own process have no lane
+        self.ready: set[Any] = set()  # lanes whose workers are there
         self.numbers: dict[Any, int] = {}
         self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
         self.began: float | None = None
@@ -84,7 +84,8 @@ class Picture:
             self.numbers.setdefault(lane, len(self.numbers) + 1)
             # A lane that was lost with its trial says nothing more.
             self.lanes = {key: view for key, view in self.lanes.items() if view.eval_id != event["eval_id"]}
-            self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now, lane in self.ready)
+            at_work = lane is None or lane in self.ready  # a trial in the run's own process has no lane
+            self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now, at_work)
             self.freed.pop(lane, None)
             self._set(event["eval_id"], State.RUNNING)
         elif kind == "lane-ready" and known:
@@ -94,14 +95,14 @@ class Picture:
             known.epoch_seconds = None if known.last_epoch is None else now - known.last_epoch
             known.epoch, known.loss, known.last_epoch = event["epoch"], event.get("train_loss"), now
         elif kind == "interrupted":
-            self.ready -= {lane} - {None}
+            self.ready.discard(lane)
             self._set(event["eval_id"], State.PENDING)
             self.lanes.pop(lane, None)
         elif kind in (State.FINISHED, State.FAILED, State.QUARANTINED):
             self._set(event["eval_id"], State(kind))
             self.cost.learn(event["eval_id"], event.get("seconds", math.nan))
             if kind != State.FINISHED:  # its workers are gone
-                self.ready -= {lane} - {None}
+                self.ready.discard(lane)
             if self.lanes.pop(lane, None):
                 self.freed[lane] = now
             if "reason" in event:

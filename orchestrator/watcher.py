@@ -13,7 +13,7 @@ import psutil
 import ray
 from ray.util.queue import Queue
 
-from orchestrator.execution import Emit
+from orchestrator.execution import ClusterError, Emit
 from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, next_event
 from orchestrator.leaks import LOOK_SECONDS, Leaks
 
@@ -23,7 +23,8 @@ ASK_SECONDS = 5.0  # how often the cluster is asked which machines will go
 class Watcher:
     """A thread of the driver: hands on the lanes' events, and that the run stops; tells the lanes which machines will go.
 
-    It also gives back what dead lanes left taken, and ends the run when Ray on the driver's own machine is gone.
+    It also gives back what dead lanes left taken, and ends the run with a ClusterError when Ray on the driver's own machine is
+    gone.
     """
 
     def __init__(self, events: Queue, emit: Emit, switch: Any, stopping: threading.Event) -> None:
@@ -32,7 +33,7 @@ class Watcher:
         self.ended = threading.Event()
         self.draining: list[str] = []
         self.lost, self.raylet = "", _raylet_here()
-        self.leaks, self.looked = Leaks(), time.monotonic()
+        self.leaks = Leaks()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> None:
@@ -41,8 +42,9 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         self.thread.join(STOP_SECONDS)
-        if not self.lost:
-            self._sweep(last=True)
+        if self.lost:
+            raise ClusterError(self.lost)
+        self._sweep(last=True)
 
     def _watch(self) -> None:
         try:
@@ -58,7 +60,7 @@ class Watcher:
         _thread.interrupt_main()
 
     def _rounds(self) -> None:
-        asked = time.monotonic()
+        asked = looked = time.monotonic()
         while True:
             last_round = self.ended.is_set()
             if self.stopping.is_set() and not self.told:
@@ -74,8 +76,8 @@ class Watcher:
                 self._tell_draining()
                 if self.raylet is not None and not _lives(self.raylet):
                     return self._give_up("its raylet is gone")
-            if time.monotonic() - self.looked > LOOK_SECONDS:
-                self.looked = time.monotonic()
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
                 self._sweep()
 
     def _sweep(self, *, last: bool = False) -> None:

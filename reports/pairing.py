@@ -103,7 +103,7 @@ def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     # A model that finds something in an empty case is scored there, but cannot be compared with one that does not.
     empty = rows["status"] == BOTH_EMPTY
     values = perfect_where_empty(rows, metric, both_empty)
-    frame = pd.DataFrame({"raw": values, "capped": capped_scores(rows, metric, both_empty), "empty": empty})
+    frame = pd.DataFrame({"raw": values, "capped": _capped(values, rows), "empty": empty})
     levels = ["patient", "case", "seed"]
     by_seed = frame.groupby(level=levels, sort=True).agg({"raw": "mean", "capped": "mean", "empty": "all"})
     return by_seed.groupby(level=levels[:2], sort=True).agg({"raw": "mean", "capped": "mean", "empty": "any"})
@@ -120,7 +120,10 @@ def seed_spread(rows: pd.DataFrame, metric: str, both_empty: str) -> float:
 
 def capped_scores(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
     """`perfect_where_empty`, infinite distances replaced by the volume's diagonal in mm: what means are made of."""
-    values = perfect_where_empty(rows, metric, both_empty)
+    return _capped(perfect_where_empty(rows, metric, both_empty), rows)
+
+
+def _capped(values: pd.Series, rows: pd.DataFrame) -> pd.Series:
     return values.where(~np.isinf(values), rows["diagonal"].astype(float))
 
 

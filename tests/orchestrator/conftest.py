@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +132,12 @@ class Seen:
 def seen() -> type[Seen]:
     """`seen(uri, name)`: what a server holds of a study."""
     return Seen
+
+
+@pytest.fixture
+def ray_cluster(isolated_cache: Path) -> Iterator[None]:
+    """A Ray of this test's own."""
+    from orchestrator import driver
+
+    with driver.cluster(None):
+        yield

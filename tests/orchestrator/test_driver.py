@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,6 @@ def prepared(spec: Spec) -> tuple[Store, list[Any]]:
     plan = make_plan(spec, inputs, store.commits(), store.failures())
     write_study(store, spec, inputs, plan)
     return store, jobs(plan, "test")
-
-
-@pytest.fixture
-def ray_cluster(isolated_cache: Path) -> Iterator[None]:
-    with driver.cluster(None):
-        yield
 
 
 def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_numbers(

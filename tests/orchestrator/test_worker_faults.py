@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ import psutil
 import pytest
 
 from orchestrator import driver
-from orchestrator.inputs import gathered
-from orchestrator.plan import make_plan
 from orchestrator.spec_file import load_spec
-from orchestrator.study import jobs, open_store, write_study
-from orchestrator.trial import Job
-from reports.store import Store, read_results
+from reports.store import read_results
+from tests.orchestrator.test_driver import prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -55,27 +51,14 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-def planned(spec_file: Path, *settings: str) -> tuple[Any, Store, list[Job]]:
-    spec = load_spec(spec_file, [*ONE_MODEL, *settings])
-    store, inputs = open_store(spec), gathered(spec)
-    plan = make_plan(spec, inputs, store.commits(), store.failures())
-    write_study(store, spec, inputs, plan)
-    return spec, store, jobs(plan, "test")
-
-
-@pytest.fixture
-def ray_cluster(isolated_cache: Path) -> Iterator[None]:
-    with driver.cluster(None):
-        yield
-
-
 def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_pythons_lock(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HANGING.format(folder=str(tmp_path / "hook")))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'hook'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    spec, store, waiting = planned(tiny_spec, "resources.hang_seconds=5", "resources.max_attempts=3")
+    spec = load_spec(tiny_spec, [*ONE_MODEL, "resources.hang_seconds=5", "resources.max_attempts=3"])
+    store, waiting = prepared(spec)
     failures: list[dict[str, Any]] = []
 
     def hear(event: dict[str, Any]) -> None:
@@ -100,7 +83,8 @@ def test_two_ranks_of_which_one_is_lost_give_the_numbers_of_an_undisturbed_run(
     settings = ["resources.workers=2", "training.epochs=30", "training.checkpoint_epochs=4"]
     found: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     for name in ("undisturbed", "shot"):
-        spec, store, waiting = planned(tiny_spec, *settings, f"storage={tmp_path / name}")
+        spec = load_spec(tiny_spec, [*ONE_MODEL, *settings, f"storage={tmp_path / name}"])
+        store, waiting = prepared(spec)
         first: list[int] = []
         begun: dict[str, list[int]] = {job.eval_id: [] for job in waiting}
 
