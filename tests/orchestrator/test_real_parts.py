@@ -114,7 +114,8 @@ def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -
                     process.kill()
         shutil.rmtree(scratch, ignore_errors=True)
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "one trial asks for 512 CPU, the cluster's machines hold: 1 with 2 CPU" in refused.stderr
-    assert "with all that `ray up` may start" in refused.stderr
+    # The head as cluster.yaml has it, without CPUs for trials, and eight machines of which none runs yet.
+    held = "one trial asks for 512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU; 8 with 8 CPU, 1 GPU"
+    assert f"{held}, with all that `ray up` may start" in refused.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 trials are in this report" in done.stdout
