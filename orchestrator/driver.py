@@ -79,9 +79,7 @@ def cluster(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (
-            Exception
-        ) as error:  # Ray raises its own, RuntimeError and Exception when a part of it does not start in time
+        except Exception as error:  # Ray raises RuntimeError and bare Exception, too
             raise ClusterError(f"Ray did not start on this machine: {error}. Try again when it is less busy") from error
     try:
         yield

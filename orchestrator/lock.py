@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -43,8 +44,9 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
     mine = {
         "token": token,
         "host": socket.gethostname(),
+        "machine": machine(),
         "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
+        "process_started": seconds_up(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     _acquire(store, mine, lease_seconds)
@@ -109,10 +111,27 @@ def holder(held: dict[str, Any]) -> str:
 
 
 def is_stale(held: dict[str, Any], now: float, lease_seconds: float) -> bool:
-    """Whether the lock's holder is gone: on this host by its process (id and start time), elsewhere by its lease."""
-    if held["host"] == socket.gethostname():
+    """Whether the lock's holder is gone: on this machine by its process (id and start), elsewhere by its lease."""
+    if held.get("machine") == machine():
         try:
-            return abs(psutil.Process(held["pid"]).create_time() - held["process_started"]) > 1
+            return abs(seconds_up(held["pid"]) - held["process_started"]) > 2  # Linux rounds both
         except psutil.NoSuchProcess:
             return True
     return now - float(held["renewed"]) > lease_seconds
+
+
+def machine() -> str:
+    """This start of this machine, and where its process ids hold: neither host names nor ids in containers are unique."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return f"{uuid.getnode():x}"
+
+
+def seconds_up(pid: int) -> float:
+    """How long the machine was up when this process started; unlike the time of day, no correction of the clock moves it.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    return psutil.Process(pid).create_time() - psutil.boot_time()

@@ -12,12 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.lock import StudyLockedError, is_stale, study_lock
+from orchestrator.lock import StudyLockedError, is_stale, machine, seconds_up, study_lock
 from orchestrator.state import State, next_state
 from reports.store import Store
 
-HERE = {"host": socket.gethostname(), "pid": os.getpid(), "process_started": psutil.Process().create_time()}
-OTHER = {"host": "another", "pid": 1, "process_started": 0.0, "since": "then", "token": "successor"}
+HERE = {
+    "host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "process_started": seconds_up(os.getpid())
+}  # fmt: skip
+OTHER = {
+    "host": "another", "machine": "another", "pid": 1, "process_started": 0.0, "since": "then", "token": "successor"
+}  # fmt: skip
 
 
 def test_a_held_lock_refuses_and_a_released_one_is_gone(tmp_path: Path) -> None:
@@ -41,10 +45,18 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> Non
 def test_staleness_is_told_by_process_here_and_by_lease_elsewhere() -> None:
     now = time.time()
     assert not is_stale(HERE | {"renewed": 0}, now, 60)
-    assert is_stale(HERE | {"process_started": 1.0, "renewed": now}, now, 60)  # the number was given to another process
-    elsewhere = {"host": "another", "pid": 1, "process_started": 0}
+    assert is_stale(HERE | {"process_started": -10.0, "renewed": now}, now, 60)  # its number went to another
+    elsewhere = HERE | {"machine": "another of the same name"}
     assert not is_stale(elsewhere | {"renewed": now - 59}, now, 60)
     assert is_stale(elsewhere | {"renewed": now - 61}, now, 60)
+
+
+def test_a_corrected_clock_makes_no_living_driver_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells when a process started by the time of day of the machine's start, which a correction of the clock moves."""
+    before, now = psutil.Process().create_time(), psutil.boot_time() + 3600
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: now)
+    assert psutil.Process().create_time() - before == pytest.approx(3600)
+    assert not is_stale(HERE | {"renewed": 0}, time.time(), 60)
 
 
 def test_a_lease_is_renewed_while_it_is_held(tmp_path: Path) -> None:
