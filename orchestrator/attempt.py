@@ -89,7 +89,6 @@ def run_attempt(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     store.commit(marker)
-    store.remove(f"checkpoints/{job.train_id}")
     dice = [row["dice"] for row in rows]
     return {
         "seconds": cost["seconds"],

@@ -97,11 +97,12 @@ class CostModel:
 
     def ratio(self, model: str, task: str) -> float:
         """Seconds over arithmetic that are expected of one model on one task."""
-        if (model, task) not in self._ratios:
-            of_all = self._pooled(self._sums[group] for group in self._sums if len(group) == 1)
+        ratios = self._ratios  # another thread may learn meanwhile, which begins new ones
+        if (model, task) not in ratios:
+            of_all = self._pooled(total for group, total in list(self._sums.items()) if len(group) == 1)
             of_model = self._shrunk((model,), of_all)
-            self._ratios[model, task] = math.exp(self._shrunk((model, task), of_model))
-        return self._ratios[model, task]
+            ratios[model, task] = math.exp(self._shrunk((model, task), of_model))
+        return ratios[model, task]
 
     def seconds(self, name: str) -> float:
         """Expected seconds of one trial, from start to commit."""

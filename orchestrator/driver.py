@@ -22,10 +22,10 @@ import ray
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
-from orchestrator.execution import ClusterError, Emit, stop_signals
+from orchestrator.execution import ClusterError, Emit, has_ended, stop_signals
 from orchestrator.lanes import Lane, LiveTrials, Switch, here, queue_here
-from orchestrator.machines import HEAD_RESOURCE, check_shapes, nodes
-from orchestrator.packing import Packer, Shape, Waiting
+from orchestrator.machines import HEAD_RESOURCE, WAITS, check_shapes, nodes
+from orchestrator.packing import Packer, Shape, Waiting, can_hold, impossible
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
@@ -36,6 +36,8 @@ LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the dr
 KNOCK_SECONDS = 10.0
 NODES_SECONDS = 5.0  # how often the cluster is asked what it holds
 LANE_LOSSES = 20  # of the lane's own small process, for one trial
+ROUNDS = 3  # for trials that ended without an end of their own
+PLACE_SECONDS = 60.0  # a lane whose workers have found no place for so long is made room for
 _QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per lane; the driver itself asks for draining machines
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -116,7 +118,23 @@ def run_jobs(
     check_machines(spec, store)
     order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
     seconds = seconds or (lambda job: order[job.eval_id])
-    packer = Packer(Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job)) for job in jobs)
+    lost: Sequence[BaseException] = ()
+    for _ in range(ROUNDS):
+        lost = _round(jobs, spec, store, emit, seconds)
+        # A trial that Tune took for a lane that was dying has come to no end of its own.
+        jobs = [job for job in jobs if not has_ended(job, store, spec.resources.max_attempts)] if lost else []
+        if not jobs:
+            return
+    raise ClusterError(f"{len(jobs)} trials lost their lanes again and again: {lost[0]}")
+
+
+def _round(
+    jobs: Sequence[Job], spec: Spec, store: Store, emit: Emit, seconds: Callable[[Job], float]
+) -> Sequence[BaseException]:
+    """Run jobs as `run_jobs` does, once; what Tune saw of those whose lanes were lost too often."""
+    packer = Packer(
+        Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job), job.train_id) for job in jobs
+    )
     check_shapes(packer.shapes, spec.resources.max_lanes, emit)
     switch = ray.remote(Switch).options(num_cpus=0, scheduling_strategy=here()).remote()
     events = queue_here()
@@ -132,13 +150,14 @@ def run_jobs(
         tempfile.TemporaryDirectory(prefix="medvision-tune-", ignore_cleanup_errors=True) as scratch,
         stop_signals(lambda: switch.tell.remote(stop=True)) as asked,
     ):
-        feeder = Feeder(packer, seconds, spec.resources.max_lanes, asked)
+        feeder = Feeder(packer, seconds, spec.resources.max_lanes, asked, events.put)
 
         def hear(event: dict[str, Any]) -> None:
             if event["event"] == "storage-failed":
                 storage_failed.append(event["reason"])
                 asked.set()
                 switch.tell.remote(stop=True)
+            feeder.hear(event)
             emit(event)
 
         tuner = tune.Tuner(
@@ -166,10 +185,7 @@ def run_jobs(
             raise StoreError(storage_failed[0])
         if asked.is_set():
             raise KeyboardInterrupt
-        if results.errors:
-            raise ClusterError(
-                f"{len(results.errors)} trials lost their lanes {LANE_LOSSES} times: {results.errors[0]}"
-            )
+        return list(results.errors)
 
 
 class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are untyped
@@ -181,15 +197,21 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
         seconds: Callable[[Job], float],
         max_lanes: int | None,
         stopping: threading.Event,
+        emit: Emit,
     ) -> None:
         super().__init__()
         self.packer, self.seconds, self.max_lanes, self.stopping = packer, seconds, max_lanes, stopping
+        self.emit = emit
         self.requests = {shape: _lane_request(number) for number, shape in enumerate(packer.shapes)}
-        self.running: dict[str, Shape] = {}
+        self.running: dict[str, Waiting[Job]] = {}
+        self.placeless: dict[
+            str, tuple[float, Shape]
+        ] = {}  # trials of new lanes by eval_id, until their workers are there
         self.freed: Shape | None = None
         self.ended = 0
         self.nodes: list[dict[str, float]] = []
         self.asked = -NODES_SECONDS
+        self.told: set[Shape] = set()
 
     def next_trial(self) -> Any:
         """A Tune trial that carries the next job, or None where nothing fits now or nothing is left."""
@@ -198,18 +220,28 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
             return None
         if self.max_lanes is not None and len(self.running) >= self.max_lanes:
             return None
-        waiting = self.packer.take(list(self.running.values()), self._nodes(), self.freed)
+        now, nodes = time.monotonic(), self._nodes()
+        placeless = {shape for since, shape in [*self.placeless.values()] if now - since > PLACE_SECONDS}
+        waiting = self.packer.take(list(self.running.values()), nodes, self.freed, placeless)
         if waiting is None:
             return None
         trial = super().next_trial()
-        request = self.requests[waiting.shape]
-        trial.config |= {"job": waiting.item.to_json(), "shape": asdict(waiting.shape), "request": request}
-        self.running[trial.trial_id], self.freed = waiting.shape, None
+        job, request = waiting.item, self.requests[waiting.shape]
+        trial.config |= {"job": job.to_json(), "shape": asdict(waiting.shape), "request": request}
+        if waiting.shape != self.freed:
+            self.placeless[job.eval_id] = (now, waiting.shape)
+        self.running[trial.trial_id], self.freed = waiting, None
         return trial
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Whatever a trial tells after its start, it tells from a place."""
+        if event["event"] != "started":
+            self.placeless.pop(event.get("eval_id", ""), None)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         super().on_trial_complete(trial_id, result, error)
-        self.freed = self.running.pop(trial_id, None)
+        ended = self.running.pop(trial_id, None)
+        self.freed = ended.shape if ended else None
         self.ended += 1
         if self.ended % (1 + len(self.packer) // 50) == 0:  # to order ten thousand anew each time would take minutes
             self.packer.estimate_again(self.seconds)
@@ -220,7 +252,15 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
             return None
         if time.monotonic() - self.asked > NODES_SECONDS:
             self.asked, self.nodes = time.monotonic(), nodes()
+            self._tell_of_lost_machines()
         return self.nodes
+
+    def _tell_of_lost_machines(self) -> None:
+        shapes = {*self.packer.shapes, *(waiting.shape for waiting in self.running.values())}
+        lacking = {shape for shape in shapes if not can_hold(self.nodes, shape)}
+        for shape in lacking - self.told:
+            self.emit({"event": "waiting", "reason": f"{impossible([shape], self.nodes)}. {WAITS}"})
+        self.told = lacking
 
     def save_to_dir(self, dirpath: str, **_: Any) -> None:
         """Nothing: the result store is the record."""

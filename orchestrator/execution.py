@@ -84,17 +84,18 @@ def run_to_the_end(
     name = {"cell": job.title, "eval_id": job.eval_id}
 
     def finish(result: Mapping[str, Any]) -> State:
-        store.remove(f"failures/{job.train_id}")
-        store.remove(f"checkpoints/{job.train_id}")
+        if all(store.read(f"commits/{sibling}.json") is not None for sibling in job.siblings):
+            store.remove(f"failures/{job.train_id}")
+            store.remove(f"checkpoints/{job.train_id}")
         emit({"event": State.FINISHED.value, **name, **result})
         return State.FINISHED
 
     if (known := recorded(job, store)) is not None:  # its lane was lost after the commit
         return finish(known)
-    while True:
+    while (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
         token = f"{job.token}-{uuid.uuid4().hex[:8]}"
         micro = micro_batch(failures, rank_batch)
-        store.write_json(f"claims/{job.train_id}.json", {"token": token})
+        store.write_json(f"claims/{job.train_id}.json", {"token": token, "eval_id": job.eval_id})
         emit({"event": "started", **name, "attempt": len(failures) + 1})
         try:
             result = attempt(replace(job, token=token, micro_batch=micro))
@@ -121,12 +122,14 @@ def run_to_the_end(
             store.write_json(f"failures/{job.train_id}/{token}.json", record)
             # Its files stay for `orchestrator.study.sweep`: a worker that only seems to be lost may still commit them.
             failures = [*failures, record]
-            state = next_state(failures, max_attempts)
-            emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
-            if state is State.QUARANTINED:
-                return state
+            if (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
+                emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
         else:
             return finish(result)
+    # Also of a training that was given up before: as another evaluation's, or by a lane that died with this word.
+    last = failures[-1]
+    emit({"event": state.value, **name, "reason": last["reason"], "kind": last.get("kind", "exception")})
+    return state
 
 
 def recorded(job: Job, store: Store) -> dict[str, Any] | None:
@@ -142,6 +145,13 @@ def recorded(job: Job, store: Store) -> dict[str, Any] | None:
         rows = read_table(store, record["files"]["cases"])["dice"].to_pylist()
         dice = [value for value in rows if value is not None and not math.isnan(value)]
     return {"seconds": record["cost"]["seconds"], "dice": statistics.fmean(dice) if dice else math.nan}
+
+
+def has_ended(job: Job, store: Store, max_attempts: int) -> bool:
+    """Whether a job is finished or quarantined."""
+    return store.read(job.record) is not None or (
+        next_state(store.failures_of(job.train_id), max_attempts) is State.QUARANTINED
+    )
 
 
 @functools.lru_cache(maxsize=2)

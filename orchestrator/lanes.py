@@ -12,6 +12,7 @@ import queue
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ import ray
 from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.constants import WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.queue import Empty, Queue
@@ -37,6 +39,7 @@ STOP_SECONDS = 30.0
 LAST_WORDS_SECONDS = 10.0  # after a rank's failure: for the other ranks' and for Train's own report
 LAST_EVENTS = 20
 STDERR_LINES = 100
+SILENCE = 3  # times `hang_seconds`, after which workers that said nothing at all are killed from outside
 # Which of several ranks' failures tells the cause: the others often see only a broken connection.
 _TELLING = ("hang", "memory", "training", "storage")
 
@@ -74,6 +77,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
 
     def setup(self, config: dict[str, Any], settings: dict[str, Any]) -> None:
         self.settings = settings
+        # Train would end a silent worker before it, or this lane, can tell why.
+        os.environ[WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR] = str(2 * SILENCE * settings["hang_seconds"])
         self.store = Store(settings["store"])
         self.group: WorkerGroup | None = None
         self.reset_config(config)
@@ -99,7 +104,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
 
     def _attempt(self, job: Job) -> Mapping[str, Any]:
         old = self.group
-        if old is not None and (old.shape != self.shape or old.trials >= self.settings["lane_trials"]):
+        worn = old is not None and (old.trials >= self.settings["lane_trials"] or not old.thread.is_alive())
+        if old is not None and (worn or old.shape != self.shape):
             self._close()
         self.group = self.group or WorkerGroup(self.settings, self.shape)
         try:
@@ -227,10 +233,10 @@ class WorkerGroup:
             ):
                 told = True
                 self.inbox.put("interrupt")
-            if self.ready and time.monotonic() - heard > 3 * self.hang_seconds:
+            if self.ranks and time.monotonic() - heard > SILENCE * self.hang_seconds:
                 for rank in self.ranks.values():
                     ray.kill(rank["actor"])
-                reason = f"the workers did not answer for {3 * self.hang_seconds:.0f} s and were killed"
+                reason = f"the workers did not answer for {SILENCE * self.hang_seconds:.0f} s and were killed"
                 raise AttemptFailed(reason, "\n".join(last_events), "hang", epoch)
 
     def _failure(
@@ -251,6 +257,10 @@ class WorkerGroup:
             return AttemptFailed(
                 "the machine ran out of memory and Ray ended a worker", str(self.death), "memory", epoch
             )
+        raised = [end for end in ends if end not in gone]
+        if not said and not gone and raised:  # before the first trial, so that no trial could tell of it
+            details = "".join(traceback.format_exception(raised[0]))
+            return AttemptFailed(f"the workers did not start: {raised[0]}".splitlines()[0], details, "exception", epoch)
         if not telling and (gone or not said):
             details = "\n".join([str(self.death), "Last events:", *last_events])
             if self.ready and silent > self.hang_seconds:

@@ -85,16 +85,18 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
 
 
 def _acquire(store: Store, mine: dict[str, Any], lease_seconds: float) -> None:
-    held = store.read_json(FILE)
-    if held and is_stale(held, time.time(), lease_seconds):
-        store.remove(FILE)
-    store.create(FILE, json.dumps(mine | {"renewed": time.time()}).encode())
-    if held or not store.local:
-        time.sleep(SETTLE_SECONDS)
-    now = store.read_json(FILE)
-    if now is None or now["token"] != mine["token"]:
+    now = None
+    while now is None:  # it is when the holder ends between this driver's try and its look
+        held = store.read_json(FILE)
+        if held and is_stale(held, time.time(), lease_seconds) and store.read_json(FILE) == held:
+            store.remove(FILE)
+        store.create(FILE, json.dumps(mine | {"renewed": time.time()}).encode())
+        if held or not store.local:
+            time.sleep(SETTLE_SECONDS)
+        now = store.read_json(FILE)
+    if now["token"] != mine["token"]:
         raise StudyLockedError(
-            f"{store.uri} is being run by {holder(now or {})}; wait for it, or stop it first. If that machine is gone for "
+            f"{store.uri} is being run by {holder(now)}; wait for it, or stop it first. If that machine is gone for "
             f"good, the lock ends {lease_seconds:.0f} s after its last sign of life"
         )
 

@@ -15,6 +15,7 @@ from orchestrator.packing import Shape, capacity, impossible
 HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves its configuration here on the head
 KINDS = ("CPU", "GPU")
+WAITS = "Such trials wait for machines that can hold them"
 
 
 def nodes() -> list[dict[str, float]]:
@@ -48,7 +49,7 @@ def check_shapes(shapes: Sequence[Shape], max_lanes: int | None, emit: Emit) -> 
             raise ClusterError(f"{problem}. {remedy}{other}")
         if grown is not None and (never := impossible([shape], grown(shape))):
             raise ClusterError(f"{never}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
-        emit({"event": "waiting", "reason": f"{problem}. Such trials wait for machines that can hold them"})
+        emit({"event": "waiting", "reason": f"{problem}. {WAITS}"})
 
 
 def machines_of_ray_up() -> Callable[[Shape], list[dict[str, float]]] | None:

@@ -1,15 +1,15 @@
 """Which trial a free place of the cluster gets next. Pure logic; the driver asks, Ray places.
 
 The longest waiting trial goes first. One that does not fit keeps its turn, and nothing overtakes it for long, so that a
-wide trial is not starved by narrow ones. A lane keeps its shape, though, while its own next trial is at least half
-as long as the longest: a new group of workers costs about 15 seconds.
+wide trial is not starved by narrow ones; only one that no machine can hold (any more) is passed over. A lane keeps its
+shape, though, while its own next trial is at least half as long as the longest: a new group of workers costs about 15 seconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 KEEP_SHAPE = 0.5
@@ -37,11 +37,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Waiting(Generic[T]):
-    """A trial that waits: what it is, its shape, and how long it is expected to take."""
+    """A trial that waits: what it is, its shape, and how long it is expected to take; of one `group` one runs at a time."""
 
     item: T
     shape: Shape
     seconds: float
+    group: str | None = None
 
 
 class Packer(Generic[T]):
@@ -60,29 +61,40 @@ class Packer(Generic[T]):
         return [shape for shape, queue in self._queues.items() if queue]
 
     def take(
-        self, running: Sequence[Shape], nodes: Sequence[Mapping[str, float]] | None, freed: Shape | None
+        self,
+        running: Sequence[Waiting[T]],
+        nodes: Sequence[Mapping[str, float]] | None,
+        freed: Shape | None,
+        placeless: Collection[Shape] = (),
     ) -> Waiting[T] | None:
         """Remove and give the trial to start now; None where it has to wait, or nothing does.
 
         Args:
-            running: shapes of the trials that run. nodes: resources of every machine, None where anything may start and
-                wait for machines. freed: shape of a lane without a trial.
+            running: the trials that run. nodes: resources of every machine, None where anything may start and wait for
+                machines. freed: shape of a lane without a trial. placeless: shapes of trials that were given out long ago
+                and still wait for a place: others leave it to them.
         """
-        heads = [self._queues[shape][0] for shape in self.shapes]
+        busy = {waiting.group for waiting in running} - {None}
+        firsts = (next((one for one in queue if one.group not in busy), None) for queue in self._queues.values())
+        heads = [first for first in firsts if first is not None and can_hold(nodes, first.shape)]
         if not heads:
             return None
         chosen = max(heads, key=lambda waiting: waiting.seconds)
         own = next((head for head in heads if head.shape == freed), None)
         if own is not None and own.seconds >= KEEP_SHAPE * chosen.seconds:
             chosen = own
-        if nodes is not None and not fits([*running, chosen.shape], nodes):
-            return None
-        return self._queues[chosen.shape].popleft()
+        if nodes is not None:
+            held = [waiting.shape for waiting in running if can_hold(nodes, waiting.shape)]
+            patient = any(shape != chosen.shape and can_hold(nodes, shape) for shape in placeless)
+            if patient or not fits([*held, chosen.shape], nodes):
+                return None
+        self._queues[chosen.shape].remove(chosen)
+        return chosen
 
     def estimate_again(self, seconds: Callable[[T], float]) -> None:
         """Order the waiting trials by new estimates."""
         every = [waiting for queue in self._queues.values() for waiting in queue]
-        self._sort(Waiting(waiting.item, waiting.shape, seconds(waiting.item)) for waiting in every)
+        self._sort(replace(waiting, seconds=seconds(waiting.item)) for waiting in every)
 
     def _sort(self, waiting: Iterable[Waiting[T]]) -> None:
         self._queues = {}
@@ -126,6 +138,11 @@ def fits(shapes: Sequence[Shape], nodes: Sequence[Mapping[str, float]]) -> bool:
         if left:
             return False
     return True
+
+
+def can_hold(nodes: Sequence[Mapping[str, float]] | None, shape: Shape) -> bool:
+    """Whether the machines could hold one such trial, if they were empty; None is of machines that may still come."""
+    return nodes is None or fits([shape], nodes)
 
 
 def capacity(shape: Shape, node: Mapping[str, float]) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -256,11 +257,12 @@ class LiveScreen(Screen):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         self.console = console or Console()
+        self.lock = threading.Lock()  # it is drawn by a thread, and events come from another
 
     @contextlib.contextmanager
     def shows(self, picture: Picture) -> Iterator[None]:
         live = Live(
-            get_renderable=lambda: draw(picture, time.monotonic(), self.console.width),
+            get_renderable=lambda: self._drawn(picture),
             console=self.console,
             refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,
@@ -272,9 +274,14 @@ class LiveScreen(Screen):
         self.console.out(text, highlight=False)
 
     def __call__(self, event: Event) -> None:
-        super().__call__(event)
+        with self.lock:
+            super().__call__(event)
         if event["event"] in (State.FAILED, State.QUARANTINED, "stopping", "waiting"):
             self.say(f"{_about(event)}{told(event)}")
+
+    def _drawn(self, picture: Picture) -> RenderableType:
+        with self.lock:
+            return draw(picture, time.monotonic(), self.console.width)
 
 
 def _about(event: Event) -> str:

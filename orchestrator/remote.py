@@ -46,7 +46,9 @@ def check_machines(spec: Spec, store: Store) -> None:
         ClusterError: one line per machine and problem.
     """
     mine = ray.get_runtime_context().get_node_id()
-    others = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != mine]
+    others = {
+        node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != mine
+    }
     wanted = {
         "uri": store.uri,
         "root": str(data_root(spec)),
@@ -56,26 +58,31 @@ def check_machines(spec: Spec, store: Store) -> None:
     }
     store.write_json(NEEDS, wanted)
     look = ray.remote(problems_here)
-    asked = [
+    asked = {
         look.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(wanted)
-        for node in others
+        ).remote(wanted): f"{address} (Ray's node {node[:12]})"
+        for node, address in others.items()
+    }
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_SECONDS) if asked else ([], [])
+    found = [
+        f"{asked[answer]} did not answer within {LOOK_SECONDS:.0f} s: look after it, or take it out of the cluster"
+        for answer in silent
     ]
-    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=LOOK_SECONDS) if asked else ([], [])
-    found = []
     for answer in answered:
         try:
             found += ray.get(answer)
-        except (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-            continue  # the machine's lanes ask again
+        except ray.exceptions.RayTaskError as error:
+            found.append(f"{asked[answer]} cannot look what it has: {str(error).strip().splitlines()[-1]}")
+        except ray.exceptions.RayError:
+            continue  # it was lost; the lanes of one that comes back ask again
     if found:
         raise ClusterError("\n".join(found))
 
 
-def problems_of_lane(store: Store) -> list[str]:
+def problems_of_lane(uri: str) -> list[str]:
     """What the machine of this process lacks for a study whose driver has asked `check_machines`; cheap where all is there."""
-    return _unseen(store.uri) or problems_here(store.read_json(NEEDS))
+    return _unseen(uri) or problems_here(Store(uri).read_json(NEEDS))
 
 
 def _unseen(uri: str) -> list[str]:
@@ -106,7 +113,7 @@ def problems_here(wanted: Mapping[str, Any]) -> list[str]:
                 problems.append(
                     f"{here} keeps its cache under {own}, the driver under {root}: set MEDVISION_CACHE alike"
                 )
-    except AssetError as error:
+    except (AssetError, OSError) as error:
         problems.append(f"{here}: {error}")
     if not Path(root).is_dir() and not wanted["embedded"]:
         problems.append(f"{here} has no data at {root}: fetch the tasks there, to the same path, or share the folder")

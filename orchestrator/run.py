@@ -122,7 +122,9 @@ def run(
 
 def _tidy(store: Store, plan: Plan) -> None:
     """Remove what finished trials need no more, where a driver died between a commit and that."""
-    done = {trial.train_id for trial in plan.trials if trial.status == "done"}
+    done = {trial.train_id for trial in plan.trials} - {
+        trial.train_id for trial in plan.trials if trial.status != "done"
+    }
     for folder in ("checkpoints", "failures"):
         for train_id in done.intersection(store.names(folder)):
             store.remove(f"{folder}/{train_id}")

@@ -21,6 +21,7 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
 
     Raises:
         Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+        FencedError: another attempt holds the claim; nothing is recorded.
     """
     job, tuning, started = bench.job, bench.job.tuning, time.perf_counter()
     assert tuning is not None  # noqa: S101  # the caller's choice
@@ -50,9 +51,9 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
     if ranks.rank:
         return None
     seconds = before.get("spent", {}).get("seconds", 0.0) + time.perf_counter() - started
+    bench.store.require_claim(job.train_id, job.token)
     if bench.store.read(job.record) is None:  # the first record stays
         own = {key: setting for key, setting in job.settings.items() if key in bench.spec.search.space}  # type: ignore[union-attr]
         record = {"number": tuning.number, "settings": own, "state": state, "value": value, "curve": curve()}
         bench.store.write_json(job.record, record | {"seconds": seconds})
-    bench.store.remove(f"checkpoints/{job.train_id}")
     return {"seconds": seconds, "dice": value, "pruned": state == "pruned"}

@@ -26,14 +26,14 @@ def trial_states(
     """State of every planned trial by eval_id; a claimed trial of a living driver is `running`. Pure.
 
     Args:
-        claims: claims of the driver that holds the study's lock, by train_id; empty where none does.
+        claims: evaluations that the driver with the study's lock has claimed, by train_id; empty where none has it.
     """
     states = {}
     for trial in plan["trials"]:
         state = next_state(failures.get(trial["train_id"], ()), max_attempts)
         if trial["eval_id"] in commits:
             state = State.FINISHED
-        elif trial["train_id"] in claims and state is not State.QUARANTINED:
+        elif claims.get(trial["train_id"]) == trial["eval_id"] and state is not State.QUARANTINED:
             state = State.RUNNING
         states[trial["eval_id"]] = state
     return states
@@ -52,7 +52,8 @@ def describe(store: Store, now: float) -> str:
     lock, claims = living(store, now), {}
     if lock:
         every = store.read_folder("claims")
-        claims = {name: claim for name, claim in every.items() if claim["token"].startswith(lock["token"])}
+        held = {name: claim for name, claim in every.items() if claim["token"].startswith(lock["token"])}
+        claims = {name: claim.get("eval_id") for name, claim in held.items()}
     states = trial_states(plan, commits, failures, claims, resources["max_attempts"])
     counts = {state: list(states.values()).count(state) for state in State}
     lines = [f"{plan['name']}: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)]

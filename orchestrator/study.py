@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def fingerprints(inputs: Inputs) -> dict[str, Any]:
 def jobs(plan: Plan, token: str) -> list[Job]:
     """The plan's trials to run, longest first; not those whose search found nothing.
 
-    Cells of one id, such as fractions that round to the same cases, are one job: its result stands for all of them.
+    Cells of one id, such as fractions that round to the same cases, are one job: its result stands for all of them. Folds
+    that train on the same few cases and test others are siblings: trained once, and each with its own evaluation.
     """
     once: dict[str, Job] = {}
     for trial in plan.in_order():
@@ -77,7 +79,13 @@ def jobs(plan: Plan, token: str) -> list[Job]:
             once[trial.eval_id] = Job(
                 trial.cell, trial.train_id, trial.eval_id, token, trial.rescore_of, settings=trial.settings
             )
-    return list(once.values())
+    evaluations: dict[str, list[str]] = {}
+    for job in once.values():
+        evaluations.setdefault(job.train_id, []).append(job.eval_id)
+    return [
+        replace(job, siblings=tuple(name for name in evaluations[job.train_id] if name != job.eval_id))
+        for job in once.values()
+    ]
 
 
 def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:

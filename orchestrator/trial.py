@@ -83,7 +83,8 @@ class Job:
     """What a worker is told: everything else stands in the study.
 
     `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most so many cases of a rank at once, after a
-    lack of memory. `settings`: dotted, in the place of the spec's, as a search chose them.
+    lack of memory. `settings`: dotted, in the place of the spec's, as a search chose them. `siblings`: the run's other
+    evaluations of the same training, which go on from its checkpoint.
     """
 
     cell: Cell
@@ -94,6 +95,7 @@ class Job:
     micro_batch: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning | None = None
+    siblings: Sequence[str] = ()
 
     @property
     def title(self) -> str:

@@ -39,23 +39,26 @@ class Watcher:
     def __enter__(self) -> None:
         self.thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.ended.set()
-        self.thread.join(STOP_SECONDS)
         if self.lost:
             raise ClusterError(self.lost)
-        self._sweep(last=True)
+        if kind is None:  # else it is to end at once: the next run looks after what is left
+            self.thread.join(STOP_SECONDS)
+            self._sweep(last=True)
 
     def _watch(self) -> None:
         try:
             self._rounds()
         except ray.exceptions.RayError as error:  # the events' actor lives on this machine, and nobody kills it
             if not self.ended.is_set():
-                self._give_up(str(error).splitlines()[0])
+                self._give_up(str(error).strip().splitlines()[0])
 
     def _give_up(self, reason: str) -> None:
         """End the run: Tune would wait for lanes that cannot come, until Ray ends this process without a word."""
-        self.lost = f"Ray ended on the driver's machine ({reason}): start it again, and run the same command"
+        gone = self.raylet is not None and not _lives(self.raylet)
+        what = "Ray ended on the driver's machine" if gone else "the process that lanes report to was lost"
+        self.lost = f"{what} ({reason}). See that Ray runs here and has memory, and run the same command again"
         self.stopping.set()
         _thread.interrupt_main()
 

@@ -48,7 +48,6 @@ def lane_loop(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
-    store = Store(config["store"])
     me = ray.get_runtime_context()
     known = {
         "actor": me.current_actor,
@@ -57,11 +56,12 @@ def lane_loop(config: dict[str, Any]) -> None:
         "stderr": os.path.realpath(STDERR),
     }
     outbox.put({"event": "rank-ready", "rank": ranks.rank, **known})
-    if problems := problems_of_lane(store):
+    if problems := problems_of_lane(config["store"]):
         # No trial's fault: the kind ends the run, as the same problem before the start would have.
         told = {"rank": ranks.rank, "kind": "storage", "reason": "\n".join(problems), "details": ""}
         outbox.put({"event": "attempt-failed", **told})
         raise RuntimeError(told["reason"])
+    store = Store(config["store"])
     inbox = _Inbox(config["inbox"]) if ranks.rank == 0 else None
     heart = _Heart(outbox, ranks.rank, config["hang_seconds"])
     if ranks.rank == 0:

@@ -163,12 +163,7 @@ class Store:
             FencedError: another attempt holds the claim.
             StoreError: a named file is missing.
         """
-        claim = self.read_json(f"claims/{marker['train_id']}.json") or {}
-        if claim.get("token") != marker["token"]:
-            raise FencedError(
-                f"attempt {marker['token']} of trial {marker['train_id'][:12]} may not commit: the claim is now held by "
-                f"{claim.get('token')}"
-            )
+        self.require_claim(marker["train_id"], marker["token"])
         checksums = {}
         for kind, relative in marker["files"].items():
             content = self.read(relative)
@@ -178,6 +173,18 @@ class Store:
         name = f"commits/{marker['eval_id']}.json"
         if self.read(name) is None:
             self.write_json(name, {"schema": SCHEMA_VERSION, **marker, "sha256": checksums})
+
+    def require_claim(self, train_id: str, token: str) -> None:
+        """Refuse an attempt that was superseded.
+
+        Raises:
+            FencedError: another attempt holds the claim.
+        """
+        claim = self.read_json(f"claims/{train_id}.json") or {}
+        if claim.get("token") != token:
+            raise FencedError(
+                f"attempt {token} of trial {train_id[:12]} may not commit: the claim is now held by {claim.get('token')}"
+            )
 
     def failures(self) -> dict[str, list[dict[str, Any]]]:
         """Failed attempts by training id, in the order of time."""

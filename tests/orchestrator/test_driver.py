@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from orchestrator.run import main
 from orchestrator.spec import Spec
 from orchestrator.spec_file import load_spec
 from orchestrator.study import jobs, open_store, write_study
+from orchestrator.trial import Job
 from reports.store import Store, read_results
 
 
@@ -72,6 +76,60 @@ def test_two_ranks_train_one_model_and_one_the_other(tiny_spec: Path, ray_cluste
     rows = read_results(store, "cases")
     assert len(rows) == 30
     assert rows["dice"].between(0, 1).all()
+
+
+def test_folds_that_train_on_the_same_cases_are_trained_once_and_each_is_tested(
+    tiny_spec: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """Of ten cases a tenth is one: two folds train on the same. On two lanes they would take the claim from each other."""
+    spec = load_spec(tiny_spec, ["fractions=[0.1]", "resources.max_lanes=2", "training.epochs=8"])
+    store, waiting = prepared(spec)
+    shared = {job.train_id for job in waiting if job.siblings}
+    assert len(waiting) == 6
+    assert len(shared) == 2
+    trained: Counter[str] = Counter()
+    names = {job.eval_id: job.train_id for job in waiting}
+
+    def count(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            trained[names[event["eval_id"]]] += 1
+
+    driver.run_jobs(waiting, spec, store, count)
+    assert len(store.commits()) == 6
+    assert dict(trained) == dict.fromkeys(set(names.values()), 8)
+    assert not store.names("checkpoints")
+
+    alone, waiting = prepared(
+        load_spec(tiny_spec, ["fractions=[0.1]", "training.epochs=8", f"storage={tmp_path / 'a'}"])
+    )
+    for job in waiting:  # each trained for itself
+        local.run_jobs([replace(job, siblings=())], spec, alone, lambda event: None)
+    assert read_results(store, "cases").equals(read_results(alone, "cases"))
+    assert read_results(store, "history").equals(read_results(alone, "history"))
+
+
+def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
+    tiny_spec: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(tiny_spec, ["training.epochs=1"])
+    store, waiting = prepared(spec)
+    rounds: list[int] = []
+
+    def losing(jobs: Sequence[Job], *given: Any) -> Sequence[BaseException]:
+        """A round that runs the first two and loses the others."""
+        rounds.append(len(jobs))
+        local.run_jobs(jobs[:2], spec, store, lambda event: None)
+        return [RuntimeError("the lane died")]
+
+    monkeypatch.setattr(driver, "_round", losing)
+    driver.run_jobs(waiting, spec, store, lambda event: None)
+    assert rounds == [6, 4, 2]
+    assert len(store.commits()) == 6
+    for marker in store.commits():
+        store.remove(f"commits/{marker}.json")
+    monkeypatch.setattr(driver, "_round", lambda *given: [RuntimeError("the lane died")])
+    with pytest.raises(ClusterError, match="6 trials lost their lanes again and again: the lane died"):
+        driver.run_jobs(waiting, spec, store, lambda event: None)
 
 
 def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(

@@ -95,6 +95,31 @@ def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next
     assert not store.names("checkpoints")
 
 
+def test_a_checkpoint_stays_until_the_last_evaluation_of_a_training_is_finished(store: Store) -> None:
+    def attempt(job: Job) -> Mapping[str, Any]:
+        store.write("checkpoints/train/1x1.pt", b"state")
+        commit(store, job)
+        return {"seconds": 1.0, "dice": 0.5}
+
+    first = Job(**{**vars(JOB), "siblings": ("another",)})
+    assert run(store, attempt, first)[0] is State.FINISHED
+    assert store.names("checkpoints") == ["train"]
+    second = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
+    assert run(store, attempt, second)[0] is State.FINISHED
+    assert not store.names("checkpoints")
+
+
+def test_a_training_that_was_given_up_is_not_tried_again_for_another_evaluation(store: Store) -> None:
+    def attempt(job: Job) -> Mapping[str, Any]:
+        raise AttemptFailed("a bug")
+
+    assert run(store, attempt)[0] is State.QUARANTINED
+    sibling = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
+    state, events = run(store, lambda job: pytest.fail("tried again"), sibling)
+    assert state is State.QUARANTINED
+    assert [(event["event"], event["reason"]) for event in events] == [("quarantined", "a bug")]
+
+
 def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> None:
     """It has written its files and checked its claim when the lane gives it up; its marker comes after that."""
     attempts: list[Job] = []
@@ -168,6 +193,16 @@ def group(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
     found.thread, found.outbox = threading.Thread(), None  # type: ignore[assignment]
     found.death = type("WorkerGroupError", (RuntimeError,), death)("the group died")
     return found
+
+
+def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator import lanes
+
+    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
+    failure = group(worker_failures={0: ImportError("no module named medvision")})._failure([], deque(), 0, 3.0)
+    assert isinstance(failure, AttemptFailed)
+    assert (failure.kind, str(failure)) == ("exception", "the workers did not start: no module named medvision")
+    assert "ImportError" in failure.details
 
 
 @pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])

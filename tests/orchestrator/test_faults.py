@@ -135,15 +135,15 @@ def test_trials_that_start_together_read_a_checkpoint_once(tiny_llama: Path, mon
 def test_a_machine_that_joins_later_is_checked_by_its_lane(tmp_path: Path) -> None:
     here, data = socket.gethostname(), tmp_path / "data"
     study = Store(str(tmp_path / "study"))
-    (unseen,) = problems_of_lane(study)
+    (unseen,) = problems_of_lane(study.uri)
     assert unseen.startswith(f"{here} does not see {study.uri}: set storage to")
     data.mkdir()
     study.write_json("study.json", {})
     needs = {"uri": study.uri, "root": str(data), "embedded": False, "assets": [], "versions": {}}
     study.write_json("needs.json", needs)
-    assert problems_of_lane(study) == []
+    assert problems_of_lane(study.uri) == []
     data.rmdir()
-    (line,) = problems_of_lane(study)
+    (line,) = problems_of_lane(study.uri)
     assert line.startswith(f"{here} has no data at {data}: fetch the tasks there")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -121,7 +123,43 @@ def test_a_lock_that_is_written_between_reading_and_writing_refuses(
     assert store.read_json("lock.json")["host"] == "another"
 
 
+def test_a_holder_that_ends_while_another_looks_leaves_it_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, create, tries = Store(str(tmp_path)), Store.create, []
+
+    def ending(self: Store, relative: str, content: bytes) -> bool:
+        tries.append(relative)
+        return (
+            False if len(tries) == 1 else create(self, relative, content)
+        )  # it was there, and is gone at the next look
+
+    monkeypatch.setattr(Store, "create", ending)
+    with study_lock(store) as token:
+        assert store.read_json("lock.json")["token"] == token
+    assert len(tries) == 2
+
+
+def test_a_stale_lock_that_another_has_renewed_meanwhile_is_left_to_him(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.write_json("lock.json", OTHER | {"renewed": 0.0})
+
+    def slow(held: dict[str, Any], now: float, lease_seconds: float) -> bool:
+        stale = is_stale(held, now, lease_seconds)
+        store.write_json("lock.json", OTHER | {"since": "now", "renewed": time.time()})
+        return stale
+
+    monkeypatch.setattr("orchestrator.lock.is_stale", slow)
+    monkeypatch.setattr("orchestrator.lock.SETTLE_SECONDS", 0.0)
+    with pytest.raises(StudyLockedError, match="process 1 on another"), study_lock(store):
+        pytest.fail("two drivers")
+    assert store.read_json("lock.json")["since"] == "now"
+
+
 def test_a_driver_whose_lock_was_taken_over_stops_and_leaves_it_alone(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
     store = Store(str(tmp_path))
     successor = OTHER | {"renewed": time.time()}
 
@@ -131,8 +169,11 @@ def test_a_driver_whose_lock_was_taken_over_stops_and_leaves_it_alone(tmp_path: 
             time.sleep(30)
             pytest.fail("was not interrupted")
 
-    with pytest.raises(StudyLockedError, match="was taken over by process 1 on another since then"):
-        run()
+    try:
+        with pytest.raises(StudyLockedError, match="was taken over by process 1 on another since then"):
+            run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert store.read_json("lock.json") == successor
 
 

@@ -91,11 +91,54 @@ def test_the_longest_goes_first_and_a_lane_keeps_its_shape_while_that_is_cheap()
 def test_a_wide_trial_that_does_not_fit_is_not_overtaken() -> None:
     packer = Packer([Waiting("wide", WIDE, 10.0), Waiting("narrow", HALF, 1.0)])
     node = [{"CPU": 16.0, "GPU": 4.0}]
-    assert packer.take([HALF], node, HALF) is None
+    half = Waiting("running", HALF, 1.0)
+    assert packer.take([half], node, HALF) is None
     taken = packer.take([], node, HALF)
     assert taken is not None
     assert taken.item == "wide"
-    assert packer.take([HALF], None, None) is not None  # max_lanes decides: machines are waited for
+    assert packer.take([half], None, None) is not None  # max_lanes decides: machines are waited for
+
+
+def test_a_trial_that_no_machine_holds_any_more_is_passed_over() -> None:
+    packer = Packer([Waiting("wide", WIDE, 10.0), Waiting("narrow", HALF, 1.0)])
+    after_a_loss = [{"CPU": 4.0, "GPU": 1.0}]
+    stranded = Waiting("waits in its lane", WIDE, 10.0)
+    taken = packer.take([stranded], after_a_loss, None)
+    assert taken is not None
+    assert taken.item == "narrow"
+    assert packer.take([stranded], after_a_loss, None) is None
+    assert len(packer) == 1
+    back = packer.take([], [{"CPU": 16.0, "GPU": 4.0}], None)
+    assert back is not None
+    assert back.item == "wide"
+
+
+def test_trials_of_other_shapes_leave_their_place_to_one_that_has_found_none() -> None:
+    """Two machines with three of four GPUs in use: by number there is room for a worker with two, but not on one machine."""
+    pair, single = Shape(gpus_per_worker=2), Shape(gpus_per_worker=1)
+    packer = Packer([Waiting("narrow", single, 2.0), Waiting("another pair", pair, 1.0)])
+    nodes = [{"CPU": 16.0, "GPU": 4.0}] * 2
+    running = [Waiting("narrow", single, 2.0)] * 5 + [Waiting("pair", pair, 9.0)]
+    assert packer.take(running, nodes, single, {pair}) is None
+    taken = packer.take(running, nodes, single)
+    assert taken is not None
+    assert taken.item == "narrow"
+    gone = packer.take(
+        [], [{"CPU": 16.0, "GPU": 1.0}], None, {pair}
+    )  # no machine can hold it now: nothing waits for it
+    assert gone is None
+    assert packer.shapes == [pair]
+
+
+def test_of_a_group_one_trial_runs_at_a_time() -> None:
+    trials = [Waiting("a", ONE, 3.0, "same"), Waiting("b", ONE, 2.0, "same"), Waiting("c", ONE, 1.0)]
+    packer, running = Packer(trials), []
+    while (taken := packer.take(running, None, None)) is not None:
+        running.append(taken)
+    assert [waiting.item for waiting in running] == ["a", "c"]
+    after = packer.take(running[1:], None, None)
+    assert after is not None
+    assert after.item == "b"
 
 
 def test_new_estimates_change_the_order() -> None:

@@ -17,7 +17,7 @@ from orchestrator.study import open_store
 def test_states_follow_commits_claims_and_failures() -> None:
     plan = {"trials": [{"train_id": f"t{i}", "eval_id": f"e{i}"} for i in range(5)]}
     failures = {"t1": [{"reason": "x"}], "t2": [{"reason": "x"}] * 3}
-    states = status.trial_states(plan, {"e0": {}}, failures, {"t0": {}, "t3": {}, "t2": {}}, 3)
+    states = status.trial_states(plan, {"e0": {}}, failures, {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}, 3)
     assert list(states.values()) == [State.FINISHED, State.FAILED, State.QUARANTINED, State.RUNNING, State.PENDING]
 
 
@@ -31,7 +31,7 @@ def test_a_study_is_described_without_ray_and_rebuilt_in_mlflow(
     marker = next(iter(store.commits().values()))
     store.remove(f"commits/{marker['eval_id']}.json")
     with study_lock(store) as token:
-        store.write_json(f"claims/{marker['train_id']}.json", {"token": f"{token}-1"})
+        store.write_json(f"claims/{marker['train_id']}.json", {"token": f"{token}-1", "eval_id": marker["eval_id"]})
         assert status.main([store.uri]) == 0
     shown = capsys.readouterr().out
     assert "tiny: 1 running, 5 finished" in shown
