@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ def train(
     total = recipe.total_steps(len(train_ids))
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
     state = TrainingState(model, optimizer, _schedule(optimizer, recipe, total), scaler, Trained({}, 0, []))
-    if saved := unpacked(checkpoints.load()):
+    if saved := unpacked(_same_on_all(checkpoints.load(), ranks)):
         state.restore(saved)
     history, best, per_epoch = state.history, state.best, recipe.steps_per_epoch(len(train_ids))
     epochs = math.ceil(total / per_epoch)
@@ -169,6 +170,17 @@ def train(
         if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
             save()
     return best
+
+
+def _same_on_all(saved: bytes | None, ranks: Ranks) -> bytes | None:
+    """Every rank reads the checkpoint for itself, and an earlier attempt that still lives may write another one meanwhile.
+
+    Raises:
+        RuntimeError: the ranks would go on from different states.
+    """
+    if ranks.world > 1 and len(set(ranks.gather(saved and hashlib.sha256(saved).hexdigest()))) > 1:
+        raise RuntimeError("the ranks read different checkpoints: another attempt at this training was still writing")
+    return saved
 
 
 def _distributed(model: nn.Module) -> DistributedDataParallel:

@@ -1,4 +1,4 @@
-"""The result store: the files of a study, written whole or not at all, on any path or fsspec URI.
+"""The result store: a study's files on any path or fsspec URI; written whole or not at all in folders and object stores.
 
     spec.json  study.json  plan.json  manifest.json       what is to be run, and where (the driver's)
     splits/TASK.json                                      which case plays which role
@@ -74,7 +74,7 @@ class Store:
                 return None
 
     def write(self, relative: str, content: bytes) -> None:
-        """Write a file whole or not at all; on an object store, one put is that.
+        """Write a file whole or not at all; on an object store, one put is that. SFTP and HDFS promise it not.
 
         Raises:
             StoreError: the disk is full, read-only or out of reach; nothing half-written is left.

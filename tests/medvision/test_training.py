@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from medvision.data.volumes import Prepared
 from medvision.losses import dice_bce, hard_dice
 from medvision.models import build_model
 from medvision.recipe import Training
-from medvision.training import Interrupted, Ranks, TrainingError, Watch, _distributed, train
+from medvision.training import Interrupted, Ranks, TrainingError, Watch, _distributed, _same_on_all, train
 from medvision.training_state import Checkpoints, Trained
 
 IDS = tuple(f"case_{index}" for index in range(7))
@@ -301,3 +303,16 @@ def test_micro_batches_give_the_losses_of_the_whole_batch() -> None:
     losses = [[metrics["train_loss"] for metrics in trained.history] for trained in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert run(recipe, model(dropout=0.0), micro_batch=9).history == whole.history
+
+
+@pytest.mark.parametrize(("others", "fits"), [(b"state", True), (b"newer", False), (None, False)])
+def test_ranks_that_read_different_checkpoints_do_not_go_on(others: bytes | None, fits: bool) -> None:
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, others and hashlib.sha256(others).hexdigest()]
+
+    if fits:
+        assert _same_on_all(b"state", Two(0, 2)) == b"state"
+    else:
+        with pytest.raises(RuntimeError, match="different checkpoints"):
+            _same_on_all(b"state", Two(0, 2))

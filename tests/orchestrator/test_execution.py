@@ -292,3 +292,22 @@ def test_the_drivers_watch_outlives_a_listener_that_fails(
         pass
     assert heard == ["epoch", "epoch", "storage-failed"]
     assert sum("tee is gone" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_who_stops_at_once_does_not_wait_for_lanes_that_go_on_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    def endless(box: Any, timeout: float) -> dict[str, Any]:
+        time.sleep(0.01)
+        return {"event": "epoch"}
+
+    monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
+    monkeypatch.setattr(watcher, "next_event", endless)
+    monkeypatch.setattr(watcher.Watcher, "_sweep", lambda self, last=False: pytest.fail("asked Ray for what is left"))
+    watch = watcher.Watcher(None, lambda event: heard.append(1), None, threading.Event())  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), watch:
+        raise KeyboardInterrupt
+    assert watch.thread.is_alive()  # a daemon: the lanes' end, or this process's, is its own
+    monkeypatch.setattr(watcher, "next_event", lambda box, timeout: None)
+    watch.thread.join(20)
+    assert not watch.thread.is_alive()

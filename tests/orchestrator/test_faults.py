@@ -12,17 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.exceptions
 import torch
 
 from medvision.llm import loading
 from medvision.training import TrainingError
-from orchestrator import local, workbench
+from orchestrator import local, remote, workbench
+from orchestrator.execution import ClusterError
 from orchestrator.remote import problems_of_lane
 from orchestrator.run import main
 from orchestrator.spec_file import load_spec
@@ -145,6 +148,55 @@ def test_a_machine_that_joins_later_is_checked_by_its_lane(tmp_path: Path) -> No
     data.rmdir()
     (line,) = problems_of_lane(study.uri)
     assert line.startswith(f"{here} has no data at {data}: fetch the tasks there")
+
+
+def test_what_the_machines_answer_is_told_and_one_that_is_lost_is_not(
+    tmp_path: Path, tiny_spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = ray.exceptions
+
+    class Cluster:
+        """Ray's answers of five machines beside this one."""
+
+        exceptions = errors
+        answers: Mapping[str, Any] = {
+            "good": [],
+            "poor": ["poor has no data"],
+            "broken": errors.RayTaskError("problems_here", "Traceback ...\nOSError: the mount is stale", OSError("x")),
+            "lost": errors.TaskUnschedulableError("its node is gone"),
+            "mute": None,
+        }
+
+        def get_runtime_context(self) -> Any:
+            return SimpleNamespace(get_node_id=lambda: "here")
+
+        def nodes(self) -> list[dict[str, Any]]:
+            names = ["here", *self.answers]
+            return [{"NodeID": name, "NodeManagerAddress": f"{name}.lan", "Alive": True} for name in names]
+
+        def remote(self, function: Any) -> Any:
+            def options(scheduling_strategy: Any, **_: Any) -> Any:
+                return SimpleNamespace(remote=lambda wanted: scheduling_strategy.node_id)
+
+            return SimpleNamespace(options=options)
+
+        def wait(self, asked: list[str], **_: Any) -> tuple[list[str], list[str]]:
+            return [name for name in asked if name != "mute"], ["mute"]
+
+        def get(self, name: str) -> list[str]:
+            if isinstance(answer := self.answers[name], Exception):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(remote, "ray", Cluster())
+    monkeypatch.setattr(remote, "NodeAffinitySchedulingStrategy", lambda node, soft: SimpleNamespace(node_id=node))
+    with pytest.raises(ClusterError) as told:
+        remote.check_machines(load_spec(tiny_spec), Store(str(tmp_path / "study")))
+    assert str(told.value).splitlines() == [
+        "mute.lan (Ray's node mute) did not answer within 300 s: look after it, or take it out of the cluster",
+        "poor has no data",
+        "broken.lan (Ray's node broken) cannot look what it has: OSError: the mount is stale",
+    ]
 
 
 def test_a_full_disk_stops_the_run_and_blames_no_trial(
