@@ -31,7 +31,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Work:
     """One trial as far as its cost goes: `arithmetic` in seconds at the assumed rates, `gpus` that it holds. A `rescore`
-    trains nothing, so it teaches nothing."""
+    trains nothing (it scores masks again, or tests what another trial has trained), so it teaches nothing."""
 
     model: str
     task: str
@@ -67,7 +67,11 @@ class CostModel:
         """Out of a stored study's plan.json and commit markers; in an old plan without arithmetic all trials are alike."""
         works = {
             trial["eval_id"]: Work(
-                trial["model"], trial["task"], trial.get("arithmetic_seconds", 1.0), trial.get("gpus", 0.0)
+                trial["model"],
+                trial["task"],
+                trial.get("arithmetic_seconds", 1.0),
+                trial.get("gpus", 0.0),
+                trial.get("rescore", False),
             )
             for trial in plan["trials"]
         }

@@ -115,7 +115,9 @@ def run_jobs(
         StoreError: the storage failed.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when every lane has written its checkpoint.
     """
-    check_machines(spec, store)
+    check_machines(spec, store, emit)
+    shapes = dict.fromkeys(spec.resources.shape(job.cell.model, job.cell.task) for job in jobs)
+    check_shapes(list(shapes), spec.resources.max_lanes, emit)
     order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
     seconds = seconds or (lambda job: order[job.eval_id])
     lost: Sequence[BaseException] = ()
@@ -135,7 +137,6 @@ def _round(
     packer = Packer(
         Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job), job.train_id) for job in jobs
     )
-    check_shapes(packer.shapes, spec.resources.max_lanes, emit)
     switch = ray.remote(Switch).options(num_cpus=0, scheduling_strategy=here()).remote()
     events = queue_here()
     settings = {
@@ -207,6 +208,7 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
         self.placeless: dict[
             str, tuple[float, Shape]
         ] = {}  # trials of new lanes by eval_id, until their workers are there
+        self.placed: set[int] = set()  # lanes that have had their workers
         self.freed: Shape | None = None
         self.ended = 0
         self.nodes: list[dict[str, float]] = []
@@ -234,14 +236,18 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
         return trial
 
     def hear(self, event: dict[str, Any]) -> None:
-        """Whatever a trial tells after its start, it tells from a place."""
-        if event["event"] != "started":
+        """Whatever a trial tells after its start it tells from a place, and a lane that had one before has it at once."""
+        if event["event"] == "lane-ready":
+            self.placed.add(event["lane"])
+        if event["event"] != "started" or event["lane"] in self.placed:
             self.placeless.pop(event.get("eval_id", ""), None)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         super().on_trial_complete(trial_id, result, error)
         ended = self.running.pop(trial_id, None)
         self.freed = ended.shape if ended else None
+        if ended:
+            self.placeless.pop(ended.item.eval_id, None)
         self.ended += 1
         if self.ended % (1 + len(self.packer) // 50) == 0:  # to order ten thousand anew each time would take minutes
             self.packer.estimate_again(self.seconds)

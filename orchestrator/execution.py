@@ -80,12 +80,12 @@ def run_to_the_end(
     Raises:
         StoreError: the storage failed, which is no trial's fault.
     """
-    failures = store.failures_of(job.train_id)
+    failures = store.failures_of(job.eval_id)
     name = {"cell": job.title, "eval_id": job.eval_id}
 
     def finish(result: Mapping[str, Any]) -> State:
+        store.remove(f"failures/{job.eval_id}")
         if all(store.read(f"commits/{sibling}.json") is not None for sibling in job.siblings):
-            store.remove(f"failures/{job.train_id}")
             store.remove(f"checkpoints/{job.train_id}")
         emit({"event": State.FINISHED.value, **name, **result})
         return State.FINISHED
@@ -119,14 +119,14 @@ def run_to_the_end(
                 "time": time.time(),
                 "cell": job.to_json()["cell"],
             }
-            store.write_json(f"failures/{job.train_id}/{token}.json", record)
+            store.write_json(f"failures/{job.eval_id}/{token}.json", record)
             # Its files stay for `orchestrator.study.sweep`: a worker that only seems to be lost may still commit them.
             failures = [*failures, record]
             if (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
                 emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
         else:
             return finish(result)
-    # Also of a training that was given up before: as another evaluation's, or by a lane that died with this word.
+    # Also of a trial that a lane gave up before it died.
     last = failures[-1]
     emit({"event": state.value, **name, "reason": last["reason"], "kind": last.get("kind", "exception")})
     return state
@@ -150,7 +150,7 @@ def recorded(job: Job, store: Store) -> dict[str, Any] | None:
 def has_ended(job: Job, store: Store, max_attempts: int) -> bool:
     """Whether a job is finished or quarantined."""
     return store.read(job.record) is not None or (
-        next_state(store.failures_of(job.train_id), max_attempts) is State.QUARANTINED
+        next_state(store.failures_of(job.eval_id), max_attempts) is State.QUARANTINED
     )
 
 

@@ -23,6 +23,7 @@ from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.constants import WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.exceptions import RayTrainError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.queue import Empty, Queue
@@ -39,6 +40,7 @@ STOP_SECONDS = 30.0
 LAST_WORDS_SECONDS = 10.0  # after a rank's failure: for the other ranks' and for Train's own report
 LAST_EVENTS = 20
 STDERR_LINES = 100
+IDLE_SECONDS = 20.0  # after which a lane without a trial gives its place back
 SILENCE = 3  # times `hang_seconds`, after which workers that said nothing at all are killed from outside
 # Which of several ranks' failures tells the cause: the others often see only a broken connection.
 _TELLING = ("hang", "memory", "training", "storage")
@@ -81,6 +83,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         os.environ[WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR] = str(2 * SILENCE * settings["hang_seconds"])
         self.store = Store(settings["store"])
         self.group: WorkerGroup | None = None
+        self.busy = threading.Lock()
+        self.rest = threading.Timer(0.0, self._close)
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
@@ -88,6 +92,23 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         return True
 
     def step(self) -> dict[str, Any]:
+        self.rest.cancel()
+        with self.busy:
+            result = self._run()
+        # Tune keeps a lane that it has no trial for; its place may be what another lane waits for.
+        self.rest = threading.Timer(IDLE_SECONDS, self._rest)
+        self.rest.daemon = True
+        self.rest.start()
+        return result
+
+    def _rest(self) -> None:
+        if self.busy.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self.busy.release()
+
+    def _run(self) -> dict[str, Any]:
         try:
             state = run_to_the_end(
                 self.job,
@@ -123,7 +144,9 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
             self.group = None
 
     def cleanup(self) -> None:
-        self._close()
+        self.rest.cancel()
+        with self.busy:
+            self._close()
 
 
 class LiveTrials(FIFOScheduler):  # type: ignore[misc]
@@ -251,14 +274,17 @@ class WorkerGroup:
             heard.append(event)
         said = [event for event in heard if event["event"] == "attempt-failed"]
         telling = [event for event in said if event["kind"] in _TELLING]
-        ends = list(getattr(self.death, "worker_failures", {}).values())
+        # Train hands on what ended a process inside a word of its own.
+        ends = [
+            getattr(end, "health_check_failure", end) for end in getattr(self.death, "worker_failures", {}).values()
+        ]
         gone = [end for end in ends if isinstance(end, ray.exceptions.RayActorError)]
         if not telling and any(isinstance(end, ray.exceptions.OutOfMemoryError) for end in ends):
             return AttemptFailed(
                 "the machine ran out of memory and Ray ended a worker", str(self.death), "memory", epoch
             )
-        raised = [end for end in ends if end not in gone]
-        if not said and not gone and raised:  # before the first trial, so that no trial could tell of it
+        raised = [end for end in ends if not isinstance(end, ray.exceptions.RayError | RayTrainError)]
+        if not self.ready and not said and raised:  # before the first trial, so that none could tell of it
             details = "".join(traceback.format_exception(raised[0]))
             return AttemptFailed(f"the workers did not start: {raised[0]}".splitlines()[0], details, "exception", epoch)
         if not telling and (gone or not said):

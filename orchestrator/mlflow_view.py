@@ -118,7 +118,7 @@ class View:
         for eval_id, trial in self.trials.items():
             if f"{eval_id}.json" in finished:
                 continue
-            for attempt, failure in enumerate(failures.get(trial["train_id"], ()), start=1):
+            for attempt, failure in enumerate(failures.get(trial["eval_id"], ()), start=1):
                 about = {"eval_id": eval_id, "time": failure["time"]}
                 yield {"event": "started", "attempt": attempt, **about}
                 yield {"event": "failed", "reason": failure["reason"], **about}

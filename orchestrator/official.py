@@ -133,7 +133,7 @@ def _finish(plan: Plan, store: Store, folder: Path) -> int:
     from reports.trial import trial_files
 
     if plan.trials[0].eval_id not in store.commits():
-        failures = store.failures_of(str(plan.trials[0].train_id))
+        failures = store.failures_of(str(plan.trials[0].eval_id))
         details = failures[-1].get("details", "") if failures else ""
         (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(str(details))
         print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)

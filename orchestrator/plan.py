@@ -124,11 +124,12 @@ def make_plan(
     """Every cell of the grid with its ids and status.
 
     Args:
-        commits: markers of finished evaluations by eval_id. failures: failed attempts by train_id.
+        commits: markers of finished evaluations by eval_id. failures: failed attempts by eval_id.
     """
     history = _History(commits)
+    trained: dict[str, str] = {}  # train_id -> eval_id of the first trial that needs it
     trials = [
-        _trial(spec, inputs, history, failures, model, task, fraction, fold, seed)
+        _trial(spec, inputs, history, failures, trained, model, task, fraction, fold, seed)
         for model, task, fraction, fold, seed in itertools.product(
             spec.models, spec.tasks, spec.fractions, range(fold_count(spec)), spec.seeds
         )
@@ -155,6 +156,7 @@ def _trial(
     inputs: Inputs,
     history: _History,
     failures: Mapping[str, Sequence[Mapping[str, Any]]],
+    trained: dict[str, str],
     model: Any,
     task: TaskSpec,
     fraction: float,
@@ -197,10 +199,13 @@ def _trial(
             work = replace(trial.work, arithmetic=seconds, rescore=True)
             why = f"scored again from its masks: {why}"
             return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
-    failed = failures.get(train_id, [])
+    failed = failures.get(eval_id, [])
     state = next_state(failed, spec.resources.max_attempts)
     if state is State.QUARANTINED:
         return replace(trial, status="quarantined", why=reason(failed))
+    if trained.setdefault(train_id, eval_id) != eval_id:  # another fold trains it, on the same cases
+        seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
+        trial = replace(trial, work=replace(trial.work, arithmetic=seconds, rescore=True))
     if state is State.FAILED:
         return replace(trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}")
     if cell in history.by_cell:

@@ -19,7 +19,7 @@ from medvision.assets import ASSETS, AssetError, fetch
 from medvision.cache import alone, cache_root
 from medvision.data.embedded import TASK_NAME, write_embedded_task
 from medvision.models.settings import block_of
-from orchestrator.execution import ClusterError
+from orchestrator.execution import ClusterError, Emit
 from orchestrator.inputs import EMBEDDED, data_root
 from orchestrator.spec import Spec
 from reports.store import Store, StoreError
@@ -37,10 +37,11 @@ def runtime_env(variables: Mapping[str, str]) -> dict[str, Any]:
     return {"py_modules": modules, "excludes": ["__pycache__"], "env_vars": dict(variables)}
 
 
-def check_machines(spec: Spec, store: Store) -> None:
+def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
     """Let every other living machine fetch what it lacks, and say before the start what is wrong with any of them.
 
-    Needs a connected Ray and a study that is written. A machine that is lost meanwhile is no problem of this check.
+    Needs a connected Ray and a study that is written. A machine that is lost meanwhile is no problem of this check, and one
+    that does not answer in time is only told of, as an event `waiting`: its lanes ask again.
 
     Raises:
         ClusterError: one line per machine and problem.
@@ -65,14 +66,16 @@ def check_machines(spec: Spec, store: Store) -> None:
         for node, address in others.items()
     }
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_SECONDS) if asked else ([], [])
-    found = [
-        f"{asked[answer]} did not answer within {LOOK_SECONDS:.0f} s: look after it, or take it out of the cluster"
-        for answer in silent
-    ]
+    for answer in silent:
+        told = (
+            f"{asked[answer]} has not answered within {LOOK_SECONDS:.0f} s. Its first trials look again what it lacks"
+        )
+        emit({"event": "waiting", "reason": told})
+    found = []
     for answer in answered:
         try:
             found += ray.get(answer)
-        except ray.exceptions.RayTaskError as error:
+        except (ray.exceptions.RayTaskError, ray.exceptions.RuntimeEnvSetupError) as error:
             found.append(f"{asked[answer]} cannot look what it has: {str(error).strip().splitlines()[-1]}")
         except ray.exceptions.RayError:
             continue  # it was lost; the lanes of one that comes back ask again

@@ -96,8 +96,7 @@ def run(
         spec = resolved(spec)
         inputs = with_frozen(spec, inputs, store)
         if retry:
-            for train_id in store.failures():
-                store.remove(f"failures/{train_id}")
+            store.remove("failures")
         plan = make_plan(spec, inputs, store.commits(), store.failures())
         if rerun:
             forget(store, plan, rerun)
@@ -122,12 +121,14 @@ def run(
 
 def _tidy(store: Store, plan: Plan) -> None:
     """Remove what finished trials need no more, where a driver died between a commit and that."""
-    done = {trial.train_id for trial in plan.trials} - {
+    done = {trial.eval_id for trial in plan.trials if trial.status == "done"}
+    for eval_id in done.intersection(store.names("failures")):
+        store.remove(f"failures/{eval_id}")
+    trained = {trial.train_id for trial in plan.trials} - {
         trial.train_id for trial in plan.trials if trial.status != "done"
     }
-    for folder in ("checkpoints", "failures"):
-        for train_id in done.intersection(store.names(folder)):
-            store.remove(f"{folder}/{train_id}")
+    for train_id in trained.intersection(store.names("checkpoints")):
+        store.remove(f"checkpoints/{train_id}")
 
 
 def _tracker(spec: Spec, store: Store) -> Any:

@@ -142,7 +142,7 @@ class _Trial:
 
     def waits(self, store: Store, failures: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
         assert self.job  # noqa: S101  # asked of jobs only
-        state = next_state(failures.get(self.job.train_id, ()), self.search.spec.resources.max_attempts)
+        state = next_state(failures.get(self.job.eval_id, ()), self.search.spec.resources.max_attempts)
         return store.read(self.job.record) is None and state is not State.QUARANTINED
 
     def record(self, store: Store, failures: Mapping[str, Sequence[Mapping[str, Any]]]) -> Record:
@@ -150,7 +150,7 @@ class _Trial:
         kept: Record | None = store.read_json(self.job.record) if self.job else None
         if kept:
             return kept
-        why = reason(failures.get(self.job.train_id, ())) if self.job else self.problem
+        why = reason(failures.get(self.job.eval_id, ())) if self.job else self.problem
         return {
             "number": self.number,
             "settings": self.settings,

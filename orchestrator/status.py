@@ -30,7 +30,7 @@ def trial_states(
     """
     states = {}
     for trial in plan["trials"]:
-        state = next_state(failures.get(trial["train_id"], ()), max_attempts)
+        state = next_state(failures.get(trial["eval_id"], ()), max_attempts)
         if trial["eval_id"] in commits:
             state = State.FINISHED
         elif claims.get(trial["train_id"]) == trial["eval_id"] and state is not State.QUARANTINED:
@@ -79,7 +79,7 @@ def describe(store: Store, now: float) -> str:
     for trial in plan["trials"]:
         if states[trial["eval_id"]] in (State.FAILED, State.QUARANTINED):
             cell = ", ".join(f"{name} {trial[name]}" for name in CELL)
-            lines.append(f"{states[trial['eval_id']].value}: {cell}: {reason(failures[trial['train_id']])}")
+            lines.append(f"{states[trial['eval_id']].value}: {cell}: {reason(failures[trial['eval_id']])}")
     return "\n".join(lines)
 
 

@@ -115,7 +115,9 @@ def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:
             store.remove(f"commits/{eval_id}.json")
     for train_id in chosen:
         store.remove(f"checkpoints/{train_id}")
-        store.remove(f"failures/{train_id}")
+    for trial in plan.trials:
+        if trial.train_id in chosen:
+            store.remove(f"failures/{trial.eval_id}")
 
 
 def sweep(store: Store) -> None:
@@ -178,6 +180,7 @@ def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[
                 "notes": list(trial.notes),
                 "arithmetic_seconds": trial.work.arithmetic,
                 "gpus": trial.work.gpus,
+                "rescore": trial.work.rescore,
             }
             for trial in plan.trials
         ],

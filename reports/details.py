@@ -188,6 +188,7 @@ def cost_section(plan: Plan, commits: Commits) -> Section:
     header += ["Peak memory [GiB]", "Energy [kWh]"]
     notes = [
         "Finished trials only, reading, training and scoring together; process-hours: seconds times processes. Peak memory: of "
-        "the device on a GPU, of the whole process (all its trials so far) on a CPU. Chosen epoch: mean over trials."
+        "the device on a GPU, of the whole process (all its trials so far) on a CPU. Chosen epoch: mean over trials. A "
+        "training that several folds or fractions share counts in each of them, though it ran once."
     ]
     return Section("cost", "Cost", [Table("", header, "llrrrrrrr", rows, notes[0])], pd.DataFrame(made), notes)

@@ -181,7 +181,7 @@ def _trials(store: Store, plan: Plan, commits: Commits) -> list[Fact]:
     facts = [("trials", "finished", f"{len(plan['trials']) - len(missing)} of {len(plan['trials'])}")]
     failures = store.failures() if missing else {}
     for trial in missing:
-        if failed := failures.get(trial["train_id"]):
+        if failed := failures.get(trial["eval_id"]):
             facts.append(
                 ("trials", f"failed: {_cell(trial)}", f"{len(failed)} attempts, the last: {failed[-1]['reason']}")
             )
@@ -205,11 +205,11 @@ def notes(
     found = [f"{total - len(missing)} of {total} trials are in this report."]
     failures = store.failures() if missing else {}
     # Failed cells are named first: of a large unfinished study the rest is only counted.
-    ordered = sorted(missing, key=lambda trial: trial["train_id"] not in failures)
-    shown = [trial for trial in ordered if trial["train_id"] in failures]
-    shown += [trial for trial in ordered if trial["train_id"] not in failures][:LISTED]
+    ordered = sorted(missing, key=lambda trial: trial["eval_id"] not in failures)
+    shown = [trial for trial in ordered if trial["eval_id"] in failures]
+    shown += [trial for trial in ordered if trial["eval_id"] not in failures][:LISTED]
     for trial in shown:
-        failed = failures.get(trial["train_id"])
+        failed = failures.get(trial["eval_id"])
         why = f"{len(failed)} failed attempts, the last: {failed[-1]['reason']}" if failed else "not run yet"
         found.append(f"Missing: {_cell(trial)} ({why}).")
     if rest := len(missing) - len(shown):

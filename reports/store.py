@@ -6,7 +6,7 @@
     checkpoints/TRAIN_ID/                                 an unfinished training
     trials/TRAIN_ID/TOKEN/                                the files of one attempt
     commits/EVAL_ID.json                                  the marker: this evaluation is finished, and these are its files
-    failures/TRAIN_ID/TOKEN.json                          why an attempt failed
+    failures/EVAL_ID/TOKEN.json                           why an attempt failed
     report/                                               tables and figures
 
 An attempt's files lie in a folder named by its token and count only once a commit names them, so a half-written or
@@ -187,12 +187,12 @@ class Store:
             )
 
     def failures(self) -> dict[str, list[dict[str, Any]]]:
-        """Failed attempts by training id, in the order of time."""
-        return {train_id: self.failures_of(train_id) for train_id in self.names("failures")}
+        """Failed attempts by evaluation id, in the order of time."""
+        return {eval_id: self.failures_of(eval_id) for eval_id in self.names("failures")}
 
-    def failures_of(self, train_id: str) -> list[dict[str, Any]]:
-        """Failed attempts at one training, in the order of time."""
-        return sorted(self.read_folder(f"failures/{train_id}").values(), key=lambda entry: entry["time"])
+    def failures_of(self, eval_id: str) -> list[dict[str, Any]]:
+        """Failed attempts at one trial, in the order of time."""
+        return sorted(self.read_folder(f"failures/{eval_id}").values(), key=lambda entry: entry["time"])
 
 
 @contextlib.contextmanager

@@ -78,6 +78,19 @@ def test_two_ranks_train_one_model_and_one_the_other(tiny_spec: Path, ray_cluste
     assert rows["dice"].between(0, 1).all()
 
 
+@pytest.mark.slow
+def test_a_lane_that_rests_leaves_its_place_to_one_that_waits_for_it(tiny_spec: Path, ray_cluster: None) -> None:
+    """One place, two lanes: when the first trial ends, the other lane waits for its place, and no trial may take it."""
+    model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
+    settings = [model, "comparisons=[]", "fractions=[0.1]", "resources.max_lanes=2"]
+    spec = load_spec(tiny_spec, [*settings, f"resources.cpus_per_worker={int(ray.cluster_resources()['CPU'])}"])
+    store, waiting = prepared(spec)
+    (alone,) = (job for job in waiting if not job.siblings)
+    driver.run_jobs([alone, *(job for job in waiting if job.siblings)], spec, store, lambda event: None)
+    assert len(store.commits()) == 3
+
+
+@pytest.mark.slow
 def test_folds_that_train_on_the_same_cases_are_trained_once_and_each_is_tested(
     tiny_spec: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -179,6 +192,7 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(tiny_spec
     assert len(workers) == 2
     failed = [event for event in events if event["event"] == "failed"]
     assert len(failed) <= 1  # none, when the trial was committed before the signal arrived
+    assert {event["kind"] for event in failed} <= {"lost"}
     assert len({marker["attempt"]["pid"] for marker in store.commits().values()}) == 2
     (node,) = (node["NodeID"] for node in ray.nodes())
     said = _last_stderr({"rank": 0, "node": node, "pid": workers[0]})  # where the stacks of one that hangs would be

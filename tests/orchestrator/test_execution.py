@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.tune.experiment import Trial
 
 from orchestrator import execution, watcher
@@ -32,7 +33,7 @@ from orchestrator.packing import Shape
 from orchestrator.spec import Spec
 from orchestrator.state import State
 from orchestrator.trial import Cell, Job, Tuning
-from reports.store import Store, table_bytes
+from reports.store import Store, StoreError, table_bytes
 
 JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
 Attempt = Callable[[Job], Mapping[str, Any]]
@@ -71,7 +72,7 @@ def test_workers_that_are_lost_after_the_commit_have_finished_the_trial(store: S
         commit(store, job)
         raise end
 
-    store.write_json("failures/train/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    store.write_json("failures/eval/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
     state, events = run(store, attempt)
     assert state is State.FINISHED
     assert len(attempts) == 1
@@ -87,7 +88,7 @@ def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next
     store.write_json("claims/train.json", {"token": "first"})
     commit(store, Job(**{**vars(JOB), "token": "first"}))
     store.write("checkpoints/train/1x1.pt", b"not removed yet")
-    store.write_json("failures/train/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    store.write_json("failures/eval/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
     state, events = run(store, lambda job: pytest.fail("trained again"))
     assert state is State.FINISHED
     assert [(event["event"], event["dice"]) for event in events] == [("finished", 0.5)]
@@ -109,15 +110,16 @@ def test_a_checkpoint_stays_until_the_last_evaluation_of_a_training_is_finished(
     assert not store.names("checkpoints")
 
 
-def test_a_training_that_was_given_up_is_not_tried_again_for_another_evaluation(store: Store) -> None:
+def test_a_trial_that_its_lane_gave_up_before_it_died_is_not_tried_again(store: Store) -> None:
     def attempt(job: Job) -> Mapping[str, Any]:
         raise AttemptFailed("a bug")
 
     assert run(store, attempt)[0] is State.QUARANTINED
-    sibling = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
-    state, events = run(store, lambda job: pytest.fail("tried again"), sibling)
+    state, events = run(store, lambda job: pytest.fail("tried again"))
     assert state is State.QUARANTINED
     assert [(event["event"], event["reason"]) for event in events] == [("quarantined", "a bug")]
+    sibling = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
+    assert run(store, attempt, sibling)[1][0]["attempt"] == 1  # it has test cases, and failures, of its own
 
 
 def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> None:
@@ -199,10 +201,47 @@ def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(monk
     from orchestrator import lanes
 
     monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
-    failure = group(worker_failures={0: ImportError("no module named medvision")})._failure([], deque(), 0, 3.0)
+    new = group(worker_failures={0: ImportError("no module named medvision")})
+    new.ready = False
+    failure = new._failure([], deque(), 0, 3.0)
     assert isinstance(failure, AttemptFailed)
     assert (failure.kind, str(failure)) == ("exception", "the workers did not start: no module named medvision")
     assert "ImportError" in failure.details
+
+
+def test_what_train_wraps_is_told_by_what_ended_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    from orchestrator import lanes
+
+    def failure(ended_by: Exception) -> AttemptFailed | StoreError:
+        wrapped = WorkerHealthCheckFailedError("A worker health check failed.", failure=ended_by)
+        return group(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
+
+    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
+    for ended_by, kind in ((ActorDiedError(), "lost"), (OutOfMemoryError("killed"), "memory")):
+        found = failure(ended_by)
+        assert isinstance(found, AttemptFailed)
+        assert (found.kind, found.epoch) == (kind, 2)
+
+
+def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator import lanes
+
+    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.2)
+    lane, closed = object.__new__(lanes.Lane), threading.Event()
+    lane.busy, lane.rest = threading.Lock(), threading.Timer(0.0, closed.set)
+    monkeypatch.setattr(lane, "_close", closed.set)
+    going = threading.Event()
+
+    def run() -> dict[str, Any]:
+        going.wait(0.5)  # longer than it may be idle
+        assert not closed.is_set()
+        return {"done": True}
+
+    monkeypatch.setattr(lane, "_run", run)
+    assert lane.step() == lane.step() == {"done": True}
+    assert closed.wait(20)
 
 
 @pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])

@@ -190,10 +190,12 @@ def test_what_the_machines_answer_is_told_and_one_that_is_lost_is_not(
 
     monkeypatch.setattr(remote, "ray", Cluster())
     monkeypatch.setattr(remote, "NodeAffinitySchedulingStrategy", lambda node, soft: SimpleNamespace(node_id=node))
+    events: list[dict[str, Any]] = []
     with pytest.raises(ClusterError) as told:
-        remote.check_machines(load_spec(tiny_spec), Store(str(tmp_path / "study")))
+        remote.check_machines(load_spec(tiny_spec), Store(str(tmp_path / "study")), events.append)
+    assert [event["reason"].partition(".")[0] for event in events] == ["mute"]
+    assert "mute.lan (Ray's node mute) has not answered within 300 s" in events[0]["reason"]
     assert str(told.value).splitlines() == [
-        "mute.lan (Ray's node mute) did not answer within 300 s: look after it, or take it out of the cluster",
         "poor has no data",
         "broken.lan (Ray's node broken) cannot look what it has: OSError: the mount is stale",
     ]

@@ -133,12 +133,12 @@ def test_a_change_is_named_with_its_key_and_both_values() -> None:
 
 def test_failures_lead_to_a_retry_and_then_to_quarantine() -> None:
     plan = planned(spec())
-    train_id = str(plan.trials[0].train_id)
+    eval_id = str(plan.trials[0].eval_id)
     failed = [{"reason": "RuntimeError: boom"}]
-    again = make_plan(spec(), inputs(spec()), {}, {train_id: failed})
+    again = make_plan(spec(), inputs(spec()), {}, {eval_id: failed})
     assert (again.trials[0].status, again.trials[0].why) == ("failed", "attempt 2 after: RuntimeError: boom")
     assert again.trials[0] in again.in_order()
-    ended = make_plan(spec(), inputs(spec()), {}, {train_id: failed * 3})
+    ended = make_plan(spec(), inputs(spec()), {}, {eval_id: failed * 3})
     assert ended.trials[0].status == "quarantined"
     assert ended.trials[0] not in ended.in_order()
 
@@ -156,6 +156,25 @@ def test_trials_run_longest_first() -> None:
     seconds = [trial.estimated_seconds for trial in planned(spec(fractions=[0.1, 1.0])).in_order()]
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] > seconds[-1]
+
+
+def test_a_training_that_several_folds_share_is_estimated_once() -> None:
+    """A tenth of the fifteen cases outside a fold is one or two: folds that test others train on the same."""
+    shared = planned(spec(models=["ViT_Baseline"], fractions=[0.1]))
+    first: dict[str | None, str | None] = {}
+    for trial in shared.trials:
+        first.setdefault(trial.train_id, trial.eval_id)
+    assert len(first) < len({trial.eval_id for trial in shared.trials}) == len(shared.trials)
+    full = planned(spec(models=["ViT_Baseline"], fractions=[0.1], splits__scheme="holdout"))
+    for trial in shared.trials:
+        trains = first[trial.train_id] == trial.eval_id
+        assert trial.work.rescore == (not trains)
+        if not trains:
+            assert trial.work.arithmetic < full.trials[0].work.arithmetic / 10
+    cells = planned(
+        spec(models=["ViT_Baseline"], fractions=[0.1, 0.11])
+    )  # of one id: the same result, not a shared training
+    assert [trial.work.rescore for trial in cells.trials] == 2 * [trial.work.rescore for trial in shared.trials]
 
 
 def test_finished_trials_calibrate_the_estimate() -> None:

@@ -248,9 +248,10 @@ def test_splits_and_manifest_are_there_for_a_reviewer(tiny_spec: Path) -> None:
 def test_what_a_driver_left_that_died_between_commit_and_cleanup_is_removed(tiny_spec: Path) -> None:
     assert run(tiny_spec) == 0
     store = study(tiny_spec)
-    train_id = next(iter(store.commits().values()))["train_id"]
+    eval_id, marker = next(iter(store.commits().items()))
+    train_id = marker["train_id"]
     store.write(f"checkpoints/{train_id}/1x1.pt", b"state")
-    store.write_json(f"failures/{train_id}/token.json", {"kind": "lost", "reason": "x", "time": 1.0})
+    store.write_json(f"failures/{eval_id}/token.json", {"kind": "lost", "reason": "x", "time": 1.0})
     store.write("checkpoints/of-another-edit/1x1.pt", b"state")
     assert run(tiny_spec) == 0
     assert store.names("checkpoints") == ["of-another-edit"]

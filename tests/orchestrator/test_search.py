@@ -154,7 +154,7 @@ def fake_runner(store: Store, ran: list[Job], stop_after: int | None = None) -> 
             lr = job.settings["training.lr"]
             if lr > 0.05:
                 failure = {"kind": "training", "reason": "the loss is nan", "time": 0.0}
-                store.write_json(f"failures/{job.train_id}/a.json", failure)
+                store.write_json(f"failures/{job.eval_id}/a.json", failure)
                 continue
             value = 1 - abs(lr - 0.01) - job.settings["training.weight_decay"]
             curve = [[step, value * step / 10] for step in range(1, 11)]

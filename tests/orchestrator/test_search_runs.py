@@ -19,7 +19,7 @@ from orchestrator.spec_file import load_spec
 from orchestrator.status import describe
 from orchestrator.study import open_store, write_study
 from orchestrator.trial import Job
-from reports.store import Store
+from reports.store import FencedError, Store
 from tests.orchestrator.test_search import SEARCH, TASK
 
 LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
@@ -125,6 +125,11 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(tiny
         seen.append(event["epoch"])
 
     pruned = search.job(0, chosen, [(2, 1.1)], "t")
+    with pytest.raises(FencedError):  # a newer driver may have taken it over
+        run_attempt(pruned, store, Ranks(), lambda event: None, Watch())
+    assert store.read_json(pruned.record) is None
+    store.remove(f"checkpoints/{pruned.train_id}")
+    store.write_json(f"claims/{pruned.train_id}.json", {"token": "t"})
     told = run_attempt(pruned, store, Ranks(), hear, Watch())
     assert told is not None
     assert told["pruned"]
@@ -143,6 +148,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(tiny
     assert 1000 < store.read_json(pruned.record)["seconds"] < 1100
 
     whole = search.job(1, chosen, [], "t")
+    store.write_json(f"claims/{whole.train_id}.json", {"token": "t"})
     run_attempt(whole, store, Ranks(), hear, Watch())
     assert [step for step, _ in store.read_json(whole.record)["curve"]] == [1, 2, 3, 4]
 

@@ -16,7 +16,7 @@ from orchestrator.study import open_store
 
 def test_states_follow_commits_claims_and_failures() -> None:
     plan = {"trials": [{"train_id": f"t{i}", "eval_id": f"e{i}"} for i in range(5)]}
-    failures = {"t1": [{"reason": "x"}], "t2": [{"reason": "x"}] * 3}
+    failures = {"e1": [{"reason": "x"}], "e2": [{"reason": "x"}] * 3}
     states = status.trial_states(plan, {"e0": {}}, failures, {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}, 3)
     assert list(states.values()) == [State.FINISHED, State.FAILED, State.QUARANTINED, State.RUNNING, State.PENDING]
 

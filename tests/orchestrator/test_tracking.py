@@ -139,7 +139,7 @@ def test_failures_come_from_the_store_alone_too(fake_study: Study, uri: str, see
     for fold, reasons in ((0, ["an old one"]), (1, ["no memory", "the disk is on fire"])):
         for number, reason in enumerate(reasons):
             record = {"kind": "exception", "reason": reason, "time": 1.7e9 + number}
-            study.store.write_json(f"failures/{study.trials[fold]['train_id']}/{number}.json", record)
+            study.store.write_json(f"failures/{study.trials[fold]['eval_id']}/{number}.json", record)
     assert track.main([study.store.uri, "--uri", uri]) == 0
     found = seen(uri)
     one, two = (trial["eval_id"] for trial in study.trials[:2])

@@ -63,7 +63,7 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_python
 
     def hear(event: dict[str, Any]) -> None:
         if event["event"] == "failed":
-            failures.append(store.failures_of(waiting[0].train_id)[-1])
+            failures.append(store.failures_of(waiting[0].eval_id)[-1])
 
     with driver.cluster(None):
         driver.run_jobs(waiting, spec, store, hear)

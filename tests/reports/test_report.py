@@ -232,7 +232,7 @@ def test_a_report_from_the_store_alone_is_the_same_twice(tmp_path: Path, capsys:
 def test_a_partial_study_names_what_is_missing_and_why(tmp_path: Path) -> None:
     store = study(tmp_path, rows(), plan())
     store.remove("commits/ecand1.json")
-    store.write_json("failures/tcand1/x.json", {"reason": "RuntimeError: boom", "time": 1.0})
+    store.write_json("failures/ecand1/x.json", {"reason": "RuntimeError: boom", "time": 1.0})
     report = build_report(store)
     assert not report.complete
     assert "3 of 4 trials are in this report" in report.markdown
