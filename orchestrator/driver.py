@@ -205,9 +205,8 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
         self.emit = emit
         self.requests = {shape: _lane_request(number) for number, shape in enumerate(packer.shapes)}
         self.running: dict[str, Waiting[Job]] = {}
-        self.placeless: dict[
-            str, tuple[float, Shape]
-        ] = {}  # trials of new lanes by eval_id, until their workers are there
+        # Trials of new lanes by eval_id, since when, until their workers are there.
+        self.placeless: dict[str, tuple[float, Shape]] = {}
         self.placed: set[int] = set()  # lanes that have had their workers
         self.freed: Shape | None = None
         self.ended = 0
@@ -222,9 +221,9 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
             return None
         if self.max_lanes is not None and len(self.running) >= self.max_lanes:
             return None
-        now, nodes = time.monotonic(), self._nodes()
+        now, machines = time.monotonic(), self._nodes()
         placeless = {shape for since, shape in [*self.placeless.values()] if now - since > PLACE_SECONDS}
-        waiting = self.packer.take(list(self.running.values()), nodes, self.freed, placeless)
+        waiting = self.packer.take(list(self.running.values()), machines, self.freed, placeless)
         if waiting is None:
             return None
         trial = super().next_trial()
