@@ -23,13 +23,14 @@ from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
 from orchestrator.execution import ClusterError, Emit, has_ended, stop_signals
-from orchestrator.lanes import Lane, LiveTrials, Switch, here, queue_here
+from orchestrator.lanes import Lane, LiveTrials, Switch
 from orchestrator.machines import HEAD_RESOURCE, WAITS, check_shapes, nodes
 from orchestrator.packing import Packer, Shape, Waiting, can_hold, impossible
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
 from orchestrator.watcher import Watcher
+from orchestrator.worker_group import here, queue_here
 from reports.store import Store, StoreError
 
 LANE_RESOURCE = "lane"  # held by the head only, so that lanes sit beside the driver and take no worker's CPU

@@ -14,8 +14,8 @@ import ray
 from ray.util.queue import Queue
 
 from orchestrator.execution import ClusterError, Emit
-from orchestrator.lanes import POLL_SECONDS, STOP_SECONDS, next_event
 from orchestrator.leaks import LOOK_SECONDS, Leaks
+from orchestrator.worker_group import POLL_SECONDS, STOP_SECONDS, next_event
 
 ASK_SECONDS = 5.0  # how often the cluster is asked which machines will go
 

@@ -23,7 +23,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator import driver, local
 from orchestrator.execution import ClusterError
 from orchestrator.inputs import gathered
-from orchestrator.lanes import _last_stderr
 from orchestrator.leaks import Leaks
 from orchestrator.plan import make_plan
 from orchestrator.run import main
@@ -31,6 +30,7 @@ from orchestrator.spec import Spec
 from orchestrator.spec_file import load_spec
 from orchestrator.study import jobs, open_store, write_study
 from orchestrator.trial import Job
+from orchestrator.worker_group import _last_stderr
 from reports.store import Store, read_results
 
 

@@ -18,7 +18,7 @@ import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.tune.experiment import Trial
 
-from orchestrator import execution, watcher
+from orchestrator import execution, lanes, watcher, worker_group
 from orchestrator.execution import (
     LAST_LINES,
     AttemptFailed,
@@ -28,11 +28,12 @@ from orchestrator.execution import (
     recorded,
     run_to_the_end,
 )
-from orchestrator.lanes import LiveTrials, WorkerGroup
+from orchestrator.lanes import LiveTrials
 from orchestrator.packing import Shape
 from orchestrator.spec import Spec
 from orchestrator.state import State
 from orchestrator.trial import Cell, Job, Tuning
+from orchestrator.worker_group import WorkerGroup
 from reports.store import Store, StoreError, table_bytes
 
 JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
@@ -198,9 +199,7 @@ def group(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
 
 
 def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator import lanes
-
-    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
     new = group(worker_failures={0: ImportError("no module named medvision")})
     new.ready = False
     failure = new._failure([], deque(), 0, 3.0)
@@ -212,13 +211,11 @@ def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(monk
 def test_what_train_wraps_is_told_by_what_ended_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-    from orchestrator import lanes
-
     def failure(ended_by: Exception) -> AttemptFailed | StoreError:
         wrapped = WorkerHealthCheckFailedError("A worker health check failed.", failure=ended_by)
         return group(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
 
-    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
     for ended_by, kind in ((ActorDiedError(), "lost"), (OutOfMemoryError("killed"), "memory")):
         found = failure(ended_by)
         assert isinstance(found, AttemptFailed)
@@ -226,8 +223,6 @@ def test_what_train_wraps_is_told_by_what_ended_the_process(monkeypatch: pytest.
 
 
 def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator import lanes
-
     monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.2)
     lane, closed = object.__new__(lanes.Lane), threading.Event()
     lane.busy, lane.rest = threading.Lock(), threading.Timer(0.0, closed.set)
@@ -248,10 +243,8 @@ def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyP
 def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
     silent: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator import lanes
-
-    monkeypatch.setattr(lanes, "next_event", lambda *_, **__: None)
-    monkeypatch.setattr(lanes, "_last_stderr", lambda rank: f"stacks of rank {rank['rank']}")
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
+    monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank['rank']}")
     dead = group(hang_seconds=40.0)
     dead.ranks = {0: {"rank": 0, "actor": None, "node": "n", "pid": os.getpid()}}
     failure = dead._failure([], deque(), 2, silent)
@@ -261,9 +254,7 @@ def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
 
 
 def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator import lanes
-
-    monkeypatch.setattr(lanes, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(worker_group, "POLL_SECONDS", 0.2)
     busy = group()
     busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
     busy._switch = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
