@@ -25,7 +25,7 @@ from ray.tune.search import BasicVariantGenerator
 from orchestrator.execution import ClusterError, Emit, has_ended, stop_signals
 from orchestrator.lanes import Lane, LiveTrials, Switch
 from orchestrator.machines import HEAD_RESOURCE, WAITS, check_shapes, nodes
-from orchestrator.packing import Packer, Shape, Waiting, can_hold, impossible
+from orchestrator.packing import Packer, Shape, Waiting, impossible
 from orchestrator.remote import check_machines, runtime_env
 from orchestrator.spec import Spec
 from orchestrator.trial import Job
@@ -263,10 +263,10 @@ class Feeder(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are 
 
     def _tell_of_lost_machines(self) -> None:
         shapes = {*self.packer.shapes, *(waiting.shape for waiting in self.running.values())}
-        lacking = {shape for shape in shapes if not can_hold(self.nodes, shape)}
-        for shape in lacking - self.told:
-            self.emit({"event": "waiting", "reason": f"{impossible([shape], self.nodes)}. {WAITS}"})
-        self.told = lacking
+        lacking = {shape: problem for shape in shapes if (problem := impossible([shape], self.nodes))}
+        for shape in lacking.keys() - self.told:
+            self.emit({"event": "waiting", "reason": f"{lacking[shape]}. {WAITS}"})
+        self.told = set(lacking)
 
     def save_to_dir(self, dirpath: str, **_: Any) -> None:
         """Nothing: the result store is the record."""

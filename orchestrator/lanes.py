@@ -94,9 +94,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         return {"state": state.value, "done": True}
 
     def _attempt(self, job: Job) -> Mapping[str, Any]:
-        old = self.group
-        worn = old is not None and (old.trials >= self.settings["lane_trials"] or not old.thread.is_alive())
-        if old is not None and (worn or old.shape != self.shape):
+        group, most = self.group, self.settings["lane_trials"]
+        if group and (group.shape != self.shape or group.trials >= most or not group.thread.is_alive()):
             self._close()
         self.group = self.group or WorkerGroup(self.settings, self.shape)
         try:

@@ -189,23 +189,24 @@ def _trial(
         notes=roles.notes,
         settings=settings,
     )
+
+    def untrained() -> Work:
+        seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
+        return replace(trial.work, arithmetic=seconds, rescore=True)
+
     if eval_id in history.by_eval:
         return replace(trial, status="done", why="finished")
     for earlier in reversed(history.by_train.get(train_id, [])):
         old = history.by_eval[earlier]["identity"]["eval"]
         if old["test_cases"] == scoring["test_cases"]:
-            why = "; ".join(differences(old, scoring))
-            seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
-            work = replace(trial.work, arithmetic=seconds, rescore=True)
-            why = f"scored again from its masks: {why}"
-            return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
+            why = f"scored again from its masks: {'; '.join(differences(old, scoring))}"
+            return replace(trial, status="rescore", why=why, work=untrained(), rescore_of=earlier)
     failed = failures.get(eval_id, [])
     state = next_state(failed, spec.resources.max_attempts)
     if state is State.QUARANTINED:
         return replace(trial, status="quarantined", why=reason(failed))
     if trained.setdefault(train_id, eval_id) != eval_id:  # another fold trains it, on the same cases
-        seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
-        trial = replace(trial, work=replace(trial.work, arithmetic=seconds, rescore=True))
+        trial = replace(trial, work=untrained())
     if state is State.FAILED:
         return replace(trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}")
     if cell in history.by_cell:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cost import CostModel, arithmetic_seconds, longest_first
-from orchestrator.execution import ClusterError
+from orchestrator.execution import ClusterError, has_ended
 from orchestrator.logs import TrialLogs, libraries_log
 from orchestrator.plan import Inputs, fold_count
 from orchestrator.progress import Picture, Screen, duration
 from orchestrator.search import Record, Search, medians, searches, suggest, unknown, with_winners
 from orchestrator.search_spec import SearchSpec, tuned
 from orchestrator.spec import Spec, model_name
-from orchestrator.state import State, next_state, reason
+from orchestrator.state import reason
 from orchestrator.trial import Job
 from reports.store import Store
 
@@ -118,15 +118,13 @@ def run_rounds(
     for first in range(0, settings.trials, settings.parallel):
         count = min(settings.parallel, settings.trials - first)
         asked = [trial for search in todo for trial in _round(search, told[search.id], count, token)]
-        failures = store.failures()
-        waiting = [trial.job for trial in asked if trial.job and trial.waits(store, failures)]
+        waiting = [trial.job for trial in asked if trial.job and trial.waits(store)]
         if waiting:
             run_jobs(waiting)
-            failures = store.failures()
-            if any(trial.job and trial.waits(store, failures) for trial in asked):
+            if any(trial.job and trial.waits(store) for trial in asked):
                 raise ClusterError("trials of the search did not end; run the same command again")
         for trial in asked:
-            told[trial.search.id].append(trial.record(store, failures))
+            told[trial.search.id].append(trial.record(store))
     return told
 
 
@@ -140,17 +138,16 @@ class _Trial:
     job: Job | None
     problem: str = ""
 
-    def waits(self, store: Store, failures: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    def waits(self, store: Store) -> bool:
         assert self.job  # noqa: S101  # asked of jobs only
-        state = next_state(failures.get(self.job.eval_id, ()), self.search.spec.resources.max_attempts)
-        return store.read(self.job.record) is None and state is not State.QUARANTINED
+        return not has_ended(self.job, store, self.search.spec.resources.max_attempts)
 
-    def record(self, store: Store, failures: Mapping[str, Sequence[Mapping[str, Any]]]) -> Record:
+    def record(self, store: Store) -> Record:
         """What became of it."""
         kept: Record | None = store.read_json(self.job.record) if self.job else None
         if kept:
             return kept
-        why = reason(failures.get(self.job.eval_id, ())) if self.job else self.problem
+        why = reason(store.failures_of(self.job.eval_id)) if self.job else self.problem
         return {
             "number": self.number,
             "settings": self.settings,

@@ -56,5 +56,5 @@ def run_tuning(bench: Workbench, ranks: Ranks, emit: Emit, watch: Watch) -> dict
         own = {key: setting for key, setting in job.settings.items() if key in bench.spec.search.space}  # type: ignore[union-attr]
         record = {"number": tuning.number, "settings": own, "state": state, "value": value, "curve": curve()}
         bench.store.write_json(job.record, record | {"seconds": seconds})
-    bench.store.remove(f"checkpoints/{job.train_id}")
+    bench.store.remove(f"checkpoints/{job.train_id}")  # no later run would: `_tidy` knows the grid's trials only
     return {"seconds": seconds, "dice": value, "pruned": state == "pruned"}
