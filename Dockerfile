@@ -17,6 +17,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY ablations ablations
 COPY medvision medvision
 COPY orchestrator orchestrator
+COPY record record
 COPY reports reports
 # The wheel of torch for Linux brings CUDA with it; the machine gives the driver (nvidia-container-toolkit).
 RUN pip install --no-cache-dir -c constraints.txt '.[cluster]' \

@@ -41,7 +41,7 @@ chaos: $(READY)
 
 schema: $(READY)
 	$(BIN)/python -m orchestrator.run --schema > ablations/schema.json
-	$(BIN)/python -m orchestrator.reference > docs/spec.md
+	$(BIN)/python -m orchestrator.spec.reference > docs/spec.md
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,14 @@
 """What the training loop and its input add to a step on a GPU.
 
-    python benchmarks/gpu.py [LABEL ...] [--size 128,128,128] [--batch 4] [--llm FOLDER] [--device cuda]
+    python benchmarks/gpu.py [LABEL ...] [--size 128,128,128] [--batch 4] [--llm FOLDER] [--device
+      cuda]
 
-`step`: forward, Dice + BCE, backward and AdamW over a batch that lies on the device; the median of three times three steps,
-with their peak memory. `loop`: `medvision.training.train` over prepared cases in memory, from which every batch is stacked,
-copied and, in `loop + changes`, rotated and scaled as `augmentation` has it by default; the median of steps six and later.
-Without `--llm` the blocks have the size of Llama-3.1-8B's and random weights: time does not depend on their values.
+`step`: forward, Dice + BCE, backward and AdamW over a batch that lies on the device; the median of
+three times three steps, with their peak memory. `loop`: `medvision.training.loop.train` over
+prepared cases in memory, from which every batch is stacked, copied and, in `loop + changes`,
+rotated and scaled as `augmentation` has it by default; the median of steps six and later. Without
+`--llm` the blocks have the size of Llama-3.1-8B's and random weights: time does not depend on their
+values.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ import numpy as np
 import torch
 from train_step import _size, _wait, make
 
-from medvision.batches import stack
 from medvision.data.augment import augment
-from medvision.data.volumes import Prepared
-from medvision.losses import dice_bce
+from medvision.data.volumes import PreprocessedCase
 from medvision.models import MODEL_LABELS
 from medvision.precision import autocast
 from medvision.recipe import Augmentation, Precision, Training
-from medvision.training import Ranks, Watch, train
+from medvision.training.batches import stack
+from medvision.training.loop import Ranks, Watch, train
+from medvision.training.losses import dice_bce
 
 STEPS, WARM = 15, 5
 Size = tuple[int, int, int]
@@ -39,16 +42,23 @@ def write_block(folder: str) -> str:
     """A checkpoint of one layer with the widths of Llama-3.1-8B, 440 MB in bfloat16."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    widths = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
-    LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, vocab_size=64, **widths)).bfloat16().save_pretrained(folder)
+    widths = {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    }
+    LlamaForCausalLM(
+        LlamaConfig(num_hidden_layers=1, vocab_size=64, **widths)
+    ).bfloat16().save_pretrained(folder)
     return folder
 
 
-def random_cases(size: Size, count: int) -> dict[str, Prepared]:
+def random_cases(size: Size, count: int) -> dict[str, PreprocessedCase]:
     rng = np.random.default_rng(0)
     volumes = (rng.random((1, *size), dtype=np.float32) for _ in range(count))
     return {
-        str(index): Prepared(volume.astype(np.float16), (volume > 0.9).astype(np.uint8))
+        str(index): PreprocessedCase(volume.astype(np.float16), (volume > 0.9).astype(np.uint8))
         for index, volume in enumerate(volumes)
     }
 
@@ -87,10 +97,14 @@ def step(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     took = milliseconds(work, device)
-    return took, torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+    return took, torch.cuda.max_memory_allocated(
+        device
+    ) / 2**30 if device.type == "cuda" else float("nan")
 
 
-def loop(label: str, changed: bool, size: Size, batch: int, llm: str, device: torch.device) -> float:
+def loop(
+    label: str, changed: bool, size: Size, batch: int, llm: str, device: torch.device
+) -> float:
     """Milliseconds of a step of the training loop in bfloat16."""
     torch.manual_seed(0)
     cases, ends = random_cases(size, 3 * batch), list[float]()
@@ -102,12 +116,23 @@ def loop(label: str, changed: bool, size: Size, batch: int, llm: str, device: to
         augmentation=Augmentation() if changed else None,
     )
     watch = Watch(beat=lambda: ends.append(time.perf_counter()))
-    train(make(label, size, llm), cases, list(cases), (), recipe, seed=0, ranks=Ranks(device=device), watch=watch)
+    train(
+        make(label, size, llm),
+        cases,
+        list(cases),
+        (),
+        recipe,
+        seed=0,
+        ranks=Ranks(device=device),
+        watch=watch,
+    )
     return 1000 * statistics.median(b - a for a, b in itertools.pairwise(ends[WARM:]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("labels", nargs="*", metavar="LABEL", help="of the models, by default all")
     parser.add_argument("--size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
     parser.add_argument("--batch", type=int, default=4)
@@ -120,18 +145,24 @@ def main() -> None:
     images, masks = stack(cases, list(cases), device)
     changes = Augmentation().model_dump()
     stacked = milliseconds(lambda: stack(cases, list(cases), device), device)
-    changed = milliseconds(lambda: augment(images, masks, list(cases), seed=0, epoch=1, **changes), device)
-    print(f"torch {torch.__version__}, {name}; a batch of {batch} at {size}: stacked and copied in {stacked:.1f} ms, "
+    changed = milliseconds(
+        lambda: augment(images, masks, list(cases), seed=0, epoch=1, **changes), device
+    )
+    print(f"torch {torch.__version__}, {name}; a batch of {batch} at {size}: stacked and copied "
+          f"in {stacked:.1f} ms, "
           f"changed in {changed:.1f} ms\n")  # fmt: skip
     print(
-        "| model | step, fp32 | GiB | step, bf16 | GiB | loop, bf16 | loop + changes |\n|---|--:|--:|--:|--:|--:|--:|"
+        "| model | step, fp32 | GiB | step, bf16 | GiB | loop, bf16 | loop + changes "
+        "|\n|---|--:|--:|--:|--:|--:|--:|"
     )
     with tempfile.TemporaryDirectory() as folder:
         llm = arguments.llm or write_block(folder)
         for label in arguments.labels or MODEL_LABELS:
             row = [f"{value:.1f}" for precision in ("fp32", "bf16")
                    for value in step(label, precision, size, batch, llm, device)]  # fmt: skip
-            row += [f"{loop(label, changed, size, batch, llm, device):.1f}" for changed in (False, True)]
+            row += [
+                f"{loop(label, changed, size, batch, llm, device):.1f}" for changed in (False, True)
+            ]
             print(f"| {label} | {' | '.join(row)} |", flush=True)
 
 

@@ -2,12 +2,13 @@
 
     python benchmarks/llm_block.py [--layers 32] [--hidden 1536] [--folder DIR]
 
-Writes a Llama checkpoint of about 2.2 GB (bfloat16, sharded safetensors) into a temporary folder, and loads
-its last layer in a fresh process per way, with the files dropped from the page cache. Printed for each:
-seconds without imports, bytes that came from the disk, and by how much the highest resident memory rose.
-Targets: at most 1.2 times the layer's bytes read, at most 2 times its float32 size in memory. Where the dtype
-is the checkpoint's own, transformers maps the files into memory: little is resident until the weights are
-used. Takes about a minute, and needs Linux's /proc.
+Writes a Llama checkpoint of about 2.2 GB (bfloat16, sharded safetensors) into a temporary folder,
+and loads its last layer in a fresh process per way, with the files dropped from the page cache.
+Printed for each: seconds without imports, bytes that came from the disk, and by how much the
+highest resident memory rose. Targets: at most 1.2 times the layer's bytes read, at most 2 times its
+float32 size in memory. Where the dtype is the checkpoint's own, transformers maps the files into
+memory: little is resident until the weights are used. Takes about a minute, and needs Linux's
+/proc.
 """
 
 from __future__ import annotations
@@ -66,7 +67,11 @@ def write_checkpoint(folder: Path, layers: int, hidden: int) -> tuple[int, int]:
     def drawn(*shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=torch.bfloat16).normal_(0.0, 0.02, generator=generator)
 
-    outside = {"model.embed_tokens": (1000, hidden), "lm_head": (1000, hidden), "model.norm": (hidden,)}
+    outside = {
+        "model.embed_tokens": (1000, hidden),
+        "lm_head": (1000, hidden),
+        "model.norm": (hidden,),
+    }
     index: dict[str, str] = {}
     for start in range(0, layers, 4):
         tensors = {
@@ -79,7 +84,9 @@ def write_checkpoint(folder: Path, layers: int, hidden: int) -> tuple[int, int]:
         file = f"model-{start // 4 + 1:05}-of-{-(-layers // 4):05}.safetensors"
         save_file(tensors, folder / file, metadata={"format": "pt"})
         index |= dict.fromkeys(tensors, file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
     layer = 2 * sum(torch.Size(shape).numel() for shape in shapes.values())
     return layer, sum(path.stat().st_size for path in folder.iterdir())
 
@@ -150,7 +157,9 @@ def measure(way: str, folder: Path, layer: int) -> None:
 
 def main() -> int:
     """Write the checkpoint, measure every way, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=1536, help="a multiple of 256")
     parser.add_argument("--folder", type=Path, help="where to put the temporary files")
@@ -163,31 +172,40 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch) / "checkpoint"
         layer, total = write_checkpoint(folder, arguments.layers, arguments.hidden)
-        print(f"checkpoint: {total / 1e9:.2f} GB in {arguments.layers} layers of {layer / 1e6:.1f} MB bfloat16")
+        print(
+            f"checkpoint: {total / 1e9:.2f} GB in {arguments.layers} layers of {layer / 1e6:.1f} "
+            "MB bfloat16"
+        )
         environment = {**os.environ, "MEDVISION_CACHE": f"{scratch}/cache"}
         costs = {}
         for way in WAYS:
             forget(Path(scratch))
             command = [sys.executable, __file__, "--measure", way, "--folder", str(folder)]
             command += ["--layers", str(arguments.layers)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 raise SystemExit(f"{way} failed:\n{done.stderr}")
             costs[way] = json.loads(done.stdout)
-        outs = [torch.load(Path(scratch) / f"{number}.pt", weights_only=True) for number in range(3)]
+        outs = [
+            torch.load(Path(scratch) / f"{number}.pt", weights_only=True) for number in range(3)
+        ]
     difference = max(float((out - outs[2]).abs().max()) for out in outs[:2])
 
     print("\n| way | seconds | MB read | read / layer | MB memory | memory / float32 layer |")
     print("|---|---|---|---|---|---|")
     for way, cost in costs.items():
         print(
-            f"| {way} | {cost['seconds']:.2f} | {cost['read'] / 1e6:.0f} | {cost['read'] / layer:.2f} "
-            f"| {cost['memory'] / 1e6:.0f} | {cost['memory'] / (2 * layer):.2f} |"
+            f"| {way} | {cost['seconds']:.2f} | {cost['read'] / 1e6:.0f} | "
+            f"{cost['read'] / layer:.2f} | {cost['memory'] / 1e6:.0f} | "
+            f"{cost['memory'] / (2 * layer):.2f} |"
         )
     first, whole = costs["load_block, first time"], costs["from_pretrained, float32"]
     times = {key: whole[key] / first[key] for key in first}
     print(
-        f"\nload_block, first time, against from_pretrained, float32: {times['seconds']:.1f} times faster, "
+        f"\nload_block, first time, against from_pretrained, float32: {times['seconds']:.1f} "
+        "times faster, "
         f"{times['read']:.1f} times less read, {times['memory']:.1f} times less memory"
     )
     print(f"largest difference between the layer's outputs: {difference}")

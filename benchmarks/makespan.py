@@ -1,15 +1,18 @@
-"""How long a study keeps a cluster, in which order: simulated, through the ordering code that the driver uses.
+"""How long a study keeps a cluster, in which order: simulated, through the ordering code that the
+driver uses.
 
     python benchmarks/makespan.py
 
-Trials are those of ablations/full.yaml (8 models, ten tasks, fractions, folds), with the arithmetic that a plan estimates
-them by. What a trial really takes is that, times a factor of its model, one of its task, and noise: log-normal, with the
-standard deviations given on the command line, drawn anew `--draws` times; the worst draw is shown. Each column is the
-time until the last trial ends, over the lower bound max(total / GPUs, longest trial), which no order can beat:
+Trials are those of ablations/full.yaml (8 models, ten tasks, fractions, folds), with the arithmetic
+that a plan estimates them by. What a trial really takes is that, times a factor of its model, one
+of its task, and noise: log-normal, with the standard deviations given on the command line, drawn
+anew `--draws` times; the worst draw is shown. Each column is the time until the last trial ends,
+over the lower bound max(total / GPUs, longest trial), which no order can beat:
 
 - grid order: trials as the grid lists them, as a loop over a sweep would.
 - arithmetic: longest first by the arithmetic alone (`Plan.in_order`), as if nothing were learned.
-- learning: the driver's way (`Packer` and `CostModel`): every finished trial teaches, and what waits is ordered anew.
+- learning: the driver's way (`Scheduler` and `CostModel`): every finished trial teaches, and what
+  waits is ordered anew.
 - known: longest first by the true times, which nobody knows.
 """
 
@@ -23,15 +26,20 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.cost import CostModel, longest_first, makespan
-from orchestrator.packing import Packer, Shape, Waiting
-from orchestrator.plan import Inputs, Plan, TaskInputs, Trial, make_plan
-from orchestrator.spec_file import load_spec
+from orchestrator.executors.lanes.scheduler import Scheduler, Waiting
+from orchestrator.planning.cost import CostModel, longest_first, makespan
+from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial, make_plan
+from orchestrator.spec.resources import WorkerResources
+from orchestrator.spec.yaml_file import load_spec
 
 SPEC = Path(__file__).parents[1] / "ablations" / "full.yaml"
 STUDIES = {
     1_200: ["resources.gpus_per_worker=1"],
-    10_000: ["resources.gpus_per_worker=1", "fractions=[0.1, 0.2, 0.3, 0.5, full]", "seeds=[0, 1, 2, 3, 4]"],
+    10_000: [
+        "resources.gpus_per_worker=1",
+        "fractions=[0.1, 0.2, 0.3, 0.5, full]",
+        "seeds=[0, 1, 2, 3, 4]",
+    ],
 }
 GPUS = (8, 64, 512)
 TARGET = 0.05
@@ -62,7 +70,9 @@ def study(overrides: Sequence[str]) -> Plan:
     return make_plan(spec, missing, {}, {})
 
 
-def true_seconds(plan: Plan, rng: np.random.Generator, models: float, tasks: float, noise: float) -> dict[str, float]:
+def true_seconds(
+    plan: Plan, rng: np.random.Generator, models: float, tasks: float, noise: float
+) -> dict[str, float]:
     factors: dict[str, float] = {}
     for kind, deviation in (("model", models), ("task", tasks)):
         for name in dict.fromkeys(getattr(trial.cell, kind) for trial in plan.trials):
@@ -77,9 +87,13 @@ def true_seconds(plan: Plan, rng: np.random.Generator, models: float, tasks: flo
 
 
 def learning(plan: Plan, truth: dict[str, float], gpus: int) -> float:
-    """Time of finish where the waiting trials are ordered anew as others finish, as `orchestrator.driver.Feeder` does."""
-    cost, shape = CostModel(plan.cost.works), Shape(gpus_per_worker=1)
-    packer = Packer(Waiting(trial.name, shape, cost.seconds(trial.name)) for trial in plan.trials)
+    """Time of finish where the waiting trials are ordered anew as others finish, as
+    `orchestrator.executors.lanes.driver.TrialSource` does.
+    """
+    cost, shape = CostModel(plan.cost.works), WorkerResources(gpus_per_worker=1)
+    packer = Scheduler(
+        Waiting(trial.name, shape, cost.seconds(trial.name)) for trial in plan.trials
+    )
     running: list[tuple[float, str]] = []
     now, ended = 0.0, 0
     while len(packer) or running:
@@ -107,12 +121,24 @@ def simulate(plan: Plan, truth: dict[str, float], gpus: int) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=5, help="draws of the true times; the worst is shown (default 5)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=5,
+        help="draws of the true times; the worst is shown (default 5)",
+    )
     for name, default in (("models", 0.5), ("tasks", 0.3), ("noise", 0.1)):
-        parser.add_argument(f"--{name}", type=float, default=default, help=f"standard deviation of logs ({default})")
+        parser.add_argument(
+            f"--{name}", type=float, default=default, help=f"standard deviation of logs ({default})"
+        )
     options = parser.parse_args()
-    print("| trials | GPUs | bound, h | set by | grid order | arithmetic | learning | known | within 5 % |")
+    print(
+        "| trials | GPUs | bound, h | set by | grid order | arithmetic | learning | known | within "
+        "5 % |"
+    )
     print("|--:|--:|--:|---|--:|--:|--:|--:|---|")
     for count, overrides in STUDIES.items():
         plan = study(overrides)
@@ -120,13 +146,25 @@ def main() -> None:
         for gpus in GPUS:
             rng = np.random.default_rng(0)
             rows = [
-                simulate(plan, true_seconds(plan, rng, options.models, options.tasks, options.noise), gpus)
+                simulate(
+                    plan,
+                    true_seconds(plan, rng, options.models, options.tasks, options.noise),
+                    gpus,
+                )
                 for _ in range(options.draws)
             ]
             worst = {order: max(row.over(order) for row in rows) for order in rows[0].orders}
-            limits = {"total / GPUs" if row.total / gpus > row.longest else "longest trial" for row in rows}
+            limits = {
+                "total / GPUs" if row.total / gpus > row.longest else "longest trial"
+                for row in rows
+            }
             bounds = sorted(row.bound / 3600 for row in rows)
-            cells = [f"{count:,}", gpus, f"{bounds[0]:.1f} to {bounds[-1]:.1f}", " or ".join(sorted(limits))]
+            cells = [
+                f"{count:,}",
+                gpus,
+                f"{bounds[0]:.1f} to {bounds[-1]:.1f}",
+                " or ".join(sorted(limits)),
+            ]
             cells += [f"{100 * over:+.1f} %" for over in worst.values()]
             cells += ["yes" if worst["learning"] <= TARGET else "no"]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)

@@ -1,14 +1,16 @@
-"""Per-case metrics: `medvision.metrics` beside MONAI, DeepMind's surface-distance and medpy, on the same masks.
+"""Per-case metrics: `medvision.metrics` beside MONAI, DeepMind's surface-distance and medpy, on the
+same masks.
 
     pip install --no-deps --target FOLDER medpy==0.5.2 surface-distance==0.1
     python benchmarks/metrics.py --libraries FOLDER > table.md
 
-surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped and this script
-puts back. MONAI comes with the project. A library that is missing is skipped with a message. Each library is compared
-with our call of the same definitions, which also returns HD, ASSD and the overlap metrics. Everything gets one thread,
-and times are CPU time, which other work on the machine moves little: medians of interleaved runs after one warm-up.
-Memory is the peak of the resident size during one call above the size before it, in a process of its own that hands
-freed memory back (Linux with glibc only).
+surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped
+and this script puts back. MONAI comes with the project. A library that is missing is skipped with a
+message. Each library is compared with our call of the same definitions, which also returns HD, ASSD
+and the overlap metrics. Everything gets one thread, and times are CPU time, which other work on the
+machine moves little: medians of interleaved runs after one warm-up. Memory is the peak of the
+resident size during one call above the size before it, in a process of its own that hands freed
+memory back (Linux with glibc only).
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def make_masks(shape: tuple[int, int, int], name: str) -> Masks:
     if name == "small lesion":
         centre = [size / 2 for size in shape]
         return tuple(  # type: ignore[return-value]
-            sum(((axis - m - shift) / 4) ** 2 for axis, m in zip((x, y, z), centre, strict=True)) < 1
+            sum(((axis - m - shift) / 4) ** 2 for axis, m in zip((x, y, z), centre, strict=True))
+            < 1
             for shift in (0.7, 0.0)
         )
     ball = sum(((axis - 0.5) / 0.3) ** 2 for axis in (a, b, c))
@@ -124,16 +127,24 @@ class Comparison:
 
 
 COMPARISONS = [
-    Comparison("MONAI HD95 + NSD surfel", "monai", lambda: monai(True), ("surfel", "voxel-max"), 1e-5, 8),
-    Comparison("MONAI HD95 + NSD voxel", "monai", lambda: monai(False), ("voxel-max", "voxel-max"), 1e-5, 8),
-    Comparison("surface-distance", "surface-distance", surface_distance, ("surfel", "surfel"), 1e-9, 3),
+    Comparison(
+        "MONAI HD95 + NSD surfel", "monai", lambda: monai(True), ("surfel", "voxel-max"), 1e-5, 8
+    ),
+    Comparison(
+        "MONAI HD95 + NSD voxel", "monai", lambda: monai(False), ("voxel-max", "voxel-max"), 1e-5, 8
+    ),
+    Comparison(
+        "surface-distance", "surface-distance", surface_distance, ("surfel", "surfel"), 1e-9, 3
+    ),
     Comparison("medpy HD95", "medpy", medpy, ("voxel-max", "voxel-pooled"), 1e-9, None),
 ]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison on one pair of masks: values, seconds and MiB, each of the library and then of ours."""
+    """One comparison on one pair of masks: values, seconds and MiB, each of the library and then of
+    ours.
+    """
 
     comparison: Comparison
     shape: tuple[int, int, int]
@@ -166,7 +177,9 @@ def measure(shapes: list[tuple[int, int, int]], runs: int) -> Iterator[Row]:
             print(f"{size_name(shape)}, {name} ...", file=sys.stderr)
             masks, spacing = make_masks(shape, name), SIZES[shape]
             values = {c: tuple(call(masks, spacing) for call in pair) for c, pair in calls.items()}
-            seconds: dict[Comparison, tuple[list[float], list[float]]] = {c: ([], []) for c in calls}
+            seconds: dict[Comparison, tuple[list[float], list[float]]] = {
+                c: ([], []) for c in calls
+            }
             for _ in range(runs):
                 for comparison, pair in calls.items():
                     for call, times in zip(pair, seconds[comparison], strict=True):
@@ -182,7 +195,8 @@ def measure(shapes: list[tuple[int, int, int]], runs: int) -> Iterator[Row]:
 
 def peak_in_new_process(number: int, side: str, shape: tuple[int, int, int], name: str) -> float:
     task = ["--peak", str(number), side, size_name(shape), name]
-    # Without fixed thresholds glibc keeps freed memory, and a call that uses it again would seem to need none.
+    # Without fixed thresholds glibc keeps freed memory, and a call that uses it again would seem to
+    # need none.
     hand_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, __file__, *sys.argv[1:], *task],
@@ -211,24 +225,34 @@ def resident(field: str) -> float:
 
 
 def report(rows: list[Row]) -> Iterator[str]:
-    packages = sorted({row.comparison.package for row in rows} | {"numpy", "scipy", "numba", "torch"})
-    yield f"Machine: {processor()}, {os.cpu_count()} cores, one thread used; Python {platform.python_version()}; "
+    packages = sorted(
+        {row.comparison.package for row in rows} | {"numpy", "scipy", "numba", "torch"}
+    )
+    yield (
+        f"Machine: {processor()}, {os.cpu_count()} cores, one thread used; Python "
+        f"{platform.python_version()}; "
+    )
     yield ", ".join(f"{name} {metadata.version(name)}" for name in packages) + "."
     yield ""
-    yield "| masks | object | library | ms | ours, ms | times faster | MiB | ours, MiB | largest difference |"
+    yield (
+        "| masks | object | library | ms | ours, ms | times faster | MiB | ours, MiB | largest "
+        "difference |"
+    )
     yield "|---|---|---|--:|--:|--:|--:|--:|--:|"
     for row in rows:
         times = " | ".join(f"{1000 * seconds:.1f}" for seconds in row.seconds)
         memory = " | ".join(f"{size:.1f}" for size in row.memory)
         yield (
-            f"| {size_name(row.shape)} | {row.name} | {row.comparison.library} | {times} | {row.speed():.1f} "
-            f"| {memory} | {row.difference():.0e} |"
+            f"| {size_name(row.shape)} | {row.name} | {row.comparison.library} | {times} | "
+            f"{row.speed():.1f} | {memory} | {row.difference():.0e} |"
         )
     yield ""
     yield "| masks | object | " + " | ".join(f"{c.library}" for c in COMPARISONS) + " |"
     yield "|---|---|" + "--:|" * len(COMPARISONS)
     for shape, name in dict.fromkeys((row.shape, row.name) for row in rows):
-        found = {row.comparison: row.values[0] for row in rows if (row.shape, row.name) == (shape, name)}
+        found = {
+            row.comparison: row.values[0] for row in rows if (row.shape, row.name) == (shape, name)
+        }
         cells = [" / ".join(f"{v:.6g}" for v in found.get(c, ())) for c in COMPARISONS]
         yield f"| {size_name(shape)} | {name} | " + " | ".join(cells) + " |"
     yield ""
@@ -239,7 +263,9 @@ def targets(rows: list[Row]) -> Iterator[str]:
     """What was aimed at, each with the worst case found and whether that reaches it."""
     for comparison in dict.fromkeys(row.comparison for row in rows):
         name, mine = comparison.library, [row for row in rows if row.comparison == comparison]
-        yield verdict(f"{name}: equal to {comparison.equal:.0e}", mine, Row.difference, most=comparison.equal)
+        yield verdict(
+            f"{name}: equal to {comparison.equal:.0e}", mine, Row.difference, most=comparison.equal
+        )
         large = [row for row in mine if row.shape[0] >= 128]
         if comparison.faster and large:
             target = f"{name}: {comparison.faster} times faster from 128³ upward"
@@ -253,11 +279,18 @@ def targets(rows: list[Row]) -> Iterator[str]:
 
 
 def verdict(
-    target: str, rows: list[Row], value: Callable[[Row], float], least: float = -np.inf, most: float = np.inf
+    target: str,
+    rows: list[Row],
+    value: Callable[[Row], float],
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> str:
     worst = max(rows, key=value) if most < np.inf else min(rows, key=value)
     word = "reached" if least <= value(worst) <= most else "MISSED"
-    return f"- {target}: **{word}**, worst {value(worst):.3g} ({size_name(worst.shape)}, {worst.name})."
+    return (
+        f"- {target}: **{word}**, worst {value(worst):.3g} ({size_name(worst.shape)}, "
+        f"{worst.name})."
+    )
 
 
 def size_name(shape: tuple[int, int, int]) -> str:
@@ -271,10 +304,18 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--libraries", type=Path, help="folder into which pip put medpy and surface-distance")
-    parser.add_argument("--sizes", nargs="+", default=[size_name(shape) for shape in SIZES], help="default: all")
-    parser.add_argument("--runs", type=int, default=3, help="interleaved runs of each call (default 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--libraries", type=Path, help="folder into which pip put medpy and surface-distance"
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", default=[size_name(shape) for shape in SIZES], help="default: all"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=3, help="interleaved runs of each call (default 3)"
+    )
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.libraries:

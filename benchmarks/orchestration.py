@@ -1,9 +1,11 @@
-"""What a further trial costs in a lane, beside other ways of running trials: `python -m benchmarks.orchestration`.
+"""What a further trial costs in a lane, beside other ways of running trials: `python -m
+benchmarks.orchestration`.
 
-Every way runs the same real trials, as small as trials get: one step of a tiny network on eight cases of 8x8x8 voxels, all
-test cases scored, everything committed. So the numbers are whole trials, an upper bound of the overhead. `start` is the time
-until the first trial is finished, `a further trial` the mean of the others. The slow ways are measured on a few trials.
-One row goes through the main job with its default settings: plan, log files, MLflow on SQLite, report. `--long` adds 10,000
+Every way runs the same real trials, as small as trials get: one step of a tiny network on eight
+cases of 8x8x8 voxels, all test cases scored, everything committed. So the numbers are whole trials,
+an upper bound of the overhead. `start` is the time until the first trial is finished, `a further
+trial` the mean of the others. The slow ways are measured on a few trials. One row goes through the
+main job with its default settings: plan, log files, MLflow on SQLite, report. `--long` adds 10,000
 trials in one lane.
 """
 
@@ -26,14 +28,14 @@ import numpy as np
 import psutil
 import ray
 
-from orchestrator import driver
-from orchestrator.inputs import gathered
-from orchestrator.plan import make_plan
+from orchestrator.executors.lanes import driver
+from orchestrator.planning.identity import Job
+from orchestrator.planning.inputs import gathered
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.study_files import jobs, open_store, write_study
 from orchestrator.run import main as run_main
-from orchestrator.spec import Spec
-from orchestrator.study import jobs, open_store, write_study
-from orchestrator.trial import Job
-from reports.store import Store
+from orchestrator.spec.study import Spec
+from record.store import Store
 
 TASK, CASES, EDGE = "Task99_Tiny", 8, 8
 TARGET_SECONDS = 0.25
@@ -54,7 +56,9 @@ def write_task(root: Path) -> None:
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), folder / "imagesTr" / name)
         nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), folder / "labelsTr" / name)
     pairs = [{"image": f"imagesTr/{name}", "label": f"labelsTr/{name}"} for name in names]
-    (folder / "dataset.json").write_text(json.dumps({"name": TASK, "labels": {"1": "cube"}, "training": pairs}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"name": TASK, "labels": {"1": "cube"}, "training": pairs})
+    )
 
 
 @contextlib.contextmanager
@@ -84,7 +88,9 @@ def planned(trials: int, workers: int = 1) -> Iterator[tuple[Spec, Store, list[J
 
 
 def lane(trials: int, workers: int = 1) -> dict[str, float]:
-    """All trials in one lane: start, seconds of a further trial, and the driver's memory after the first and the last."""
+    """All trials in one lane: start, seconds of a further trial, and the driver's memory after the
+    first and the last.
+    """
     with planned(trials, workers) as (spec, store, waiting), driver.cluster(None):
         started, finished, memory = time.perf_counter(), [], []
 
@@ -99,10 +105,14 @@ def lane(trials: int, workers: int = 1) -> dict[str, float]:
 
 
 def main_job(trials: int) -> dict[str, float]:
-    """All trials in one lane through `orchestrator.run`, with MLflow, logs and the report; times are those of the commits."""
+    """All trials in one lane through `orchestrator.run`, with MLflow, logs and the report; times
+    are those of the commits.
+    """
     with planned(trials) as (spec, *_), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "benchmark.yaml")
-        path.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))  # JSON is YAML
+        path.write_text(
+            json.dumps(spec.model_dump(mode="json", exclude_unset=True))
+        )  # JSON is YAML
         started = time.time()
         code = run_main([str(path), "--quiet", "--set", f"storage={folder}/runs"])
         root = Path(folder, "runs", spec.name)
@@ -154,7 +164,10 @@ def process_per_trial(trials: int) -> dict[str, float]:
     with planned(trials) as (_, store, waiting):
         started, finished = time.perf_counter(), []
         for job in waiting:
-            code = f"from benchmarks.orchestration import run_one; run_one({store.uri!r}, {job.to_json()!r})"
+            code = (
+                f"from benchmarks.orchestration import run_one; run_one({store.uri!r}, "
+                f"{job.to_json()!r})"
+            )
             subprocess.run([sys.executable, "-c", code], check=True)
             finished.append(time.perf_counter())
         return _times(started, finished)
@@ -162,8 +175,8 @@ def process_per_trial(trials: int) -> dict[str, float]:
 
 def run_one(store: str, job: dict[str, Any]) -> None:
     """One trial in this process."""
-    from medvision.training import Ranks
-    from orchestrator.attempt import run_attempt
+    from medvision.training.loop import Ranks
+    from orchestrator.trial.attempt import run_attempt
 
     opened = Store(store)
     opened.write_json(f"claims/{job['train_id']}.json", {"token": job["token"]})
@@ -177,7 +190,10 @@ def _times(started: float, finished: Sequence[float]) -> dict[str, float]:
 
 def in_a_process(way: str, *values: int) -> dict[str, float]:
     """A measurement in a fresh interpreter, so that one way's memory is not another's."""
-    code = f"import json; from benchmarks import orchestration as o; print(json.dumps(o.{way}{tuple(values)!r}))"
+    code = (
+        "import json; from benchmarks import orchestration as o; "
+        f"print(json.dumps(o.{way}{tuple(values)!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
@@ -185,10 +201,15 @@ def in_a_process(way: str, *values: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--long", action="store_true", help=f"also {LONG:,} trials in one lane")
     options = parser.parse_args()
-    print("| way | trials | start [s] | a further trial [s] | times a lane of 1 rank |\n|---|---:|---:|---:|---:|")
+    print(
+        "| way | trials | start [s] | a further trial [s] | times a lane of 1 rank "
+        "|\n|---|---:|---:|---:|---:|"
+    )
     ways = [
         ("lane, 1 rank", "lane", 40, 1),
         ("lane, 2 ranks", "lane", 40, 2),
@@ -201,21 +222,27 @@ def main() -> None:
     for name, way, *values in ways:
         found = in_a_process(way, *values)  # type: ignore[arg-type]
         base = base or found["further"]
-        line = f"{found['trials']:,.0f} | {found['start']:.1f} | {found['further']:.3f} | {found['further'] / base:.1f}"
+        line = (
+            f"{found['trials']:,.0f} | {found['start']:.1f} | {found['further']:.3f} | "
+            f"{found['further'] / base:.1f}"
+        )
         print(f"| {name} | {line} |", flush=True)
         if way in ("lane", "main_job"):
             print(
-                f"<!-- {name}: {'reached' if found['further'] <= TARGET_SECONDS else 'MISSED'} {TARGET_SECONDS} s -->"
+                f"<!-- {name}: {'reached' if found['further'] <= TARGET_SECONDS else 'MISSED'} "
+                f"{TARGET_SECONDS} s -->"
             )
     title = (
-        "trials in one lane | start [s] | a further trial [s] | driver's memory after the first, MiB | after the last"
+        "trials in one lane | start [s] | a further trial [s] | driver's memory after the first, "
+        "MiB | after the last"
     )
     print(f"\n| {title} | KiB a trial |\n|---:|---:|---:|---:|---:|---:|")
     for trials in (*GROWTH, *([LONG] if options.long else [])):
         found = in_a_process("lane", trials)
         each = 1024 * (found["last"] - found["first"]) / (trials - 1)
         row = (
-            f"{trials:,} | {found['start']:.1f} | {found['further']:.3f} | {found['first']:,.0f} | {found['last']:,.0f}"
+            f"{trials:,} | {found['start']:.1f} | {found['further']:.3f} | {found['first']:,.0f} | "
+            f"{found['last']:,.0f}"
         )
         print(f"| {row} | {each:.1f} |", flush=True)
 

@@ -1,9 +1,11 @@
-"""How long a report takes and how much memory, from 10^4 to 10^6 result rows: `python -m benchmarks.report`.
+"""How long a report takes and how much memory, from 10^4 to 10^6 result rows: `python -m
+benchmarks.report`.
 
-A synthetic study of 10 tasks with 480 cases each, in 5 folds; more rows are more models and seeds. Measured are reading the
-store, pairing and testing the 60 comparisons of 480 cases (exact Wilcoxon, BCa bootstrap, Hodges-Lehmann), and, apart, the
-whole report with its figures. The target: read, pair and test a million rows in under 20 s and 2 GB. Every size runs in a
-process of its own, whose peak memory is its own.
+A synthetic study of 10 tasks with 480 cases each, in 5 folds; more rows are more models and seeds.
+Measured are reading the store, pairing and testing the 60 comparisons of 480 cases (exact Wilcoxon,
+BCa bootstrap, Hodges-Lehmann), and, apart, the whole report with its figures. The target: read,
+pair and test a million rows in under 20 s and 2 GB. Every size runs in a process of its own, whose
+peak memory is its own.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from medvision.metrics.definitions import METRICS
-from reports.store import Store, read_plan, read_results, table_bytes
+from record.store import Store, read_plan, read_results, table_bytes
 
 TASKS, CASES, FOLDS = 10, 480, 5
 SHOWN = ["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"]
@@ -42,16 +44,39 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                 for seed in range(seeds):
                     key = f"{task}-{number}-{fold}-{seed}"
                     cases = range(fold, CASES, FOLDS)
-                    dice = np.clip(hardness[fold::FOLDS] + 0.02 * (number > 0) + rng.normal(0, 0.03, len(cases)), 0, 1)
-                    files = {"cases": f"trials/{key}/cases.parquet", "history": f"trials/{key}/history.parquet"}
-                    table = [_row(case, float(value)) for case, value in zip(cases, dice, strict=True)]
-                    curve = [{"epoch": e, "split": "val", "metric": "dice", "value": 0.05 * e} for e in range(1, 11)]
+                    dice = np.clip(
+                        hardness[fold::FOLDS]
+                        + 0.02 * (number > 0)
+                        + rng.normal(0, 0.03, len(cases)),
+                        0,
+                        1,
+                    )
+                    files = {
+                        "cases": f"trials/{key}/cases.parquet",
+                        "history": f"trials/{key}/history.parquet",
+                    }
+                    table = [
+                        _row(case, float(value)) for case, value in zip(cases, dice, strict=True)
+                    ]
+                    curve = [
+                        {"epoch": e, "split": "val", "metric": "dice", "value": 0.05 * e}
+                        for e in range(1, 11)
+                    ]
                     for kind, content in (("cases", table), ("history", curve)):
                         path = folder / files[kind]
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(table_bytes(content))
-                    trials.append({"model": model, "task": task, "fraction": 1.0, "fold": fold, "seed": seed,
-                                   "train_id": key, "eval_id": key})  # fmt: skip
+                    trials.append(
+                        {
+                            "model": model,
+                            "task": task,
+                            "fraction": 1.0,
+                            "fold": fold,
+                            "seed": seed,
+                            "train_id": key,
+                            "eval_id": key,
+                        }
+                    )
                     cost = {
                         "seconds": 1.0,
                         "chosen_epoch": 1,
@@ -59,7 +84,12 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                         "trained_parameters": 1,
                         "parameters": 1,
                     }
-                    marker = {"eval_id": key, "files": files, "cost": cost, "attempt": {"world": 1, "threads": 1}}
+                    marker = {
+                        "eval_id": key,
+                        "files": files,
+                        "cost": cost,
+                        "attempt": {"world": 1, "threads": 1},
+                    }
                     path = folder / f"commits/{key}.json"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(marker))
@@ -69,25 +99,49 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
 
 
 def _row(case: int, dice: float) -> dict[str, Any]:
-    ratios = dict.fromkeys(("dice", "jaccard", "sensitivity", "specificity", "precision", "accuracy", "nsd"), dice)
+    ratios = dict.fromkeys(
+        ("dice", "jaccard", "sensitivity", "specificity", "precision", "accuracy", "nsd"), dice
+    )
     distances = dict.fromkeys(("hd95", "hd", "assd"), 20 * (1 - dice))
-    return {"case": f"case_{case:04d}", "group": "foreground", **ratios, **distances, "status": "ok", "diagonal": 200.0}
+    return {
+        "case": f"case_{case:04d}",
+        "group": "foreground",
+        **ratios,
+        **distances,
+        "status": "ok",
+        "diagonal": 200.0,
+    }
 
 
 def _plan(names: list[str], tasks: list[str], trials: list[dict[str, Any]]) -> dict[str, Any]:
-    comparison = {"baseline": names[0], "candidates": names[1:2], "metrics": SHOWN, "family": ["candidate", "fraction"]}
+    comparison = {
+        "baseline": names[0],
+        "candidates": names[1:2],
+        "metrics": SHOWN,
+        "family": ["candidate", "fraction"],
+    }
     return {
-        "name": "benchmark", "models": names, "tasks": tasks, "fractions": [1.0], "metrics": METRICS,
+        "name": "benchmark",
+        "models": names,
+        "tasks": tasks,
+        "fractions": [1.0],
+        "metrics": METRICS,
         "both_empty": "exclude",
-        "scoring": {"nsd": "surfel", "hd95": "voxel-max", "tolerances": {task: [1.0] for task in tasks}},
-        "comparisons": [comparison], "descriptions": {}, "trials": trials,
-    }  # fmt: skip
+        "scoring": {
+            "nsd": "surfel",
+            "hd95": "voxel-max",
+            "tolerances": {task: [1.0] for task in tasks},
+        },
+        "comparisons": [comparison],
+        "descriptions": {},
+        "trials": trials,
+    }
 
 
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of each step and the peak memory of this process in GiB."""
     from reports.build import build_report
-    from reports.significance import significance_table
+    from reports.sections.significance import significance_table
 
     store = Store(str(folder))
     started = time.perf_counter()
@@ -103,20 +157,37 @@ def measure(folder: Path) -> dict[str, float]:
     del rows
     build_report(store)
     return {
-        "rows": count, "read": read - started, "test": tested - read, "both": tested - started, "peak": peak,
-        "report": time.perf_counter() - tested, "report_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }  # fmt: skip
+        "rows": count,
+        "read": read - started,
+        "test": tested - read,
+        "both": tested - started,
+        "peak": peak,
+        "report": time.perf_counter() - tested,
+        "report_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=int, choices=list(SIZES), default=list(SIZES), help="default: all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        choices=list(SIZES),
+        default=list(SIZES),
+        help="default: all",
+    )
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
         print(json.dumps(measure(Path(options.folder))))
         return
-    print("| rows | read [s] | pair and test [s] | both [s] | peak [GiB] | whole report [s] | its peak [GiB] |")
+    print(
+        "| rows | read [s] | pair and test [s] | both [s] | peak [GiB] | whole report [s] | its "
+        "peak [GiB] |"
+    )
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -124,11 +195,17 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.report", "--folder", folder]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        numbers = " | ".join(f"{found[name]:.2f}" for name in ("read", "test", "both", "peak", "report", "report_peak"))
+        numbers = " | ".join(
+            f"{found[name]:.2f}"
+            for name in ("read", "test", "both", "peak", "report", "report_peak")
+        )
         print(f"| {found['rows']:,} | {numbers} |", flush=True)
         if size == max(SIZES):
             reached = found["both"] < TARGET_SECONDS and found["peak"] < TARGET_GIB
-            print(f"\nTarget, under {TARGET_SECONDS:g} s and {TARGET_GIB:g} GiB: {'reached' if reached else 'MISSED'}.")
+            print(
+                f"\nTarget, under {TARGET_SECONDS:g} s and {TARGET_GIB:g} GiB: "
+                f"{'reached' if reached else 'MISSED'}."
+            )
 
 
 if __name__ == "__main__":

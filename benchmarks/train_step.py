@@ -1,16 +1,20 @@
-"""Time and peak memory of one training step of every model, beside a plain nn.MultiheadAttention vision transformer.
+"""Time and peak memory of one training step of every model, beside a plain nn.MultiheadAttention
+vision transformer.
 
-    python benchmarks/train_step.py [LABEL ...] [--size X,Y,Z ...] [--device cuda] [--longest SECONDS] [--threads N]
+    python benchmarks/train_step.py [LABEL ...] [--size X,Y,Z ...] [--device cuda] [--longest
+      SECONDS] [--threads N]
 
-One sample, float32, AdamW, Dice + BCE, after one step of warm-up; each model in a process of its own. Memory is that of
-the steps, the first one's too: on a CPU the process's highest resident size once the model is built (counted anew through
-Linux's /proc) above what it had then; with CUDA the highest allocated from then on, which the model is part of. The blocks are
-small real ones (`python -m medvision.assets fetch --all`); `--llm SOURCE` takes another for all. A model whose step would take
-longer than `--longest` by arithmetic is not run, and the table says so.
+One sample, float32, AdamW, Dice + BCE, after one step of warm-up; each model in a process of its
+own. Memory is that of the steps, the first one's too: on a CPU the process's highest resident size
+once the model is built (counted anew through Linux's /proc) above what it had then; with CUDA the
+highest allocated from then on, which the model is part of. The blocks are small real ones (`python
+-m medvision.assets fetch --all`); `--llm SOURCE` takes another for all. A model whose step would
+take longer than `--longest` by arithmetic is not run, and the table says so.
 
-`plain attention` is ViT_Baseline written with nn.MultiheadAttention as the official code has it: dropout of 0.2 inside the
-attention, in training mode. Target: ViT_Baseline at least 8 times as fast at 2,048 tokens on a CPU. The matmul limit is
-the time that the step's arithmetic (three forward passes) would take at this machine's rate for large matrices.
+`plain attention` is ViT_Baseline written with nn.MultiheadAttention as the official code has it:
+dropout of 0.2 inside the attention, in training mode. Target: ViT_Baseline at least 8 times as fast
+at 2,048 tokens on a CPU. The matmul limit is the time that the step's arithmetic (three forward
+passes) would take at this machine's rate for large matrices.
 """
 
 from __future__ import annotations
@@ -28,16 +32,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from medvision.losses import dice_bce
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.flops import forward_flops
-from medvision.models.labels import canonical_label
+from medvision.models.registry import canonical_label
 from medvision.models.settings import resolve_settings
+from medvision.training.losses import dice_bce
 
 PATCH = (8, 8, 8)
 SIZES = ((64, 64, 64), (128, 128, 64))
 PLAIN, TARGET = "plain attention", 8.0
-BLOCKS = {"MedVision_BioBERT": "minilm-l6", "MedVision_ClinicalBERT": "minilm-l6", "MedVision_BioGPT": "tiny-biogpt"}
+BLOCKS = {
+    "MedVision_BioBERT": "minilm-l6",
+    "MedVision_ClinicalBERT": "minilm-l6",
+    "MedVision_BioGPT": "tiny-biogpt",
+}
 
 
 class PlainBlock(nn.Module):
@@ -74,7 +82,9 @@ def options_of(label: str, llm: str) -> dict[str, Any]:
     return {"llm": {"source": llm or BLOCKS.get(label, "smollm2-135m")}}
 
 
-def measure(label: str, size: tuple[int, int, int], llm: str, device: torch.device, steps: int) -> dict[str, float]:
+def measure(
+    label: str, size: tuple[int, int, int], llm: str, device: torch.device, steps: int
+) -> dict[str, float]:
     """Median seconds and peak bytes of a step, in this process."""
     torch.manual_seed(0)
     model = make(label, size, llm).to(device).train()
@@ -131,10 +141,19 @@ def matmul_rate(device: torch.device) -> float:
     return 2 * edge**3 / best
 
 
-def in_a_process(label: str, size: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, float]:
+def in_a_process(
+    label: str, size: tuple[int, int, int], arguments: argparse.Namespace
+) -> dict[str, float]:
     """`measure` in a fresh interpreter, so that one model's memory is not another's."""
     command = [sys.executable, __file__, label, "--size", ",".join(map(str, size)), "--one"]
-    command += ["--device", arguments.device, "--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    command += [
+        "--device",
+        arguments.device,
+        "--steps",
+        str(arguments.steps),
+        "--threads",
+        str(arguments.threads),
+    ]
     command += ["--llm", arguments.llm]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -149,14 +168,23 @@ def _size(text: str) -> tuple[int, int, int]:
 
 def main() -> None:
     """Print one Markdown table a size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("labels", nargs="*", metavar="LABEL", help=f"of the models, or {PLAIN!r}; by default all")
-    parser.add_argument("--size", type=_size, action="append", metavar="X,Y,Z", help="64,64,64 and 128,128,64")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "labels", nargs="*", metavar="LABEL", help=f"of the models, or {PLAIN!r}; by default all"
+    )
+    parser.add_argument(
+        "--size", type=_size, action="append", metavar="X,Y,Z", help="64,64,64 and 128,128,64"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument(
-        "--longest", type=float, default=600.0, help="seconds of a step beyond which a model is left out"
+        "--longest",
+        type=float,
+        default=600.0,
+        help="seconds of a step beyond which a model is left out",
     )
     parser.add_argument("--llm", default="", help="checkpoint of every block")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -164,12 +192,24 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     if arguments.one:
-        print(json.dumps(measure(arguments.labels[0], arguments.size[0], arguments.llm, device, arguments.steps)))
+        print(
+            json.dumps(
+                measure(
+                    arguments.labels[0], arguments.size[0], arguments.llm, device, arguments.steps
+                )
+            )
+        )
         return
     rate = matmul_rate(device)
-    print(f"torch {torch.__version__}, {device}, {arguments.threads} threads; large matrices: {rate / 1e9:.0f} GFLOP/s")
+    print(
+        f"torch {torch.__version__}, {device}, {arguments.threads} threads; large matrices: "
+        f"{rate / 1e9:.0f} GFLOP/s"
+    )
     for size in arguments.size or SIZES:
-        print(f"\n{size}, patch {PATCH}\n\n| model | s a step | times matmul limit | peak MiB |\n|---|---:|---:|---:|")
+        print(
+            f"\n{size}, patch {PATCH}\n\n| model | s a step | times matmul limit | peak MiB "
+            "|\n|---|---:|---:|---:|"
+        )
         seconds: dict[str, float] = {}
         for label in arguments.labels or (PLAIN, *MODEL_LABELS):
             known = "ViT_Baseline" if label == PLAIN else canonical_label(label)
@@ -180,12 +220,16 @@ def main() -> None:
                 continue
             found = in_a_process(label, size, arguments)
             seconds[PLAIN if label == PLAIN else known] = found["seconds"]
-            values = f"{found['seconds']:.3f} | {found['seconds'] / limit:.1f} | {found['bytes'] / 2**20:,.0f}"
+            values = (
+                f"{found['seconds']:.3f} | {found['seconds'] / limit:.1f} | "
+                f"{found['bytes'] / 2**20:,.0f}"
+            )
             print(f"| {label} | {values} |", flush=True)
         if {PLAIN, "ViT_Baseline"} <= seconds.keys():
             ratio = seconds[PLAIN] / seconds["ViT_Baseline"]
             print(
-                f"\nViT_Baseline is {ratio:.1f} times as fast as {PLAIN} (target {TARGET:g} at 2,048 tokens on a CPU)"
+                f"\nViT_Baseline is {ratio:.1f} times as fast as {PLAIN} (target {TARGET:g} at "
+                "2,048 tokens on a CPU)"
             )
 
 
@@ -196,7 +240,10 @@ def _block(settings: Any) -> dict[str, int] | None:
     if (llm := block_of(settings)) is None:
         return None
     block = empty_block(llm.source, llm.layer)
-    return {"hidden_size": block.hidden_size, "parameters": sum(p.numel() for p in block.parameters())}
+    return {
+        "hidden_size": block.hidden_size,
+        "parameters": sum(p.numel() for p in block.parameters()),
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a trained model looks at, and slices to draw it on: small arrays that a run keeps for the report's figures.
+"""What a trained model looks at, and slices to draw it on: small arrays that a run keeps for the
+report's figures.
 
 Only the model's own stages are read, by forward hooks; nothing untrained is put on top of them.
 """
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medvision.data.msd import Case
-from medvision.data.volumes import Groups, Prepared, read_image, read_truth
+from medvision.data.readers.msd import Case
+from medvision.data.volumes import Groups, PreprocessedCase, read_image, read_truth
 from medvision.precision import autocast
 from medvision.recipe import Precision
 
@@ -28,8 +29,9 @@ RANKS = ("best", "median", "worst")
 def watched(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     """Token activations [1, T, C] by stage, filled whenever the model runs.
 
-    Encoder: the tokens that enter the language-model block, or leave the first half of the blocks where there is none.
-    Decoder: the tokens before the output projection. Empty for networks without tokens.
+    Encoder: the tokens that enter the language-model block, or leave the first half of the blocks
+    where there is none. Decoder: the tokens before the output projection. Empty for networks
+    without tokens.
     """
     seen: dict[str, torch.Tensor] = {}
 
@@ -45,12 +47,20 @@ def watched(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     ):
         handles.append(model.norm.register_forward_hook(keep("decoder")))  # type: ignore[operator,union-attr]
         if bridge is None:
-            handles.append(blocks[max(len(blocks) // 2 - 1, 0)].register_forward_hook(keep("encoder")))
+            handles.append(
+                blocks[max(len(blocks) // 2 - 1, 0)].register_forward_hook(keep("encoder"))
+            )
         else:
             handles.append(
-                bridge.register_forward_pre_hook(lambda _, args: seen.__setitem__("encoder", args[0].detach()))
+                bridge.register_forward_pre_hook(
+                    lambda _, args: seen.__setitem__("encoder", args[0].detach())
+                )
             )
-            for stage, name in (("mapper 1", "mapper1"), ("LLM block", "block"), ("mapper 2", "mapper2")):
+            for stage, name in (
+                ("mapper 1", "mapper1"),
+                ("LLM block", "block"),
+                ("mapper 2", "mapper2"),
+            ):
                 handles.append(getattr(bridge, name).register_forward_hook(keep(stage)))
     try:
         yield seen
@@ -63,10 +73,11 @@ def watched(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
 def activation_maps(
     model: nn.Module, image: np.ndarray, *, device: torch.device, precision: Precision = "fp32"
 ) -> dict[str, np.ndarray]:
-    """Activation [gx, gy, gz] of each stage on the grid of tokens, and `output`, the probability [X, Y, Z].
+    """Activation [gx, gy, gz] of each stage on the grid of tokens, and `output`, the probability
+    [X, Y, Z].
 
-    Activation of a token: the length of its vector after the mean token was subtracted, so that what all tokens share does
-    not count.
+    Activation of a token: the length of its vector after the mean token was subtracted, so that
+    what all tokens share does not count.
 
     Args:
         image: network input [1, X, Y, Z].
@@ -83,12 +94,16 @@ def activation_maps(
 
 
 def focus(activation: np.ndarray, structure: np.ndarray) -> float:
-    """Mean activation inside the structure over the mean everywhere; above 1 the model looks at it. NaN without structure.
+    """Mean activation inside the structure over the mean everywhere; above 1 the model looks at it.
+    NaN without structure.
 
     Args:
-        activation: [gx, gy, gz]. structure: bool [X, Y, Z]; tokens count by the share of them that is structure.
+        activation: [gx, gy, gz].
+        structure: bool [X, Y, Z]; tokens count by the share of them that is structure.
     """
-    share = F.adaptive_avg_pool3d(torch.from_numpy(structure.astype(np.float32))[None], activation.shape)[0].numpy()
+    share = F.adaptive_avg_pool3d(
+        torch.from_numpy(structure.astype(np.float32))[None], activation.shape
+    )[0].numpy()
     if not share.any() or not activation.mean() > 0:
         return float("nan")
     return float((activation * share).sum() / share.sum() / activation.mean())
@@ -99,7 +114,7 @@ def picture_arrays(
     test: Sequence[str],
     *,
     cases: Mapping[str, Case],
-    prepared: Callable[[str], Prepared],
+    prepared: Callable[[str], PreprocessedCase],
     dice: Mapping[str, float],
     groups: Groups,
     channel: int,
@@ -108,16 +123,19 @@ def picture_arrays(
 ) -> bytes:
     """An npz of what the figures of one trial need.
 
-    Panels: the best, the median and the worst test case by Dice (ties and undefined ones by case id), each the slice across
-    the last axis that holds most of the structure (the first such; the middle one without structure). Activations: the test
-    case whose structure has the median size, a choice that no model's scores change, in the same kind of slice; and the
-    focus of every stage in every test case.
+    Panels: the best, the median and the worst test case by Dice (ties and undefined ones by case
+    id), each the slice across the last axis that holds most of the structure (the first such; the
+    middle one without structure). Activations: the test case whose structure has the median size, a
+    choice that no model's scores change, in the same kind of slice; and the focus of every stage in
+    every test case.
 
     Args:
         dice: mean Dice of each test case.
     """
     arrays: dict[str, Any] = {}
-    scored = sorted((case for case in test if not np.isnan(dice[case])), key=lambda case: (-dice[case], case))
+    scored = sorted(
+        (case for case in test if not np.isnan(dice[case])), key=lambda case: (-dice[case], case)
+    )
     chosen = {"best": 0, "median": len(scored) // 2, "worst": len(scored) - 1} if scored else {}
     for rank, place in chosen.items():
         case = scored[place]
@@ -156,7 +174,9 @@ def picture_arrays(
 
 
 def fullest_slice(structure: np.ndarray) -> int:
-    """Index along the last axis with most of the structure; the first such, the middle one without structure."""
+    """Index along the last axis with most of the structure; the first such, the middle one without
+    structure.
+    """
     area = structure.sum(axis=(0, 1))
     return int(area.argmax()) if area.any() else structure.shape[2] // 2
 

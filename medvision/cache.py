@@ -1,4 +1,6 @@
-"""Where this machine keeps what can be made again: downloaded assets, extracted blocks, preprocessed volumes."""
+"""Where this machine keeps what can be made again: downloaded assets, extracted blocks,
+preprocessed volumes.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT_VARIABLE = "MEDVISION_CACHE"
 LIMIT_VARIABLE = "MEDVISION_CACHE_LIMIT"
 DEFAULT_LIMIT_GB = 50.0
 
 
-def cache_root() -> Path:
-    """`$MEDVISION_CACHE`, or `medvision` in the user's cache folder (`$XDG_CACHE_HOME`, `~/.cache`)."""
-    if explicit := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(explicit).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "medvision"
-
-
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target` and move it there when the block ends well; otherwise remove it.
+    """Give a temporary path beside `target` and move it there when the block ends well; otherwise
+    remove it.
 
-    Readers see the old file or the whole new one, and several writers of the same content do no harm.
+    Readers see the old file or the whole new one, and several writers of the same content do no
+    harm.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -43,9 +40,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Let one process of this machine at a time make what this folder holds; the lock ends with its process."""
+    """Let one process of this machine at a time make what this folder holds; the lock ends with its
+    process.
+    """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder without locks: each process makes its own, which does no harm
+        with contextlib.suppress(
+            OSError
+        ):  # a folder without locks: each process makes its own, which does no harm
             folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((folder / ".lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -53,7 +54,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON, or `default` where it is missing or unreadable: a cache is never a reason to stop."""
+    """The file's JSON, or `default` where it is missing or unreadable: a cache is never a reason to
+    stop.
+    """
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -78,5 +81,7 @@ def limit_bytes() -> float:
     except ValueError:
         limit = -1.0
     if not limit >= 0:
-        raise ValueError(f"{LIMIT_VARIABLE}={text}: give the size of the cache in GB, for example 50")
+        raise ValueError(
+            f"{LIMIT_VARIABLE}={text}: give the size of the cache in GB, for example 50"
+        )
     return limit

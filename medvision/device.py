@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medvision.data.msd import DataError
+from medvision.data.readers.msd import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +22,16 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise DataError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from error
+        raise DataError(
+            f"--device {name}: cannot be used here: {str(error).splitlines()[0]}"
+        ) from error
     return device
 
 
 def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The values on the device. A GPU takes them from pinned memory, so that the CPU need not wait for the work before."""
+    """The values on the device. A GPU takes them from pinned memory, so that the CPU need not wait
+    for the work before.
+    """
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

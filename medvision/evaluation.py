@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medvision.data.volumes import Prepared, Truth
+from medvision.data.volumes import PreprocessedCase, Truth
 from medvision.metrics import evaluate_case
 from medvision.metrics.definitions import nsd_key
 from medvision.precision import autocast
@@ -19,12 +19,17 @@ from medvision.recipe import Precision, Scoring
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, case: Prepared, shape: Sequence[int], *, device: torch.device, precision: Precision = "fp32"
+    model: nn.Module,
+    case: PreprocessedCase,
+    shape: Sequence[int],
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
 ) -> np.ndarray:
     """Predicted label groups, bool [G, *shape], on the case's own grid.
 
-    The probabilities are resampled (trilinear, the inverse of how the input was made) and then cut at one half, so that the
-    boundary is not that of the coarse grid.
+    The probabilities are resampled (trilinear, the inverse of how the input was made) and then cut
+    at one half, so that the boundary is not that of the coarse grid.
     """
     model.eval()
     image = torch.tensor(case.image)[None].to(device).float()
@@ -33,17 +38,24 @@ def predict(
     if case.geometry is not None:
         groups = logits[0].float().sigmoid()
         return np.stack([(case.geometry.to_case(group) > 0.5).cpu().numpy() for group in groups])
-    fine = F.interpolate(logits.float().sigmoid(), size=tuple(shape), mode="trilinear", align_corners=False)
+    fine = F.interpolate(
+        logits.float().sigmoid(), size=tuple(shape), mode="trilinear", align_corners=False
+    )
     return (fine[0] > 0.5).cpu().numpy()
 
 
 def score(
-    prediction: np.ndarray, truth: Truth, groups: Sequence[str], scoring: Scoring, tolerances: Sequence[float]
+    prediction: np.ndarray,
+    truth: Truth,
+    groups: Sequence[str],
+    scoring: Scoring,
+    tolerances: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """One row per label group: every metric unrounded, its definitions, and `status` (see `evaluate_case`).
+    """One row per label group: every metric unrounded, its definitions, and `status` (see
+    `evaluate_case`).
 
-    `nsd` is the NSD at the first tolerance, `nsd_tolerance` in mm; `diagonal` is the volume's physical diagonal in mm, the
-    cap of an infinite distance.
+    `nsd` is the NSD at the first tolerance, `nsd_tolerance` in mm; `diagonal` is the volume's
+    physical diagonal in mm, the cap of an infinite distance.
     """
     rows = []
     for name, predicted, true in zip(groups, prediction, truth.masks, strict=True):

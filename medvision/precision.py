@@ -11,4 +11,6 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """A context in which matrix products run in `precision`; parameters stay float32."""
-    return torch.autocast(device.type, _DTYPES.get(precision, torch.bfloat16), enabled=precision != "fp32")
+    return torch.autocast(
+        device.type, _DTYPES.get(precision, torch.bfloat16), enabled=precision != "fp32"
+    )

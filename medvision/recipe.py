@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from medvision.models.labels import Settings
+from medvision.models.registry import Settings
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -30,7 +30,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Augmentation(Settings):
     """Random changes of training samples, drawn from (seed, epoch, case)."""
 
-    rotation_degrees: float = Field(default=5.0, ge=0, le=180, description="in-plane, uniform in +- this")
+    rotation_degrees: float = Field(
+        default=5.0, ge=0, le=180, description="in-plane, uniform in +- this"
+    )
     intensity: float = Field(default=0.1, ge=0, lt=1, description="factor uniform in 1 +- this")
     flip: tuple[Probability, Probability, Probability] = Field(
         default=(0.0, 0.0, 0.0), description="probability of a mirror image along X, Y and Z"
@@ -39,25 +41,39 @@ class Augmentation(Settings):
         default=0.0,
         ge=0,
         le=0.4,
-        description="smooth deformation: control points, four distances along each axis, move by up to this share of their "
-        "distance along each axis; nothing folds below 0.4",
+        description="smooth deformation: control points, four distances along each axis, move by "
+        "up to this share of their distance along each axis; nothing folds below 0.4",
     )
     gamma: float = Field(
-        default=0.0, ge=0, description="exponent between 1 / (1 + this) and 1 + this, on the sample's own range"
+        default=0.0,
+        ge=0,
+        description="exponent between 1 / (1 + this) and 1 + this, on the sample's own range",
     )
     noise: float = Field(
-        default=0.0, ge=0, description="Gaussian noise, its standard deviation uniform between 0 and this"
+        default=0.0,
+        ge=0,
+        description="Gaussian noise, its standard deviation uniform between 0 and this",
     )
 
 
 class Training(Settings):
-    """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is given."""
+    """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is
+    given.
+    """
 
-    epochs: PositiveInt | None = Field(default=None, description="passes over the training cases; 100 without steps")
-    steps: PositiveInt | None = Field(default=None, description="optimizer steps, whatever the number of cases")
-    batch_size: PositiveInt = Field(default=4, description="cases per step over all workers together")
+    epochs: PositiveInt | None = Field(
+        default=None, description="passes over the training cases; 100 without steps"
+    )
+    steps: PositiveInt | None = Field(
+        default=None, description="optimizer steps, whatever the number of cases"
+    )
+    batch_size: PositiveInt = Field(
+        default=4, description="cases per step over all workers together"
+    )
     optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam is the paper's")
-    lr: float = Field(default=2e-3, gt=0, description="learning rate; the highest one of a schedule")
+    lr: float = Field(
+        default=2e-3, gt=0, description="learning rate; the highest one of a schedule"
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="of the optimizer")
     schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
         default="plateau",
@@ -67,21 +83,26 @@ class Training(Settings):
     bce_weight: float = Field(default=1.0, ge=0, description="of the binary cross-entropy")
     prior_bias: bool = Field(
         default=True,
-        description="start the output at the share of foreground in the training cases (Lin et al. 2017); without it, a small "
-        "structure can leave a transformer at an empty prediction for good",
+        description="start the output at the share of foreground in the training cases (Lin et al. "
+        "2017); without it, a small structure can leave a transformer at an empty prediction for "
+        "good",
     )
     clip_norm: PositiveFloat | None = Field(
         default=1.0,
-        description="largest norm of the gradient; without it, long transformers can fall back to nothing learnt",
+        description="largest norm of the gradient; without it, long transformers can fall back to "
+        "nothing learnt",
     )
     precision: Precision = Field(
-        default="fp32", description="autocast to bf16, or to fp16 with a scaled loss; parameters stay fp32"
+        default="fp32",
+        description="autocast to bf16, or to fp16 with a scaled loss; parameters stay fp32",
     )
-    compile: bool = Field(default=False, description="torch.compile; the last bits of the numbers may differ")
+    compile: bool = Field(
+        default=False, description="torch.compile; the last bits of the numbers may differ"
+    )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="compute activations again in backward instead of keeping them: less memory, about a third more time, "
-        "the same numbers",
+        description="compute activations again in backward instead of keeping them: less memory, "
+        "about a third more time, the same numbers",
     )
     augmentation: Augmentation | None = Field(
         default=Augmentation(), description="random changes of the training samples; null for none"
@@ -102,7 +123,11 @@ class Training(Settings):
 
     def total_steps(self, cases: int) -> int:
         """Optimizer steps of a training on so many cases."""
-        return self.steps if self.steps is not None else (self.epochs or 100) * self.steps_per_epoch(cases)
+        return (
+            self.steps
+            if self.steps is not None
+            else (self.epochs or 100) * self.steps_per_epoch(cases)
+        )
 
     def steps_per_epoch(self, cases: int) -> int:
         """Optimizer steps of one pass over the cases."""
@@ -110,7 +135,7 @@ class Training(Settings):
 
 
 class Preparation(Settings):
-    """What a network gets to see of a case (`medvision.data.preparing`)."""
+    """What a network gets to see of a case (`medvision.data.preprocess`)."""
 
     groups: LabelGroups
     image_size: Size
@@ -118,7 +143,9 @@ class Preparation(Settings):
     intensity: Intensity = "min-max"
     protocol: Protocol = "paper"
     # Only of the protocol `corrected`:
-    modality: tuple[Modality, ...] = ("MRI",)  # of each channel; the last one holds for all that follow
+    modality: tuple[Modality, ...] = (
+        "MRI",
+    )  # of each channel; the last one holds for all that follow
     ct_window: Window = (-1000.0, 1000.0)
     spacing: Spacing | None = None
     crop: bool = False
@@ -127,12 +154,17 @@ class Preparation(Settings):
 class Scoring(Settings):
     """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
 
-    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(default="surfel", description="definition of the NSD")
+    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
+        default="surfel", description="definition of the NSD"
+    )
     hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
         default="voxel-max", description="definition of HD95, HD and ASSD"
     )
     tolerances: Literal["msd"] | list[PositiveFloat] = Field(
         default="msd",
-        description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per task",
+        description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per "
+        "task",
     )
-    strict_tolerance: bool = Field(default=False, description="d <= tolerance without the 1e-6 for float32 spacings")
+    strict_tolerance: bool = Field(
+        default=False, description="d <= tolerance without the 1e-6 for float32 spacings"
+    )

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SPECS = Path(__file__).resolve().parents[1] / "ablations"  # beside the packages, in a checkout and in a wheel
+SPECS = (
+    Path(__file__).resolve().parents[1] / "ablations"
+)  # beside the packages, in a checkout and in a wheel
 COMMANDS = {
     "run": ("orchestrator.run", "run a study, or what of it is not finished"),
     "status": ("orchestrator.status", "how a study stands"),
@@ -38,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: give one shell: medvision completion {'|'.join(SHELLS)}", file=sys.stderr)
         return 2
     if command not in COMMANDS:
-        print(f"error: no command {command!r}; there are {', '.join(COMMANDS)}, completion", file=sys.stderr)
+        print(
+            f"error: no command {command!r}; there are {', '.join(COMMANDS)}, completion",
+            file=sys.stderr,
+        )
         return 2
     if command == "run":
         rest = [_shipped(part) for part in rest]
@@ -47,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def completion(shell: str) -> str:
-    """A script that completes commands, their flags, the shipped specs and files; static, so that no Tab starts Python."""
+    """A script that completes commands, their flags, the shipped specs and files; static, so that
+    no Tab starts Python.
+    """
     cases = [f"        {name}) words='{' '.join(_words(name))}';;" for name in COMMANDS]
     lines = [
         "# medvision completion: source this, for example from ~/.bashrc",
@@ -55,7 +62,8 @@ def completion(shell: str) -> str:
         "_medvision() {",
         "    local words",
         "    if [ $COMP_CWORD -eq 1 ]; then",
-        f"        COMPREPLY=($(compgen -W '{' '.join([*COMMANDS, 'completion'])}' -- \"$2\")); return",
+        f"        COMPREPLY=($(compgen -W '{' '.join([*COMMANDS, 'completion'])}' -- \"$2\")); "
+        "return",
         "    fi",
         '    case "${COMP_WORDS[1]}" in',
         *cases,
@@ -74,13 +82,22 @@ def _words(command: str) -> list[str]:
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([command, "--help"])
     return sorted(
-        {*re.findall(r"--[a-z][a-z_-]*[a-z]", shown.getvalue()), *(_spec_names() if command == "run" else ())}
+        {
+            *re.findall(r"--[a-z][a-z_-]*[a-z]", shown.getvalue()),
+            *(_spec_names() if command == "run" else ()),
+        }
     )
 
 
 def _shipped(argument: str) -> str:
-    """`quickstart` is the spec of that name that comes with the package, unless such a file is here."""
-    return str(SPECS / f"{argument}.yaml") if argument in _spec_names() and not Path(argument).exists() else argument
+    """`quickstart` is the spec of that name that comes with the package, unless such a file is
+    here.
+    """
+    return (
+        str(SPECS / f"{argument}.yaml")
+        if argument in _spec_names() and not Path(argument).exists()
+        else argument
+    )
 
 
 def _spec_names() -> list[str]:
@@ -91,7 +108,10 @@ def _help() -> str:
     lines = ["usage: medvision COMMAND ... (medvision COMMAND --help says more)", ""]
     lines += [f"  {name:10s} {text}" for name, (_, text) in COMMANDS.items()]
     lines += [f"  {'completion':10s} print a completion script for {' or '.join(SHELLS)}", ""]
-    lines += [f"specs that come with it, for example `medvision run quickstart`: {', '.join(_spec_names())}"]
+    lines += [
+        "specs that come with it, for example `medvision run quickstart`: "
+        f"{', '.join(_spec_names())}"
+    ]
     return "\n".join(lines)
 
 

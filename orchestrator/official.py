@@ -1,7 +1,9 @@
-"""The official command line, `python main.py ...`: one model on one task, in this process, into the current folder.
+"""The official command line, `python main.py ...`: one model on one task, in this process, into the
+current folder.
 
-It is a study of one trial: the flags become a spec, and plan, attempt, result store and figures are those of every other
-study, without Ray and MLflow. Exit codes: 0 done, 1 the training failed, 2 wrong flags or data, 130 stopped.
+It is a study of one trial: the flags become a spec, and plan, attempt, result store and figures are
+those of every other study, without Ray and MLflow. Exit codes: 0 done, 1 the training failed, 2
+wrong flags or data, 130 stopped.
 """
 
 from __future__ import annotations
@@ -14,24 +16,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvision.data.msd import DataError, read_pairs
+from medvision.data.readers.msd import DataError, read_pairs
 from medvision.device import usable_device
-from orchestrator.inputs import InputError, gathered
-from orchestrator.lock import StudyLockedError, study_lock
-from orchestrator.official_flags import FlagError, case_list, flags, spec_of
-from orchestrator.plan import Plan, make_plan
-from orchestrator.spec import Spec, model_name
-from orchestrator.study import fingerprints, jobs, open_store, public_values, write_study
-from reports.store import Store, StoreError
+from orchestrator.planning.inputs import InputError, gathered
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.study_files import (
+    fingerprints,
+    jobs,
+    open_store,
+    public_values,
+    write_study,
+)
+from orchestrator.spec.official_flags import FlagError, case_list, flags, spec_of
+from orchestrator.spec.study import Spec, model_name
+from record.lock import StudyLockedError, study_lock
+from record.store import Store, StoreError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from orchestrator.workbench import Workbench
+    from orchestrator.trial.context import TrialContext
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
-_FLAGS = {"llm.source:": "--llm:", "set data.on_bad_case: exclude": "say --on_bad_case exclude"}  # in messages
+_FLAGS = {
+    "llm.source:": "--llm:",
+    "set data.on_bad_case: exclude": "say --on_bad_case exclude",
+}  # in messages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,31 +66,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG
 
 
-def epoch_scores(bench: Workbench, model: nn.Module) -> dict[str, float]:
-    """Dice and NSD at the end of an epoch, on the network's grid with its voxel size in mm, averaged over cases.
+def epoch_scores(context: TrialContext, model: nn.Module) -> dict[str, float]:
+    """Dice and NSD at the end of an epoch, on the network's grid with its voxel size in mm,
+    averaged over cases.
 
-    Of the training cases only as many as validate, the first ones: all of them would cost another pass.
+    Of the training cases only as many as validate, the first ones: all of them would cost another
+    pass.
     """
-    training = bench.roles.train[: max(1, len(bench.roles.validation))]
-    train = [row for case in training for row in _grid_scores(bench, model, case)]
-    validation = [row for case in bench.roles.validation for row in _grid_scores(bench, model, case)]
+    training = context.roles.train[: max(1, len(context.roles.validation))]
+    train = [row for case in training for row in _grid_scores(context, model, case)]
+    validation = [
+        row for case in context.roles.validation for row in _grid_scores(context, model, case)
+    ]
     scores = {"train_dice": _mean(train, "dice"), "train_nsd": _mean(train, "nsd")}
     return scores | ({"val_nsd": _mean(validation, "nsd")} if validation else {})
 
 
-def _grid_scores(bench: Workbench, model: nn.Module, case: str) -> list[dict[str, Any]]:
+def _grid_scores(context: TrialContext, model: nn.Module, case: str) -> list[dict[str, Any]]:
     import nibabel
     import numpy as np
 
     from medvision.data.volumes import Truth
     from medvision.evaluation import predict, score
 
-    size, inputs = bench.spec.data.image_size, bench.prepared(case)
-    header = nibabel.load(bench.cases[case].label).header
+    size, inputs = context.spec.data.image_size, context.prepared(case)
+    header = nibabel.load(context.cases[case].label).header
     voxel = np.array(header.get_zooms()[:3], dtype=float) * header.get_data_shape()[:3] / size
     truth = Truth(np.asarray(inputs.masks) > 0, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
     mask = predict(model, inputs, size, device=next(model.parameters()).device)
-    return score(mask, truth, list(bench.groups), bench.spec.evaluation, bench.spec.tolerances(bench.task))
+    return score(
+        mask,
+        truth,
+        list(context.groups),
+        context.spec.evaluation,
+        context.spec.tolerances(context.task),
+    )
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
@@ -90,12 +111,16 @@ def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
 
 def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
     """List the cases in the study, and write what an attempt reads."""
-    from orchestrator.manifest import manifest
+    from record.manifest import manifest
 
     folder, listing = Path(options.data_dir).resolve(), case_list(options)
     pairs, _ = read_pairs(listing)
-    content = (json.loads(listing.read_text(encoding="utf-8")) if listing.suffix == ".json" else {}) | {
-        "training": [{"image": str(folder / image), "label": str(folder / label)} for image, label in pairs],
+    content = (
+        json.loads(listing.read_text(encoding="utf-8")) if listing.suffix == ".json" else {}
+    ) | {
+        "training": [
+            {"image": str(folder / image), "label": str(folder / label)} for image, label in pairs
+        ],
     }
     store.write_json(f"data/{spec.tasks[0].name}/dataset.json", content)
     store.remove("failures")  # who gives the command again wants it tried again
@@ -105,20 +130,27 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
     store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
     found = inputs.tasks[spec.tasks[0].name]
     roles = found.folds[0].roles(spec.fractions[0])
-    counts = f"{len(roles.train)} cases train, {len(roles.validation)} validate, {len(roles.test)} test"
+    counts = (
+        f"{len(roles.train)} cases train, {len(roles.validation)} validate, {len(roles.test)} test"
+    )
     print(f"{model_name(spec.models[0])} on {spec.tasks[0].name}: {counts}", flush=True)
-    for note in (*roles.notes, *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons)):
+    for note in (
+        *roles.notes,
+        *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons),
+    ):
         print(f"note: {note}")
     return plan
 
 
 def _run(plan: Plan, token: str, spec: Spec, store: Store, device: torch.device) -> None:
-    from orchestrator import local
+    from orchestrator.executors import in_process as local
 
     def emit(event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
             numbers = [f"{name} {event[name]:.4f}" for name in _SHOWN if name in event]
-            print(f"epoch {event['epoch']}/{spec.training.epochs}: {', '.join(numbers)}", flush=True)
+            print(
+                f"epoch {event['epoch']}/{spec.training.epochs}: {', '.join(numbers)}", flush=True
+            )
         elif "reason" in event:
             print(f"error: {event['reason']}", file=sys.stderr, flush=True)
 
@@ -130,7 +162,7 @@ _SHOWN = ("train_loss", "val_loss", "train_dice", "val_dice", "train_nsd", "val_
 
 def _finish(plan: Plan, store: Store, folder: Path) -> int:
     """Write the trial's files into the folder, and say what is there."""
-    from reports.trial import trial_files
+    from reports.trial_files import trial_files
 
     if plan.trials[0].eval_id not in store.commits():
         failures = store.failures_of(str(plan.trials[0].eval_id))

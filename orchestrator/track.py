@@ -1,4 +1,6 @@
-"""Rebuilds a study's MLflow experiment from its result store alone: `python -m orchestrator.track runs/NAME`."""
+"""Rebuilds a study's MLflow experiment from its result store alone: `python -m orchestrator.track
+runs/NAME`.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +9,38 @@ import sys
 import time
 from collections.abc import Sequence
 
-from orchestrator.lock import holder, living
-from orchestrator.logs import libraries_log
-from orchestrator.mlflow_server import shown
-from orchestrator.mlflow_view import View
-from orchestrator.spec import Spec
-from orchestrator.tracking import tracking_uri
-from reports.store import Store, StoreError
+from orchestrator.console.logs import libraries_log
+from orchestrator.spec.study import Spec
+from orchestrator.tracking.tracker import tracking_uri
+from orchestrator.tracking.view import View
+from record.lock import holder, living
+from record.redact import shown
+from record.store import Store, StoreError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 for no study or a running one."""
+    """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 for
+    no study or a running one.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.track",
-        description="Deliver a study that is not running to MLflow: its finished and failed trials, and live events that a "
-        "server missed. Nothing is logged twice.",
+        description="Deliver a study that is not running to MLflow: its finished and failed "
+        "trials, and live events that a server missed. Nothing is logged twice.",
         epilog="example: python -m orchestrator.track runs/quickstart --uri http://127.0.0.1:5000",
     )
-    parser.add_argument("study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>")
-    parser.add_argument("--uri", help="MLflow server or file (default: the spec's, MLFLOW_TRACKING_URI, or SQLite)")
+    parser.add_argument(
+        "study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>"
+    )
+    parser.add_argument(
+        "--uri", help="MLflow server or file (default: the spec's, MLFLOW_TRACKING_URI, or SQLite)"
+    )
     arguments = parser.parse_args(argv)
     try:
         store = Store(arguments.study)
         if lock := living(store, time.time()):
             print(
-                f"error: {store.uri} is being run by {holder(lock)}, which tells MLflow of it: wait for its end, or stop it "
-                "first",
+                f"error: {store.uri} is being run by {holder(lock)}, which tells MLflow of it: "
+                "wait for its end, or stop it first",
                 file=sys.stderr,
             )
             return 2
@@ -48,9 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             count = view.sync()
             view.log_report(complete=count == len(view.trials))
     except Exception as error:  # MLflow raises many kinds
-        print(f"not delivered to {shown(uri)}: {shown(f'{type(error).__name__}: {error}')}", file=sys.stderr)
+        print(
+            f"not delivered to {shown(uri)}: {shown(f'{type(error).__name__}: {error}')}",
+            file=sys.stderr,
+        )
         return 1
-    print(f"{spec.name}: {count} of {len(view.trials)} trials are finished and delivered to {shown(uri)}")
+    print(
+        f"{spec.name}: {count} of {len(view.trials)} trials are finished and delivered to "
+        f"{shown(uri)}"
+    )
     return 0
 
 

@@ -6,12 +6,14 @@ import argparse
 import sys
 from dataclasses import dataclass
 
-from reports.store import Store, StoreError, read_plan, read_results
+from record.store import Store, StoreError, read_plan, read_results
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: `markdown` is significance.md, `complete` whether every planned trial is in it."""
+    """What was written: `markdown` is significance.md, `complete` whether every planned trial is in
+    it.
+    """
 
     markdown: str
     files: tuple[str, ...]
@@ -21,32 +23,46 @@ class Report:
 def build_report(store: Store) -> Report:
     """Write every table and figure into the study's `report/`.
 
-    A partial study gives a partial report that names what is missing; the same results give the same bytes.
+    A partial study gives a partial report that names what is missing; the same results give the
+    same bytes.
 
     Raises:
         StoreError: this is no study, or a committed file is missing or broken.
     """
     import pandas as pd
 
-    from reports.claims import FOLDER, claims_section, judge, read_claims, study_of
-    from reports.details import ablations_section, cost_section
-    from reports.diagrams import draw_comparisons
-    from reports.figures import few_shot_curves, training_curves
-    from reports.groups import groups_section
-    from reports.html import Figure, page
-    from reports.layout import Section, latex_document, to_csv, to_latex, to_markdown
-    from reports.overview import few_shot_section, means_section, models_section, rank_models
-    from reports.pairing import with_patients
-    from reports.panels import activation_figures, focus_rows, qualitative_panels, saved_arrays
-    from reports.provenance import notes, provenance_section
-    from reports.scores import case_scores, task_means
-    from reports.significance import COLUMNS, count_line, significance_table
-    from reports.tables import details_section, significance_section
+    from reports.figures.curves import few_shot_curves, training_curves
+    from reports.figures.diagrams import draw_comparisons
+    from reports.figures.panels import (
+        activation_figures,
+        focus_rows,
+        qualitative_panels,
+        saved_arrays,
+    )
+    from reports.render.html import Figure, page
+    from reports.render.layout import Section, latex_document, to_csv, to_latex, to_markdown
+    from reports.sections.claims import FOLDER, claims_section, judge, read_claims, study_of
+    from reports.sections.details import ablations_section, cost_section
+    from reports.sections.groups import groups_section
+    from reports.sections.overview import (
+        few_shot_section,
+        means_section,
+        models_section,
+        rank_models,
+    )
+    from reports.sections.provenance import notes, provenance_section
+    from reports.sections.significance import COLUMNS, count_line, significance_table
+    from reports.sections.significance_layout import details_section, significance_section
+    from reports.statistics.pairing import with_patients
+    from reports.statistics.scores import case_scores, task_means
 
     plan, commits = read_plan(store), store.commits()
     missing = [trial for trial in plan["trials"] if trial["eval_id"] not in commits]
     rows, history = read_results(store, "cases", commits), read_results(store, "history", commits)
-    patients = {task: (store.read_json(f"splits/{task}.json") or {}).get("patients", {}) for task in plan["tasks"]}
+    patients = {
+        task: (store.read_json(f"splits/{task}.json") or {}).get("patients", {})
+        for task in plan["tasks"]
+    }
     rows = with_patients(rows, patients)
     contents: dict[str, bytes] = {}
     sections: list[Section] = []
@@ -58,9 +74,15 @@ def build_report(store: Store) -> Report:
         sections += [significance_section(table, plan, found), details_section(table, plan)]
         facts += _count_facts(count_line(table))
     else:
-        reason = "no trial has finished yet" if rows.empty else "the spec compares nothing (it has one model)"
+        reason = (
+            "no trial has finished yet"
+            if rows.empty
+            else "the spec compares nothing (it has one model)"
+        )
         found = notes(plan, commits, missing, store, rows, table)
-        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(f"- {note}\n" for note in found)
+        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(
+            f"- {note}\n" for note in found
+        )
         contents["significance.md"] = text.encode()
     figures: list[Figure] = []
     if not rows.empty:
@@ -77,10 +99,15 @@ def build_report(store: Store) -> Report:
         ]
         if by_group := groups_section(rows, plan):
             sections.append(by_group)
-        arrays, masks = saved_arrays(store, plan, commits), saved_arrays(store, plan, commits, "masks")
+        arrays, masks = (
+            saved_arrays(store, plan, commits),
+            saved_arrays(store, plan, commits, "masks"),
+        )
         study = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
         claims = [read_claims(path) for path in sorted(FOLDER.glob("*.yaml"))]
-        sections.append(claims_section([(content["title"], judge(content, study)) for content in claims]))
+        sections.append(
+            claims_section([(content["title"], judge(content, study)) for content in claims])
+        )
         figures += draw_comparisons(scores, table, ranking, plan)
         figures += [*few_shot_curves(means, plan), *training_curves(history, plan)]
         figures += [*qualitative_panels(arrays, masks, plan), *activation_figures(arrays, plan)]
@@ -92,7 +119,9 @@ def build_report(store: Store) -> Report:
     for figure in figures:
         contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
     names = [f"{figure.name}.pdf" for figure in figures]
-    contents["report.tex"] = latex_document([section.name for section in sections], names, plan["name"]).encode()
+    contents["report.tex"] = latex_document(
+        [section.name for section in sections], names, plan["name"]
+    ).encode()
     contents["report.html"] = page(plan["name"], facts, sections, figures).encode()
     for name, content in contents.items():
         store.write(f"report/{name}", content)
@@ -102,17 +131,24 @@ def build_report(store: Store) -> Report:
 def _count_facts(line: str) -> list[tuple[str, str]]:
     """`3/6 raw, 3/6 Holm` as pairs for the top of the page."""
     pairs = [part.split(" ", 1) for part in line.split(", ")]
-    return [(f"p < 0.05, {name}" if name in ("raw", "Holm", "BH") else name, count) for count, name in pairs]
+    return [
+        (f"p < 0.05, {name}" if name in ("raw", "Holm", "BH") else name, count)
+        for count, name in pairs
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when the report is complete, 1 when trials are missing, 2 when there is no study."""
+    """Command line; 0 when the report is complete, 1 when trials are missing, 2 when there is no
+    study.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m reports.build",
         description="Rebuild a study's tables and figures from its result store.",
         epilog="example: python -m reports.build runs/quickstart",
     )
-    parser.add_argument("study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>")
+    parser.add_argument(
+        "study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>"
+    )
     arguments = parser.parse_args(argv)
     try:
         report = build_report(Store(arguments.study))

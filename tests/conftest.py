@@ -1,4 +1,6 @@
-"""Fixtures shared by all rooms: a cache of one's own, a small real-format task, a small Llama checkpoint."""
+"""Fixtures shared by all rooms: a cache of one's own, a small real-format task, a small Llama
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ EDGE = 16
 @pytest.fixture(scope="session")
 def assets_cache() -> str:
     """The cache that `make test` filled with assets, before `isolated_cache` points elsewhere."""
-    from medvision.cache import cache_root
+    from record.local_files import cache_root
 
     return str(cache_root())
 
@@ -34,7 +36,9 @@ def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets_cache
 
 
 def write_task(root: Path, *, name: str = TASK, cases: int = CASES, seed: int = 0) -> Path:
-    """A task in MSD layout: noisy bright spheres (label 1) with a core (label 2), sizes and spacing differing by case."""
+    """A task in MSD layout: noisy bright spheres (label 1) with a core (label 2), sizes and spacing
+    differing by case.
+    """
     rng = np.random.default_rng(seed)
     folder = root / name
     (folder / "imagesTr").mkdir(parents=True)
@@ -49,8 +53,12 @@ def write_task(root: Path, *, name: str = TASK, cases: int = CASES, seed: int = 
         image = (label > 0) * 100 + rng.normal(0, 20, shape)
         affine = np.diag([1.0, 1.0 + 0.25 * (index % 2), 1.5, 1.0])
         file = f"case_{index:02d}.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(image.astype(np.float32), affine), folder / "imagesTr" / file)
-        nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), affine), folder / "labelsTr" / file)
+        nibabel.save(
+            nibabel.Nifti1Image(image.astype(np.float32), affine), folder / "imagesTr" / file
+        )
+        nibabel.save(
+            nibabel.Nifti1Image(label.astype(np.uint8), affine), folder / "labelsTr" / file
+        )
         training.append({"image": f"./imagesTr/{file}", "label": f"./labelsTr/{file}"})
     description = {"name": name, "description": "Synthetic spheres", "training": training}
     (folder / "dataset.json").write_text(json.dumps(description))
@@ -94,7 +102,8 @@ models:
 tasks: [{TASK}]
 folds: 3
 data: {{root: "{spheres}", image_size: [16, 16, 16], patch_size: [4, 4, 4]}}
-training: {{epochs: 3, batch_size: 4, optimizer: adamw, schedule: onecycle, lr: 1.0e-2, prior_bias: false}}
+training: {{epochs: 3, batch_size: 4, optimizer: adamw, schedule: onecycle, lr: 1.0e-2,
+  prior_bias: false}}
 evaluation: {{metrics: [dice, nsd, hd95], tolerances: [1.0]}}
 resources: {{max_lanes: 1}}
 storage: "{tmp_path / "runs"}"

@@ -1,4 +1,6 @@
-"""Whatever a file holds, reading it ends in a value or in one of our errors, and every error is one line."""
+"""Whatever a file holds, reading it ends in a value or in one of our errors, and every error is one
+line.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,27 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from medvision.checkpoint import KEY, About, read_about, save_checkpoint
-from medvision.data.examine import examine
-from medvision.data.msd import Case, DataError, read_pairs, read_task
-from medvision.data.preparing import prepare_image
+from medvision.data.preprocess import prepare_image
+from medvision.data.readers.msd import Case, DataError, read_pairs, read_task
+from medvision.data.validate import validate
 from medvision.data.volumes import read_truth, read_volume
 from medvision.models import build_model
 from medvision.models.settings import resolve_settings
 from medvision.predict import main as predict
 from medvision.recipe import Preparation
+from medvision.training.checkpoint import KEY, About, read_about, save_checkpoint
 
 BOUNDED = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -68,11 +74,30 @@ VOLUMES = [
     nifti(nibabel.Nifti2Image, np.uint8),
 ]
 header_values = st.binary(min_size=1, max_size=8) | st.sampled_from(
-    [struct.pack(form, value) for form, value in (("<h", -1), ("<h", 0), ("<h", 32767), ("<h", 1792), ("<h", 128))]
+    [
+        struct.pack(form, value)
+        for form, value in (("<h", -1), ("<h", 0), ("<h", 32767), ("<h", 1792), ("<h", 128))
+    ]
     + [struct.pack("<f", value) for value in (float("nan"), float("inf"), -1.0, 0.0, 1e38)]
 )
-FIELDS = (0, *range(40, 56, 2), 70, 72, *range(76, 108, 4), 108, 112, 116, 252, 254, 256, *range(280, 328, 4), 344)
-changes = st.lists(st.tuples(st.sampled_from(FIELDS) | st.integers(0, 560), header_values), max_size=4)
+FIELDS = (
+    0,
+    *range(40, 56, 2),
+    70,
+    72,
+    *range(76, 108, 4),
+    108,
+    112,
+    116,
+    252,
+    254,
+    256,
+    *range(280, 328, 4),
+    344,
+)
+changes = st.lists(
+    st.tuples(st.sampled_from(FIELDS) | st.integers(0, 560), header_values), max_size=4
+)
 
 
 @BOUNDED
@@ -85,9 +110,17 @@ changes = st.lists(st.tuples(st.sampled_from(FIELDS) | st.integers(0, 560), head
 )
 @example(volume=VOLUMES[0], changes=[(42, b"\0\0")], cut=None, packed=False, spoilt=[])
 @example(volume=VOLUMES[1], changes=[(42, b"\0\0")], cut=None, packed=True, spoilt=[])
-@example(volume=VOLUMES[0], changes=[(40, b"\4\0"), (48, b"\0\0")], cut=None, packed=True, spoilt=[])
+@example(
+    volume=VOLUMES[0], changes=[(40, b"\4\0"), (48, b"\0\0")], cut=None, packed=True, spoilt=[]
+)
 def test_nifti_files(
-    volume: bytes, changes: list, cut: int | None, packed: bool, spoilt: list, tmp_path: Path, isolated_cache: Path
+    volume: bytes,
+    changes: list,
+    cut: int | None,
+    packed: bool,
+    spoilt: list,
+    tmp_path: Path,
+    isolated_cache: Path,
 ) -> None:
     content = changed(volume, changes)[:cut]
     if packed:
@@ -97,7 +130,8 @@ def test_nifti_files(
     case = Case("x", path, path)
     groups = {"foreground": "all", "one": [1]}
     preparations = [
-        Preparation(groups=groups, image_size=(4, 4, 4), protocol=protocol) for protocol in ("paper", "corrected")
+        Preparation(groups=groups, image_size=(4, 4, 4), protocol=protocol)
+        for protocol in ("paper", "corrected")
     ]
     finite: list[bool] = []
     with np.errstate(all="ignore"):
@@ -110,9 +144,11 @@ def test_nifti_files(
             ),
         ):
             problem = refusal(lambda read=read: finite.append(np.isfinite(read()).all()))
-            assert problem is None or (is_a_line(problem) and problem.startswith(str(path))), problem
+            assert problem is None or (is_a_line(problem) and problem.startswith(str(path))), (
+                problem
+            )
         assert all(finite)
-        found = examine(case)
+        found = validate(case)
         assert all(is_a_line(line) and line.startswith(str(path)) for line in found.errors)
 
 
@@ -133,7 +169,10 @@ def test_lists_of_cases(content: bytes, tmp_path: Path) -> None:
         for other in folder.iterdir():
             other.unlink()
         (folder / name).write_bytes(content)
-        for read in (lambda name=name: read_pairs(folder / name), lambda: read_task(tmp_path, "task")):
+        for read in (
+            lambda name=name: read_pairs(folder / name),
+            lambda: read_task(tmp_path, "task"),
+        ):
             problem = refusal(read)
             assert problem is None or is_a_line(problem), problem
 
@@ -158,19 +197,32 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @BOUNDED
 @given(
-    changes=st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=4)), max_size=3),
+    changes=st.lists(
+        st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=4)), max_size=3
+    ),
     cut=st.none() | st.integers(0, 4000),
 )
 def test_checkpoints(changes: list, cut: int | None, weights: Path, tmp_path: Path) -> None:
     checkpoint, image = tmp_path / "c.safetensors", tmp_path / "x.nii"
     checkpoint.write_bytes(changed(weights.read_bytes(), changes)[:cut])
     image.write_bytes(VOLUMES[0])
-    flags = ["--checkpoint", str(checkpoint), "--image", str(image), "--output", str(tmp_path / "y.nii")]
+    flags = [
+        "--checkpoint",
+        str(checkpoint),
+        "--image",
+        str(image),
+        "--output",
+        str(tmp_path / "y.nii"),
+    ]
     assert predict(flags) in (0, 2)
 
 
 @BOUNDED
-@given(about=st.dictionaries(st.sampled_from(["model", "block", "preparation", "in_channels", "x"]), json_values))
+@given(
+    about=st.dictionaries(
+        st.sampled_from(["model", "block", "preparation", "in_channels", "x"]), json_values
+    )
+)
 def test_descriptions_in_checkpoints(about: dict, weights: Path, tmp_path: Path) -> None:
     content = weights.read_bytes()
     size = struct.unpack("<Q", content[:8])[0]

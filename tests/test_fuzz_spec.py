@@ -1,4 +1,6 @@
-"""Whatever a spec file or an override holds, a dry run ends in a plan or in errors of one line each."""
+"""Whatever a spec file or an override holds, a dry run ends in a plan or in errors of one line
+each.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.run import main as run
-from orchestrator.spec_file import SpecError, load_spec
+from orchestrator.spec.yaml_file import SpecError, load_spec
 
 ROOT = Path(__file__).parents[1]
 SPECS = [path.read_text() for path in sorted((ROOT / "ablations").glob("*.yaml"))]
 BOUNDED = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 scalars = st.one_of(
@@ -27,10 +31,26 @@ scalars = st.one_of(
     st.floats(),
     st.text(max_size=8),
     st.dates(),
-    st.sampled_from(["full", "match x", "MedVisionLlama", "all", "../x", "msd", "10%", "1e3", "\ud800", "\0", "a\nb"]),
+    st.sampled_from(
+        [
+            "full",
+            "match x",
+            "MedVisionLlama",
+            "all",
+            "../x",
+            "msd",
+            "10%",
+            "1e3",
+            "\ud800",
+            "\0",
+            "a\nb",
+        ]
+    ),
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3),
+    max_leaves=8,
 )
 pieces = st.sampled_from(
     [
@@ -51,7 +71,13 @@ pieces = st.sampled_from(
 
 def places(node: Any, path: tuple = ()) -> list[tuple]:
     """Every place of a nested value."""
-    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    inner = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
     return [path, *(place for key, value in inner for place in places(value, (*path, key)))]
 
 
@@ -99,14 +125,22 @@ def check_spec(path: Path, content: bytes, *overrides: str) -> None:
         return
     json.dumps(spec.model_dump(mode="json"), allow_nan=False)  # it can be hashed
     if spec.folds <= 10:
-        assert run([str(path), "--dry-run", *(part for override in overrides for part in ("--set", override))]) in (
+        assert run(
+            [
+                str(path),
+                "--dry-run",
+                *(part for override in overrides for part in ("--set", override)),
+            ]
+        ) in (
             0,
             2,
         )
 
 
 GOOD = "name: x\nmodels: [ViT_Baseline]\ntasks: [Task02_Heart]\n"
-BOMB = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+BOMB = "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
 NASTY = [
     "a: &a [*a]\n" + GOOD,
     "a: &a [x]\n" + BOMB + GOOD,
@@ -131,8 +165,18 @@ NASTY = [
     GOOD + "data: {root: ~nobody}\n",
     GOOD + "splits: {group_file: ~nobody}\n",
     *(
-        f"name: x\ntasks: [Task02_Heart]\nmodels: [{{label: MedVisionLlama, llm: {{source: {source}}}}}]\n"
-        for source in ("~nobody", "x" * 5000, '"a\\0b"', '"\\ud800"', "/", "..", "a/b", "smollm2-135m")
+        f"name: x\ntasks: [Task02_Heart]\nmodels: [{{label: MedVisionLlama, llm: {{source: "
+        f"{source}}}}}]\n"
+        for source in (
+            "~nobody",
+            "x" * 5000,
+            '"a\\0b"',
+            '"\\ud800"',
+            "/",
+            "..",
+            "a/b",
+            "smollm2-135m",
+        )
     ),
     GOOD + "tasks: [" + "x" * 5000 + "]\n",
     GOOD + '"\\ud800": 1\n',

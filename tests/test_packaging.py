@@ -1,4 +1,6 @@
-"""What somebody gets who installs the package: the wheel's content, the `medvision` command, and the files around it."""
+"""What somebody gets who installs the package: the wheel's content, the `medvision` command, and
+the files around it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         copy_to(folder, name)
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "dist"), str(folder))
+    pip(
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder / "dist"),
+        str(folder),
+    )
     return next((folder / "dist").glob("*.whl"))
 
 
@@ -67,9 +76,18 @@ def test_the_wheel_holds_what_the_code_reads_and_nothing_else(wheel: Path) -> No
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         entries = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "medvision = orchestrator.cli:main" in archive.read(entries).decode()
-    tracked = {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*") if path.is_file()}
+    tracked = {
+        str(path.relative_to(ROOT))
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.is_file()
+    }
     assert names == {name for name in tracked if "__pycache__" not in name}
-    assert {"ablations/schema.json", "ablations/claims/medvisionllama.yaml", "medvision/py.typed"} <= names
+    assert {
+        "ablations/schema.json",
+        "ablations/claims/medvisionllama.yaml",
+        "medvision/py.typed",
+    } <= names
 
 
 @pytest.mark.slow
@@ -77,10 +95,21 @@ def test_the_installed_package_runs_a_study_and_reports_it(
     installed: Path, tiny_spec: Path, isolated_cache: Path, tmp_path: Path
 ) -> None:
     medvision = str(installed / "bin" / "medvision")
-    where = run(installed, tmp_path, sys.executable, "-c", "import orchestrator, reports; print(reports.__file__)")
+    where = run(
+        installed,
+        tmp_path,
+        sys.executable,
+        "-c",
+        "import orchestrator, reports; print(reports.__file__)",
+    )
     assert where.startswith(str(installed))
     assert "10 trials" in run(installed, tmp_path, medvision, "run", "quickstart", "--dry-run")
-    settings = ["tracking.enabled=false", "training.epochs=1", "folds=2", "models=[ViT_Baseline, ViT_MLP]"]
+    settings = [
+        "tracking.enabled=false",
+        "training.epochs=1",
+        "folds=2",
+        "models=[ViT_Baseline, ViT_MLP]",
+    ]
     shown = run(
         installed,
         tmp_path,
@@ -106,17 +135,28 @@ def test_pip_installs_the_pinned_versions_into_a_clean_environment(tmp_path: Pat
     for name in (*SOURCES, "constraints.txt"):
         copy_to(source, name)
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    install = [str(environment / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    install = [
+        str(environment / "bin" / "python"),
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+    ]
     probe = subprocess.run([*install, "setuptools>=77"], capture_output=True, text=True)
     if probe.returncode:
-        pytest.skip(f"no package index answers: {(probe.stderr.strip().splitlines() or ['no reason'])[-1]}")
+        pytest.skip(
+            f"no package index answers: {(probe.stderr.strip().splitlines() or ['no reason'])[-1]}"
+        )
     command = [*install, "--no-cache-dir", "-c", "constraints.txt", "."]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     medvision, shown = str(environment / "bin" / "medvision"), []
     for words in (["--help"], ["run", "--schema"]):
-        done = subprocess.run([medvision, *words], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        done = subprocess.run(
+            [medvision, *words], cwd=tmp_path, env=alone, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         shown.append(done.stdout)
     assert "quickstart" in shown[0]
@@ -136,7 +176,9 @@ def test_every_command_is_a_main_of_its_module(capsys: pytest.CaptureFixture[str
     assert main(["completion", "fish"]) == 2
 
 
-@pytest.mark.parametrize("module", [*(module for module, _ in COMMANDS.values()), "orchestrator.screenshots"])
+@pytest.mark.parametrize(
+    "module", [*(module for module, _ in COMMANDS.values()), "tools.tracking_screenshots"]
+)
 def test_every_help_has_an_example_that_starts_with_its_command(
     module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,12 +201,16 @@ def test_every_help_has_an_example_that_starts_with_its_command(
         (["medvision", "completion", "z"], "zsh"),
     ],
 )
-def test_bash_completes_commands_flags_and_specs(typed: list[str], offered: str, tmp_path: Path) -> None:
+def test_bash_completes_commands_flags_and_specs(
+    typed: list[str], offered: str, tmp_path: Path
+) -> None:
     (tmp_path / "completion").write_text(completion("bash"))
     words = " ".join(f"'{word}'" for word in typed)
     script = f"""source ./completion; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}
         _medvision medvision '{typed[-1]}' '{typed[-2]}'; echo "${{COMPREPLY[@]}}" """
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
     assert done.stdout.split() == [offered]
 
 
@@ -180,7 +226,9 @@ def test_a_clean_environment_lacks_nothing_that_is_imported() -> None:
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         for name in imported(path) - set(sys.stdlib_module_names) - set(ROOMS):
             offered = {plain(distribution) for distribution in distributions.get(name, ())}
-            assert offered & declared, f"{path.relative_to(ROOT)} imports {name}, which no declared dependency brings"
+            assert offered & declared, (
+                f"{path.relative_to(ROOT)} imports {name}, which no declared dependency brings"
+            )
 
 
 def imported(path: Path) -> set[str]:
@@ -197,7 +245,11 @@ def test_the_dockerfile_is_clean_and_copies_what_is_there() -> None:
     text = (ROOT / "Dockerfile").read_text()
     copied = [word for line in re.findall(r"^COPY (.+)$", text, re.M) for word in line.split()[:-1]]
     assert set(copied) == {*SOURCES, "constraints.txt"}
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     assert kept == set(copied)
     assert re.search(r"^USER 1000$", text, re.M)  # not root
     linter = Path(sys.executable).with_name("hadolint")
@@ -209,9 +261,17 @@ def test_the_dockerfile_is_clean_and_copies_what_is_there() -> None:
 
 def test_citation_and_changelog_name_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format requires
+    assert {
+        "cff-version",
+        "message",
+        "title",
+        "authors",
+    } <= citation.keys()  # what the format requires
     assert (citation["cff-version"], citation["version"]) == ("1.2.0", PROJECT["version"])
     assert citation["license"] == PROJECT["license"]
     assert all("name" in author or "family-names" in author for author in citation["authors"])
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2410.02458"
-    assert f"## [{PROJECT['version']}] - {citation['date-released']}" in (ROOT / "CHANGELOG.md").read_text()
+    assert (
+        f"## [{PROJECT['version']}] - {citation['date-released']}"
+        in (ROOT / "CHANGELOG.md").read_text()
+    )

@@ -1,4 +1,6 @@
-"""What a stranger's file or a careless log could do: code in checkpoints, paths out of folders, secrets in results."""
+"""What a stranger's file or a careless log could do: code in checkpoints, paths out of folders,
+secrets in results.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ import pytest
 import torch
 
 from medvision.assets import _unpack
-from medvision.data.fetching import BadArchiveError
-from medvision.data.fetching import _unpack as unpack_task
+from medvision.data.fetch import BadArchiveError
+from medvision.data.fetch import _unpack as unpack_task
 from medvision.llm import BlockError, load_block
 from medvision.predict import main as predict
-from orchestrator.mlflow_server import shown
 from orchestrator.run import main
-from orchestrator.spec_file import SpecError, load_spec
+from orchestrator.spec.yaml_file import SpecError, load_spec
+from record.redact import shown
+from record.store import Store
 from reports.build import build_report
-from reports.store import Store
 
 ROOT = Path(__file__).parents[1]
 CANARY = "c4n4ry"
@@ -58,7 +60,9 @@ def test_the_tree_calls_nothing_that_runs_what_it_reads() -> None:
     assert "S" in rules["select"]  # flake8-bandit, in every `make check`
     assert not {"S301", "S506", "S614", "S202", "S102", "S307", "S602"} & set(rules["ignore"])
     files = [
-        path for room in ("medvision", "orchestrator", "reports", "benchmarks") for path in (ROOT / room).rglob("*.py")
+        path
+        for room in ("medvision", "orchestrator", "reports", "benchmarks")
+        for path in (ROOT / room).rglob("*.py")
     ]
     assert len(files) > 50
     for path in files:
@@ -67,7 +71,9 @@ def test_the_tree_calls_nothing_that_runs_what_it_reads() -> None:
             assert given.get("shell") is not True, f"{path}:{call.lineno}: a shell"
             assert given.get("allow_pickle") is not True, f"{path}:{call.lineno}: pickle in numpy"
             for unsafe, needed in UNSAFE.items():
-                if name == unsafe or (unsafe not in ("eval", "exec") and name.endswith(f".{unsafe}")):
+                if name == unsafe or (
+                    unsafe not in ("eval", "exec") and name.endswith(f".{unsafe}")
+                ):
                     safe = needed is not None and given.get(needed[0]) == needed[1]
                     assert safe, f"{path}:{call.lineno}: {name}"
 
@@ -83,7 +89,9 @@ class Payload:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "x.gguf"])
-def test_code_in_a_checkpoint_is_not_run(name: str, tmp_path: Path, isolated_cache: Path, tiny_llama: Path) -> None:
+def test_code_in_a_checkpoint_is_not_run(
+    name: str, tmp_path: Path, isolated_cache: Path, tiny_llama: Path
+) -> None:
     proof, folder = tmp_path / "proof", tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_bytes((tiny_llama / "config.json").read_bytes())
@@ -92,12 +100,17 @@ def test_code_in_a_checkpoint_is_not_run(name: str, tmp_path: Path, isolated_cac
         load_block(folder)
     weights = tmp_path / "weights.safetensors"
     torch.save({"payload": Payload(proof)}, weights)
-    assert predict(["--checkpoint", str(weights), "--image", "x.nii", "--output", str(tmp_path / "y.nii")]) == 2
+    assert (
+        predict(
+            ["--checkpoint", str(weights), "--image", "x.nii", "--output", str(tmp_path / "y.nii")]
+        )
+        == 2
+    )
     assert not proof.exists()
 
 
 def test_code_in_a_trials_checkpoint_is_not_run(tmp_path: Path) -> None:
-    from medvision.training_state import unpacked
+    from medvision.training.state import unpacked
 
     proof = tmp_path / "proof"
     torch.save({"model": Payload(proof)}, tmp_path / "1x1.pt")
@@ -109,9 +122,13 @@ def test_code_in_a_trials_checkpoint_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system ['touch proof']", "!!python/name:os.system", "!evil x"]
 )
-def test_code_in_a_spec_is_not_run(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_spec_is_not_run(
+    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "spec.yaml").write_text(f"name: {tag}\nmodels: [ViT_Baseline]\ntasks: [Task02_Heart]\n")
+    (tmp_path / "spec.yaml").write_text(
+        f"name: {tag}\nmodels: [ViT_Baseline]\ntasks: [Task02_Heart]\n"
+    )
     with pytest.raises(SpecError, match="not valid YAML"):
         load_spec("spec.yaml")
     with pytest.raises(SpecError):
@@ -122,7 +139,10 @@ def test_code_in_a_spec_is_not_run(tag: str, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *[("name", value) for value in ("../x", "..", "/etc/x", "a/b", "a\\b", "x\n", ".hidden", "a\0b")],
+        *[
+            ("name", value)
+            for value in ("../x", "..", "/etc/x", "a/b", "a\\b", "x\n", ".hidden", "a\0b")
+        ],
         *[("tasks", f"[{value}]") for value in ("../../etc", "/etc", "a/../b")],
         ("tasks", "[{name: ../x}]"),
         ("storage", f"sftp://user:{CANARY}@host/runs"),
@@ -131,8 +151,13 @@ def test_code_in_a_spec_is_not_run(tag: str, tmp_path: Path, monkeypatch: pytest
 )
 def test_a_spec_cannot_leave_its_folders(key: str, value: str, tmp_path: Path) -> None:
     values = {"name": "study", "models": "[ViT_Baseline]", "tasks": "[Task02_Heart]", key: value}
-    quoted = {name: json.dumps(text) if name in ("name", "storage") else text for name, text in values.items()}
-    (tmp_path / "spec.yaml").write_text("".join(f"{name}: {text}\n" for name, text in quoted.items()))
+    quoted = {
+        name: json.dumps(text) if name in ("name", "storage") else text
+        for name, text in values.items()
+    }
+    (tmp_path / "spec.yaml").write_text(
+        "".join(f"{name}: {text}\n" for name, text in quoted.items())
+    )
     with pytest.raises(SpecError, match=key) as caught:
         load_spec(tmp_path / "spec.yaml")
     assert CANARY not in str(caught.value)
@@ -167,22 +192,47 @@ def test_a_tasks_archive_stays_in_its_folder(member: str, tmp_path: Path) -> Non
 
 
 def test_secrets_are_in_no_log_and_no_result(
-    tiny_spec: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_spec: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A whole run with secrets wherever a user may have put them."""
-    variables = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+    variables = (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "RAY_AUTH_TOKEN",
+        "HF_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD",
+    )
     for name in variables:
         monkeypatch.setenv(name, f"{CANARY}-{name}")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://somebody:{CANARY}@127.0.0.1:9/mlflow"  # nothing listens there
-    settings = ("training.epochs=1", "folds=2", "models=[ViT_Baseline, ViT_MLP]", f"tracking.uri={uri}")
-    assert main([str(tiny_spec), "--in-process", *(part for setting in settings for part in ("--set", setting))]) == 0
+    settings = (
+        "training.epochs=1",
+        "folds=2",
+        "models=[ViT_Baseline, ViT_MLP]",
+        f"tracking.uri={uri}",
+    )
+    assert (
+        main(
+            [
+                str(tiny_spec),
+                "--in-process",
+                *(part for setting in settings for part in ("--set", setting)),
+            ]
+        )
+        == 0
+    )
     shown = capfd.readouterr()
     assert CANARY not in shown.out + shown.err
     assert "***@127.0.0.1:9" in shown.out
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != tiny_spec]
-    assert {"manifest.json", "study.json", "plan.json", "report.html"} <= {path.name for path in files}
+    assert {"manifest.json", "study.json", "plan.json", "report.html"} <= {
+        path.name for path in files
+    }
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
@@ -213,7 +263,16 @@ def test_names_in_a_report_are_text_not_html(tiny_spec: Path) -> None:
         "folds=2",
         f"models=[{{label: ViT_Baseline, name: '{hostile}'}}]",
     )
-    assert main([str(tiny_spec), "--in-process", *(part for setting in settings for part in ("--set", setting))]) == 0
+    assert (
+        main(
+            [
+                str(tiny_spec),
+                "--in-process",
+                *(part for setting in settings for part in ("--set", setting)),
+            ]
+        )
+        == 0
+    )
     store = Store(str(tiny_spec.parent / "runs" / "tiny"))
     build_report(store)
     page = (store.read("report/report.html") or b"").decode()
@@ -226,13 +285,25 @@ def test_no_pinned_version_has_a_known_vulnerability() -> None:
     tool = Path(sys.executable).with_name("pip-audit")
     if not tool.exists():
         pytest.skip("pip-audit is not installed")
-    command = [str(tool), "-r", str(ROOT / "constraints.txt"), "--no-deps", "--disable-pip", "--format", "json"]
+    command = [
+        str(tool),
+        "-r",
+        str(ROOT / "constraints.txt"),
+        "--no-deps",
+        "--disable-pip",
+        "--format",
+        "json",
+    ]
     try:
-        done = subprocess.run([*command, "--timeout", "10"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*command, "--timeout", "10"], capture_output=True, text=True, timeout=120
+        )
         found = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError):
         pytest.skip("pip-audit cannot reach its database of vulnerabilities")
     audited = [entry for entry in found if "skip_reason" not in entry]
     if not audited:
         pytest.skip("pip-audit reaches a registry without a database of vulnerabilities")
-    assert [(entry["name"], entry["version"], entry["vulns"]) for entry in audited if entry["vulns"]] == []
+    assert [
+        (entry["name"], entry["version"], entry["vulns"]) for entry in audited if entry["vulns"]
+    ] == []

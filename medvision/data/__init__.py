@@ -1,1 +1,3 @@
-"""Tasks in the layout of the Medical Segmentation Decathlon: reading, splitting, preparing, augmenting."""
+"""Tasks in the layout of the Medical Segmentation Decathlon: reading, splitting, preparing,
+augmenting.
+"""

@@ -1,7 +1,8 @@
 """Random changes of a batch of samples, drawn from (seed, epoch, case) and nothing else.
 
-A resumed trial therefore sees the samples that an undisturbed one sees, whatever the batches, ranks or workers. Every kind of
-change has a stream of random numbers of its own, so that turning one on or off leaves the others as they are.
+A resumed trial therefore sees the samples that an undisturbed one sees, whatever the batches, ranks
+or workers. Every kind of change has a stream of random numbers of its own, so that turning one on
+or off leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def augment(
     """Change a batch as `medvision.recipe.Augmentation` says, on the device where it lies.
 
     Args:
-        images: float [B, C, X, Y, Z]. masks: float [B, G, X, Y, Z], 0 or 1. cases: B case ids.
+        images: float [B, C, X, Y, Z].
+        masks: float [B, G, X, Y, Z], 0 or 1.
+        cases: B case ids.
 
     Returns:
         The changed images, and masks, moved trilinearly and cut at one half.
@@ -50,7 +53,9 @@ def augment(
     def draws(kind: str, *shape: int) -> torch.Tensor:
         """Uniform in [0, 1), [B, *shape]."""
         seeds = [derive_seed(kind, seed, epoch, case) for case in cases]
-        return torch.stack([torch.rand(shape, generator=torch.Generator().manual_seed(each)) for each in seeds])
+        return torch.stack(
+            [torch.rand(shape, generator=torch.Generator().manual_seed(each)) for each in seeds]
+        )
 
     first = draws("augment", 2)
     angles = (2 * first[:, 0] - 1) * math.radians(rotation_degrees)
@@ -59,10 +64,18 @@ def augment(
         chosen = draws("flip", 3) < torch.tensor(flip)
         images, masks = _flipped(images, chosen), _flipped(masks, chosen)
     if elastic:
-        spans = ELASTIC_SPANS + 3  # the control points that a cubic spline over that many spans depends on
-        grid = _elastic_grid(angles, elastic * (2 * draws("elastic", 3, spans, spans, spans) - 1), images)
-        images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        masks = F.grid_sample(masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False).ge_(0.5)
+        spans = (
+            ELASTIC_SPANS + 3
+        )  # the control points that a cubic spline over that many spans depends on
+        grid = _elastic_grid(
+            angles, elastic * (2 * draws("elastic", 3, spans, spans, spans) - 1), images
+        )
+        images = F.grid_sample(
+            images, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        masks = F.grid_sample(
+            masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        ).ge_(0.5)
     elif rotation_degrees:
         images = _rotated(images, angles, border=True)
         masks = _rotated(masks, angles, border=False).ge_(0.5)
@@ -86,7 +99,9 @@ def _each(values: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
 
 def _normals(seeds: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    """Standard normal numbers in the shape of a batch, made where it lies: a GPU's differ from the CPU's."""
+    """Standard normal numbers in the shape of a batch, made where it lies: a GPU's differ from the
+    CPU's.
+    """
     fields = torch.empty_like(like)
     for field, each in zip(fields, seeds, strict=True):
         field.normal_(generator=torch.Generator(like.device).manual_seed(each))
@@ -100,15 +115,18 @@ def _flipped(volumes: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
 
 def _rotated(volumes: torch.Tensor, angles: torch.Tensor, *, border: bool) -> torch.Tensor:
-    """Rotate [B, C, X, Y, Z] about Z through the centre, linearly; outside is the border's value, or 0.
+    """Rotate [B, C, X, Y, Z] about Z through the centre, linearly; outside is the border's value,
+    or 0.
 
-    What `grid_sample` gives, many times faster: along Z nothing moves, so a row of Z voxels is the weighted sum of four other
-    rows, which is what `embedding_bag` computes.
+    What `grid_sample` gives, many times faster: along Z nothing moves, so a row of Z voxels is the
+    weighted sum of four other rows, which is what `embedding_bag` computes.
     """
     (batch, channels, size_x, size_y, size_z), device = volumes.shape, volumes.device
     x = torch.arange(size_x, dtype=torch.float64, device=device).view(1, -1, 1) - (size_x - 1) / 2
     y = torch.arange(size_y, dtype=torch.float64, device=device).view(1, 1, -1) - (size_y - 1) / 2
-    turns = moved(torch.stack([angles.double().cos(), angles.double().sin()]), device)  # of the CPU on every device
+    turns = moved(
+        torch.stack([angles.double().cos(), angles.double().sin()]), device
+    )  # of the CPU on every device
     cos, sin = turns.view(2, -1, 1, 1)
     source_x = cos * x + sin * y + (size_x - 1) / 2
     source_y = cos * y - sin * x + (size_y - 1) / 2
@@ -119,7 +137,9 @@ def _rotated(volumes: torch.Tensor, angles: torch.Tensor, *, border: bool) -> to
         for row, share_y in _neighbours(source_y, size_y):
             rows.append(column * size_y + row)
             weights.append(share_x * share_y)
-    starts = torch.arange(batch * channels, device=device).view(batch, channels, 1, 1) * (size_x * size_y)
+    starts = torch.arange(batch * channels, device=device).view(batch, channels, 1, 1) * (
+        size_x * size_y
+    )
     # [B, X, Y, 4] to one bag of four for each row of every channel
     bags = torch.stack(rows, -1).view(batch, 1, -1, 4) + starts
     shares = torch.stack(weights, -1).view(batch, 1, -1, 4).expand(bags.shape)
@@ -143,11 +163,14 @@ def _neighbours(places: torch.Tensor, size: int) -> list[tuple[torch.Tensor, tor
     ]
 
 
-def _elastic_grid(angles: torch.Tensor, displaced: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Sampling grid [B, X, Y, Z, 3] of a free-form deformation followed by a rotation about Z: one interpolation for both.
+def _elastic_grid(
+    angles: torch.Tensor, displaced: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor:
+    """Sampling grid [B, X, Y, Z, 3] of a free-form deformation followed by a rotation about Z: one
+    interpolation for both.
 
-    A cubic B-spline over control points (Rueckert et al. 1999), displaced by `displaced` [B, 3, n, n, n] as a share of their
-    distance; below 0.4 nothing folds (Choi and Lee 2000).
+    A cubic B-spline over control points (Rueckert et al. 1999), displaced by `displaced` [B, 3, n,
+    n, n] as a share of their distance; below 0.4 nothing folds (Choi and Lee 2000).
     """
     shape = images.shape[2:]
     field = displaced.to(images)
@@ -162,11 +185,15 @@ def _elastic_grid(angles: torch.Tensor, displaced: torch.Tensor, images: torch.T
     cos, sin = (part(angles).to(images).view(-1, 1, 1, 1) for part in (torch.cos, torch.sin))
     x, y, z = places
     moved = (z, cos * y - sin * x, cos * x + sin * y)  # grid_sample counts the last axis first
-    return torch.stack([2 * place / size for place, size in zip(moved, reversed(shape), strict=True)], -1)
+    return torch.stack(
+        [2 * place / size for place, size in zip(moved, reversed(shape), strict=True)], -1
+    )
 
 
 def _spline_basis(size: int) -> torch.Tensor:
-    """Weights of the control points for every voxel centre of an axis, [size, ELASTIC_SPANS + 3]; rows sum to 1."""
+    """Weights of the control points for every voxel centre of an axis, [size, ELASTIC_SPANS + 3];
+    rows sum to 1.
+    """
     place = (torch.arange(size, dtype=torch.float64) + 0.5) / size * ELASTIC_SPANS
     distance = (place.view(-1, 1) - torch.arange(-1, ELASTIC_SPANS + 2, dtype=torch.float64)).abs()
     near = 2 / 3 - distance**2 + distance**3 / 2

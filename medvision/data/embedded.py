@@ -1,8 +1,10 @@
-"""The quickstart's task: crops of one hemisphere of one group-average brain, written once in MSD layout.
+"""The quickstart's task: crops of one hemisphere of one group-average brain, written once in MSD
+layout.
 
-Source: the MNI152 2009a symmetric T1 template with its grey matter map, out of the `nilearn` wheel (`medvision.assets`).
-The template is exactly left-right symmetric, so only one hemisphere is cut up. The crops are no subjects: what is
-measured on them shows that the product works and says nothing about patients.
+Source: the MNI152 2009a symmetric T1 template with its grey matter map, out of the `nilearn` wheel
+(`medvision.assets`). The template is exactly left-right symmetric, so only one hemisphere is cut
+up. The crops are no subjects: what is measured on them shows that the product works and says
+nothing about patients.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import tempfile
 from pathlib import Path
 
 from medvision.assets import fetch
-from medvision.cache import cache_root
+from record.local_files import cache_root
 
 TASK_NAME = "MNI152_GreyMatter"
 EDGE = 32
-_LICENCE = "BSD-3-Clause (nilearn); ICBM 152 nonlinear 2009a template, McConnell Brain Imaging Centre"
+_LICENCE = (
+    "BSD-3-Clause (nilearn); ICBM 152 nonlinear 2009a template, McConnell Brain Imaging Centre"
+)
 
 
 def embedded_root() -> Path:
@@ -27,10 +31,11 @@ def embedded_root() -> Path:
 
 
 def write_embedded_task() -> Path:
-    """Write the task unless it is there, fetching the template if needed; returns the root of the data.
+    """Write the task unless it is there, fetching the template if needed; returns the root of the
+    data.
 
-    49 non-overlapping crops of 32 x 32 x 32 voxels at 1 mm with more than 5 % grey matter; label 1 is grey matter
-    (probability of at least one half).
+    49 non-overlapping crops of 32 x 32 x 32 voxels at 1 mm with more than 5 % grey matter; label 1
+    is grey matter (probability of at least one half).
 
     Raises:
         medvision.assets.AssetError: the template cannot be fetched.
@@ -45,7 +50,9 @@ def write_embedded_task() -> Path:
     brain = nibabel.load(template / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
     grey = nibabel.load(template / "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz")
     image = np.asanyarray(brain.dataobj)
-    label = (np.asanyarray(grey.dataobj) >= 128).astype(np.uint8)  # the map stores probability x 255
+    label = (np.asanyarray(grey.dataobj) >= 128).astype(
+        np.uint8
+    )  # the map stores probability x 255
 
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".write-") as scratch:
@@ -69,12 +76,15 @@ def write_embedded_task() -> Path:
             nibabel.save(nibabel.Nifti1Image(label[box], affine), folder / "labelsTr" / names[-1])
         description = {
             "name": TASK_NAME,
-            "description": "Crops of one hemisphere of one group-average brain (MNI152 2009a): no subjects, no MSD scores",
+            "description": "Crops of one hemisphere of one group-average brain (MNI152 2009a): no "
+            "subjects, no MSD scores",
             "licence": _LICENCE,
             "modality": {"0": "MRI"},
             "labels": {"0": "background", "1": "grey matter"},
             "numTraining": len(names),
-            "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
+            "training": [
+                {"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names
+            ],
         }
         (folder / "dataset.json").write_text(json.dumps(description, indent=1))
         try:

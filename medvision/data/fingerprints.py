@@ -1,6 +1,8 @@
-"""Content fingerprints of cases and what is wrong with them, found once and remembered by size and time of change.
+"""Content fingerprints of cases and what is wrong with them, found once and remembered by size and
+time of change.
 
-The memory is one JSON file per task folder in the cache, so that a dry run knows every id without reading an image.
+The memory is one JSON file per task folder in the cache, so that a dry run knows every id without
+reading an image.
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medvision.cache import cache_root, read_json, write_json
-from medvision.data.declared import read_declared
-from medvision.data.examine import examine, undeclared
-from medvision.data.msd import Case, DataError, Task
+from medvision.cache import read_json, write_json
+from medvision.data.readers.declared import read_declared
+from medvision.data.readers.msd import Case, DataError, Task
+from medvision.data.validate import undeclared, validate
+from record.local_files import cache_root
 
 MEMORY_VERSION = 2  # raise it when an examination finds more, so that every case is examined again
 
 
 @dataclass(frozen=True)
 class CaseIndex:
-    """What planning needs to know of a case: `fingerprint` is the sha256 of image and label content, `volume_mm3` the
-    volume of everything labelled above 0, `channels` how many its image has, `errors` are the reasons why it cannot be used,
-    `warnings` do not forbid it."""
+    """What planning needs to know of a case: `fingerprint` is the sha256 of image and label
+    content, `volume_mm3` the volume of everything labelled above 0, `channels` how many its image
+    has, `errors` are the reasons why it cannot be used, `warnings` do not forbid it."""
 
     id: str
     fingerprint: str
@@ -35,9 +38,12 @@ class CaseIndex:
     warnings: tuple[str, ...] = ()
 
 
-def index_cases(task: Task, workers: int = 4, on_case: Callable[[], object] = lambda: None) -> list[CaseIndex]:
-    """Fingerprint and examine every case (training, then test cases), reading only files that changed since the last
-    time; `on_case` is called after each that was read. A broken case has `errors` and raises nothing."""
+def index_cases(
+    task: Task, workers: int = 4, on_case: Callable[[], object] = lambda: None
+) -> list[CaseIndex]:
+    """Fingerprint and validate every case (training, then test cases), reading only files that
+    changed since the last time; `on_case` is called after each that was read. A broken case has
+    `errors` and raises nothing."""
     memory = read_json(_memory_path(task), {})
     cases = [*task.cases, *task.test_cases]
     if stale := [case for case in cases if _remembered(memory, case) is None]:
@@ -70,8 +76,8 @@ def _key(case: Case) -> str:
 
 
 def _stamp(case: Case) -> list[int]:
-    """Size and times of change of both files, -1 for a missing one; with the memory's version. A program can set the time of
-    change of the content back, but not that of the file's entry."""
+    """Size and times of change of both files, -1 for a missing one; with the memory's version. A
+    program can set the time of change of the content back, but not that of the file's entry."""
     stamp = [MEMORY_VERSION]
     for path in (case.image, case.label):
         try:
@@ -90,20 +96,25 @@ def _remembered(memory: dict, case: Case) -> dict | None:
 def _measure(case: Case) -> dict:
     stamp, contents = _stamp(case), [_content(case.image), _content(case.label)]
     fingerprint = hashlib.sha256(b"".join(contents)).hexdigest()
-    found = examine(case)  # right after hashing, so that the files come out of the page cache
+    found = validate(case)  # right after hashing, so that the files come out of the page cache
     return {"stamp": stamp, "fingerprint": fingerprint, "image": contents[0].hex(), **asdict(found)}
 
 
 def content_fingerprint(case: Case) -> str:
-    """The fingerprint of what both files hold now; a process reads them again when their size or times change."""
+    """The fingerprint of what both files hold now; a process reads them again when their size or
+    times change.
+    """
     return _fingerprint(case, tuple(_stamp(case)))
 
 
 def require_unchanged(case: Case, fingerprint: str) -> None:
-    """Raise DataError where the files no longer hold what the fingerprint says; asked after they were read."""
+    """Raise DataError where the files no longer hold what the fingerprint says; asked after they
+    were read.
+    """
     if content_fingerprint(case) != fingerprint:
         raise DataError(
-            f"{case.image}: it or its label changed since the study was planned; run the same command again"
+            f"{case.image}: it or its label changed since the study was planned; run the same "
+            "command again"
         )
 
 
@@ -121,7 +132,9 @@ def _content(path: Path) -> bytes:
 
 
 def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
-    """Adds to what each file showed what only the task shows: undeclared labels, copies, and a rare orientation."""
+    """Adds to what each file showed what only the task shows: undeclared labels, copies, and a rare
+    orientation.
+    """
     entries = [memory[_key(case)] for case in cases]
     declared = [value for values in read_declared(task.folder).labels.values() for value in values]
     usual = {

@@ -1,8 +1,8 @@
 """Where a network's grid lies in a case's own, and the way there and back.
 
-The network's axes are those of the case, sorted and turned to the closest of right, anterior, superior (RAS); along each
-axis its voxels have another size and start elsewhere. Nothing is rotated or sheared, so what was put somewhere on the way
-there is found at the same place on the way back.
+The network's axes are those of the case, sorted and turned to the closest of right, anterior,
+superior (RAS); along each axis its voxels have another size and start elsewhere. Nothing is rotated
+or sheared, so what was put somewhere on the way there is found at the same place on the way back.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ Box = tuple[tuple[int, int], ...]
 class Geometry:
     """The network's axis k runs along axis `axes[k]` of the case, backwards where `flips[k]`.
 
-    Of that axis the case's voxels from `box[k][0]` up to `box[k][1]` are shown, counted the network's way; the network's
-    voxel i has its centre `starts[k] + (i + 1/2) * steps[k]` voxels of the case behind the edge of the first one.
+    Of that axis the case's voxels from `box[k][0]` up to `box[k][1]` are shown, counted the
+    network's way; the network's voxel i has its centre `starts[k] + (i + 1/2) * steps[k]` voxels of
+    the case behind the edge of the first one.
     """
 
     shape: tuple[int, ...]
@@ -34,16 +35,27 @@ class Geometry:
     steps: tuple[float, ...]
 
     def to_network(self, volume: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
-        """Float [*shape] of the case to [*size]: linear, averaged where voxels grow; `fill` outside the box."""
+        """Float [*shape] of the case to [*size]: linear, averaged where voxels grow; `fill` outside
+        the box.
+        """
         shown = volume.permute(self.axes).flip(self._flipped)[self._inside] - fill
-        for axis in sorted(range(3), key=lambda axis: -self.steps[axis]):  # what shrinks most comes first
+        for axis in sorted(
+            range(3), key=lambda axis: -self.steps[axis]
+        ):  # what shrinks most comes first
             low, high = self.box[axis]
-            centres = self.starts[axis] + (np.arange(self.size[axis]) + 0.5) * self.steps[axis] - low - 0.5
+            centres = (
+                self.starts[axis]
+                + (np.arange(self.size[axis]) + 0.5) * self.steps[axis]
+                - low
+                - 0.5
+            )
             shown = _along(shown, axis, _weights(centres, self.steps[axis], high - low))
         return shown + fill
 
     def to_case(self, volume: torch.Tensor) -> torch.Tensor:
-        """Float [*size] of the network to [*shape] of the case, in the same manner; 0 outside the box."""
+        """Float [*size] of the network to [*shape] of the case, in the same manner; 0 outside the
+        box.
+        """
         for axis in sorted(range(3), key=lambda axis: self.steps[axis]):
             own = np.arange(*self.box[axis]) + 0.5
             centres = (own - self.starts[axis]) / self.steps[axis] - 0.5
@@ -62,14 +74,18 @@ class Geometry:
 
 
 def orient(affine: np.ndarray) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """`axes` and `flips` of a `Geometry` that turn a volume with this affine [4, 4] to RAS as nearly as possible.
+    """`axes` and `flips` of a `Geometry` that turn a volume with this affine [4, 4] to RAS as
+    nearly as possible.
 
     Raises:
         ValueError: the affine gives an axis no direction.
     """
     found = nibabel.orientations.io_orientation(affine)
     if np.isnan(found).any():
-        raise ValueError(f"the affine gives axis {int(np.isnan(found[:, 0]).argmax())} no direction: {affine.tolist()}")
+        raise ValueError(
+            f"the affine gives axis {int(np.isnan(found[:, 0]).argmax())} no direction: "
+            f"{affine.tolist()}"
+        )
     axes = np.argsort(found[:, 0])
     return tuple(int(axis) for axis in axes), tuple(bool(found[axis, 1] < 0) for axis in axes)
 
@@ -86,10 +102,12 @@ def place(
     """Centre a case, or a box of it, in a network's grid without changing its proportions.
 
     Args:
-        shape, spacing, affine: of the case, mm. size: of the network's grid.
-        target: mm of the network's voxels (in RAS), larger by one factor where the box would not fit; None: cubes, as small
-            as the box allows.
-        box: what is shown, first and last + 1 voxel along each axis of the case; everything where None.
+        shape, spacing, affine: of the case, mm.
+        size: of the network's grid.
+        target: mm of the network's voxels (in RAS), larger by one factor where the box would not
+            fit; None: cubes, as small as the box allows.
+        box: what is shown, first and last + 1 voxel along each axis of the case; everything where
+            None.
 
     Raises:
         ValueError: the affine gives an axis no direction.
@@ -103,23 +121,33 @@ def place(
     own = [spacing[axis] for axis in axes]
     extents = [(high - low) * voxel for (low, high), voxel in zip(box, own, strict=True)]
     wanted = target or (1.0, 1.0, 1.0)
-    least = max(extent / (n * voxel) for extent, n, voxel in zip(extents, size, wanted, strict=True))
+    least = max(
+        extent / (n * voxel) for extent, n, voxel in zip(extents, size, wanted, strict=True)
+    )
     factor = least if target is None else max(1.0, least)
     steps = [voxel * factor / source for voxel, source in zip(wanted, own, strict=True)]
-    steps = [1.0 if abs(step - 1) < 1e-6 else step for step in steps]  # NIfTI's spacings are float32
+    steps = [
+        1.0 if abs(step - 1) < 1e-6 else step for step in steps
+    ]  # NIfTI's spacings are float32
     starts = [
-        (low + high - n) // 2 if step == 1 else (low + high - n * step) / 2  # equal voxels lie on each other
+        (low + high - n) // 2
+        if step == 1
+        else (low + high - n * step) / 2  # equal voxels lie on each other
         for (low, high), n, step in zip(box, size, steps, strict=True)
     ]
     return Geometry(tuple(shape), tuple(size), axes, flips, box, tuple(starts), tuple(steps))
 
 
 def _weights(centres: np.ndarray, width: float, length: int) -> torch.Tensor:
-    """Row i: shares of an axis' voxels in a place (triangle as wide as the larger voxel); 0 outside, otherwise sum 1."""
+    """Row i: shares of an axis' voxels in a place (triangle as wide as the larger voxel); 0
+    outside, otherwise sum 1.
+    """
     distance = np.abs(centres[:, None] - np.arange(length)) / max(1.0, width)
     shares = np.round(np.clip(1 - distance, 0, None), 9)  # rounded, so that equal grids give a copy
     inside = (centres > -0.5 - 1e-6) & (centres < length - 0.5 + 1e-6)
-    return torch.from_numpy(np.where(inside[:, None], shares / shares.sum(1, keepdims=True).clip(1e-9), 0)).float()
+    return torch.from_numpy(
+        np.where(inside[:, None], shares / shares.sum(1, keepdims=True).clip(1e-9), 0)
+    ).float()
 
 
 def _along(volume: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:

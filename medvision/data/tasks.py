@@ -1,8 +1,9 @@
 """Facts about the ten tasks of the Medical Segmentation Decathlon (MSD); imports nothing heavy.
 
-Source: MSD's dataset.json files. The NSD tolerances are the challenge's as quoted from memory of Antonelli et al. 2022
-(doi 10.1038/s41467-022-30695-9) and not verified against it: set `evaluation.tolerances` to use others. Some sizes of
-archives are from memory, too; they only decide how much free disk is asked for before a server tells the real size.
+Source: MSD's dataset.json files. The NSD tolerances are the challenge's as quoted from memory of
+Antonelli et al. 2022 (doi 10.1038/s41467-022-30695-9) and not verified against it: set
+`evaluation.tolerances` to use others. Some sizes of archives are from memory, too; they only decide
+how much free disk is asked for before a server tells the real size.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ ARCHIVE_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com/{task}.tar"  # M
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """`cases`: labelled cases; `tolerance_mm`: the challenge's NSD tolerance; `archive_gb`: size of the archive in GB,
-    rounded; `md5`: of the archive, as in MONAI 1.6.1 (`monai/apps/datasets.py`)."""
+    """`cases`: labelled cases; `tolerance_mm`: the challenge's NSD tolerance; `archive_gb`: size of
+    the archive in GB, rounded; `md5`: of the archive, as in MONAI 1.6.1
+    (`monai/apps/datasets.py`)."""
 
     modality: str
     cases: int

@@ -10,16 +10,18 @@ from typing import Any, Literal
 import nibabel
 import numpy as np
 
-from medvision.data.examine import check_promise
 from medvision.data.geometry import Geometry
-from medvision.data.msd import Case, DataError
+from medvision.data.readers.msd import Case, DataError
+from medvision.data.validate import check_promise
 
 Groups = Mapping[str, Sequence[int] | str]
 
 
 @dataclass(frozen=True)
 class Image:
-    """`channels`: float32 [C, X, Y, Z] on the file's own grid; `spacing`: mm per voxel; `affine`: [4, 4]."""
+    """`channels`: float32 [C, X, Y, Z] on the file's own grid; `spacing`: mm per voxel; `affine`:
+    [4, 4].
+    """
 
     channels: np.ndarray
     spacing: tuple[float, ...]
@@ -35,10 +37,11 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreprocessedCase:
     """Network input: `image` float16 [C, *image_size], `masks` uint8 [G, *image_size].
 
-    `geometry` leads back to the case's own grid; None: the whole case was stretched to image_size (protocol `paper`).
+    `geometry` leads back to the case's own grid; None: the whole case was stretched to image_size
+    (protocol `paper`).
     """
 
     image: np.ndarray
@@ -62,10 +65,16 @@ def read_volume(path: Path, channel: int | Literal["all"] = 0) -> Image:
         has = f"has {channels} channels" if len(stored.shape) == 4 else "is 3D and has one channel"
         raise DataError(f"{path}: {has}, channel {channel} was asked for")
     wanted = slice(None) if channel == "all" else slice(channel, channel + 1)
-    array = _read(path, stored, (..., wanted)) if len(stored.shape) == 4 else _read(path, stored)[..., None]
+    array = (
+        _read(path, stored, (..., wanted))
+        if len(stored.shape) == 4
+        else _read(path, stored)[..., None]
+    )
     image = np.moveaxis(np.asarray(array, dtype=np.float32), -1, 0)
     if not np.isfinite(image).all():
-        raise DataError(f"{path}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite")
+        raise DataError(
+            f"{path}: holds {np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite"
+        )
     return Image(image, _spacing(path, header), header.affine)
 
 
@@ -86,9 +95,14 @@ def read_truth(case: Case, groups: Groups) -> Truth:
         label = label[..., 0]
     if label.ndim != 3:
         raise DataError(f"{case.label}: a 3D label is needed, its shape is {label.shape}")
-    if label.dtype.kind == "f" and not (np.isfinite(label).all() and (label == np.round(label)).all()):
+    if label.dtype.kind == "f" and not (
+        np.isfinite(label).all() and (label == np.round(label)).all()
+    ):
         raise DataError(f"{case.label}: labels must be whole numbers")
-    masks = [label > 0 if labels == "all" else np.isin(label, [int(x) for x in labels]) for labels in groups.values()]
+    masks = [
+        label > 0 if labels == "all" else np.isin(label, [int(x) for x in labels])
+        for labels in groups.values()
+    ]
     return Truth(np.stack(masks), _spacing(case.label, header))
 
 
@@ -98,7 +112,9 @@ def _open(path: Path) -> tuple[Any, Any]:
         volume = nibabel.load(str(path))
         stored = volume.dataobj
     except Exception as error:  # nibabel raises many kinds for broken files
-        raise DataError(f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}") from error
+        raise DataError(
+            f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}"
+        ) from error
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{path}: real numbers are needed, its voxels are {stored.dtype}")
     check_promise(path, stored)
@@ -109,11 +125,15 @@ def _read(path: Path, stored: Any, part: tuple[Any, ...] | None = None) -> np.nd
     try:
         return np.asanyarray(stored if part is None else stored[part])
     except Exception as error:  # truncated, or a gzip stream that is damaged
-        raise DataError(f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}") from error
+        raise DataError(
+            f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _spacing(path: Path, volume: Any) -> tuple[float, float, float]:
     zooms = tuple(float(zoom) for zoom in volume.header.get_zooms()[:3])
     if any(not zoom > 0 for zoom in zooms):
-        raise DataError(f"{path}: voxel spacing must be three positive numbers of mm, it is {zooms}")
+        raise DataError(
+            f"{path}: voxel spacing must be three positive numbers of mm, it is {zooms}"
+        )
     return zooms  # type: ignore[return-value]

@@ -4,7 +4,8 @@
     block = load_block("smollm2-135m")         # the last layer of SmolLM2, hidden size 576
     tokens = block(torch.randn(1, 512, 576))   # [1, 512, 576]
 
-Importing this package, `describe_block` and `cached_fingerprint` need no torch; `load_block` brings it in.
+Importing this package, `describe_block` and `cached_fingerprint` need no torch; `load_block` brings
+it in.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from medvision.llm.block import FrozenBlock
     from medvision.llm.loading import load_block
 
-__all__ = ["BlockError", "FrozenBlock", "cached_fingerprint", "describe_block", "load_block", "prepare_block"]
+__all__ = [
+    "BlockError",
+    "FrozenBlock",
+    "cached_fingerprint",
+    "describe_block",
+    "load_block",
+    "prepare_block",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The frozen block itself: one or a few of transformers' own layers with one checkpoint's weights.
 
-Attention runs through `scaled_dot_product_attention`, but for Gemma-2, whose soft cap on the attention logits it does not
-have: there it is transformers' eager attention.
+Attention runs through `scaled_dot_product_attention`, but for Gemma-2, whose soft cap on the
+attention logits it does not have: there it is transformers' eager attention.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from medvision.llm.errors import BlockError
 from medvision.llm.families import Family
 
 _LEGACY_ROPE = ("rope_theta", "rope_scaling")
-# These kinds of rotary embedding ignore the longest position, and formats differ in whether they state it.
+# These kinds of rotary embedding ignore the longest position, and formats differ in whether they
+# state it.
 _UNBOUNDED_ROPE, _ANY_LENGTH = ("default", "linear", "llama3"), 131072
 _INITIAL_SPREAD = 0.02  # standard deviation of the linear maps in every family here
 
 
-def resolve_config(family: Family, raw: Mapping[str, Any], layers: Sequence[int], where: str) -> dict[str, Any]:
+def resolve_config(
+    family: Family, raw: Mapping[str, Any], layers: Sequence[int], where: str
+) -> dict[str, Any]:
     """The settings that decide these layers' numbers, with transformers' defaults, as JSON values.
 
     Equal for equal layers whatever format said them, and what `FrozenBlock` is built from.
@@ -32,12 +35,16 @@ def resolve_config(family: Family, raw: Mapping[str, Any], layers: Sequence[int]
     Raises:
         BlockError: transformers refuses the configuration.
     """
-    wanted = {key: raw[key] for key in (*family.fields, *_LEGACY_ROPE, "num_hidden_layers") if key in raw}
+    wanted = {
+        key: raw[key] for key in (*family.fields, *_LEGACY_ROPE, "num_hidden_layers") if key in raw
+    }
     full = _config(family, wanted, where)
     config = {name: getattr(full, name) for name in family.fields if hasattr(full, name)}
     if types := config.get("layer_types"):
         if len(types) != full.num_hidden_layers:
-            raise BlockError(f"{where}: {len(types)} layer_types for {full.num_hidden_layers} layers")
+            raise BlockError(
+                f"{where}: {len(types)} layer_types for {full.num_hidden_layers} layers"
+            )
         config["layer_types"] = [types[index] for index in layers]
     if config.get("rope_parameters", {}).get("rope_type") in _UNBOUNDED_ROPE:
         config["max_position_embeddings"] = _ANY_LENGTH
@@ -46,10 +53,14 @@ def resolve_config(family: Family, raw: Mapping[str, Any], layers: Sequence[int]
 
 
 def _config(family: Family, values: Mapping[str, Any], where: str) -> Any:
-    module = importlib.import_module(f"transformers.models.{family.name}.configuration_{family.name}")
+    module = importlib.import_module(
+        f"transformers.models.{family.name}.configuration_{family.name}"
+    )
     try:
         config = getattr(module, f"{family.title}Config")(**values)
-    except Exception as error:  # validation raises several kinds, all of them a wrong value in the file
+    except (
+        Exception
+    ) as error:  # validation raises several kinds, all of them a wrong value in the file
         raise BlockError(f"{where}: transformers refuses its configuration: {error}") from error
     config._attn_implementation = "eager" if family.eager else "sdpa"
     return config
@@ -58,13 +69,15 @@ def _config(family: Family, values: Mapping[str, Any], where: str) -> Any:
 class FrozenBlock(nn.Module):
     """Consecutive layers of a language model, frozen, as a map from [B, T, C] to [B, T, C].
 
-    Its parameters have requires_grad False and its own dropout is never on, whatever `train()` is told;
-    gradients pass through to its input. It holds no buffers, so DistributedDataParallel has nothing to
-    broadcast at each step. The input is taken to the parameters' dtype and the output back to the input's.
+    Its parameters have requires_grad False and its own dropout is never on, whatever `train()` is
+    told; gradients pass through to its input. It holds no buffers, so DistributedDataParallel has
+    nothing to broadcast at each step. The input is taken to the parameters' dtype and the output
+    back to the input's.
 
     Attributes:
         hidden_size: C.
-        family: llama, mistral, qwen2, qwen3, gemma2, bert or biogpt (GGUF files of Mistral say llama).
+        family: llama, mistral, qwen2, qwen3, gemma2, bert or biogpt (GGUF files of Mistral say
+            llama).
         layer: index of the layer in its model, counted from 0, or a tuple of them.
         fingerprint: sha256 of configuration and weights (as float32).
         projections: for q, k, v and o the names of the linear maps inside this module, for LoRA.
@@ -84,7 +97,9 @@ class FrozenBlock(nn.Module):
     ) -> None:
         super().__init__()
         if rope and not family.rotary:
-            raise BlockError(f"rope=True: {family.name} has no rotary position embedding; leave rope at False")
+            raise BlockError(
+                f"rope=True: {family.name} has no rotary position embedding; leave rope at False"
+            )
         module = importlib.import_module(family.module)
         settings = _config(family, config, family.name)
         self.hidden_size: int = settings.hidden_size
@@ -94,11 +109,14 @@ class FrozenBlock(nn.Module):
         self.causal = causal
         self._eager = family.eager
         layer_class = getattr(module, family.title + family.layer_class)
-        self.layers = nn.ModuleList(layer_class(settings, layer_idx=index) for index in range(len(layers)))
+        self.layers = nn.ModuleList(
+            layer_class(settings, layer_idx=index) for index in range(len(layers))
+        )
         self._windows: list[int | None] = []
         for layer in self.layers:
             attention = layer.get_submodule(family.attention)
-            # Under SDPA transformers' decoder layers are causal when no mask is given, unless told otherwise.
+            # Under SDPA transformers' decoder layers are causal when no mask is given, unless told
+            # otherwise.
             attention.is_causal = causal
             default = settings.sliding_window if family.name == "mistral" else None
             self._windows.append(getattr(attention, "sliding_window", default))
@@ -135,7 +153,9 @@ class FrozenBlock(nn.Module):
             BlockError: another number of axes or another C.
         """
         if tokens.ndim != 3 or tokens.shape[-1] != self.hidden_size:
-            raise BlockError(f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}")
+            raise BlockError(
+                f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}"
+            )
         hidden = tokens.to(next(self.parameters()).dtype)
         options: dict[str, Any] = {}
         if self.family not in ("bert", "biogpt"):
@@ -150,11 +170,15 @@ class FrozenBlock(nn.Module):
         """Cosines and sines of the rotary embedding; one and zero, broadcast, turn nothing."""
         if self._rotary is None:
             return hidden.new_ones(1, 1, 1), hidden.new_zeros(1, 1, 1)
-        cosines, sines = self._rotary(hidden, torch.arange(hidden.shape[1], device=hidden.device)[None])
+        cosines, sines = self._rotary(
+            hidden, torch.arange(hidden.shape[1], device=hidden.device)[None]
+        )
         return cosines, sines
 
     def _mask(self, hidden: torch.Tensor, window: int | None) -> torch.Tensor | None:
-        """The mask where SDPA's causal flag is not enough: for sliding windows and for eager attention."""
+        """The mask where SDPA's causal flag is not enough: for sliding windows and for eager
+        attention.
+        """
         length = hidden.shape[1]
         if not self.causal or (not self._eager and (window is None or length <= window)):
             return None
@@ -163,30 +187,40 @@ class FrozenBlock(nn.Module):
         seen = (back >= 0) & (back < (window or math.inf))
         if not self._eager:
             return seen[None, None]
-        mask = torch.zeros_like(seen, dtype=hidden.dtype).masked_fill_(~seen, torch.finfo(hidden.dtype).min)
+        mask = torch.zeros_like(seen, dtype=hidden.dtype).masked_fill_(
+            ~seen, torch.finfo(hidden.dtype).min
+        )
         return mask[None, None]
 
     def randomise(self, seed: int) -> FrozenBlock:
         """Replace the weights by random ones, in place: the control for whether they matter.
 
-        Linear maps are drawn from N(0, 0.02²), the spread that the families here are initialised with; biases
-        become zero and norms the identity. The fingerprint becomes that of architecture and seed.
+        Linear maps are drawn from N(0, 0.02²), the spread that the families here are initialised
+        with; biases become zero and norms the identity. The fingerprint becomes that of
+        architecture and seed.
         """
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if isinstance(module, nn.Linear) and name == "weight":
-                    drawn = torch.empty(parameter.shape).normal_(0.0, _INITIAL_SPREAD, generator=generator)
+                    drawn = torch.empty(parameter.shape).normal_(
+                        0.0, _INITIAL_SPREAD, generator=generator
+                    )
                     parameter.data.copy_(drawn)
                 else:  # Gemma-2's norms multiply by one plus their weight
                     parameter.data.fill_(float(name == "weight" and self.family != "gemma2"))
         shapes = [(name, list(parameter.shape)) for name, parameter in self.named_parameters()]
-        self.fingerprint = hashlib.sha256(f"random {seed} {self.family} {shapes}".encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(
+            f"random {seed} {self.family} {shapes}".encode()
+        ).hexdigest()
         return self
 
     def extra_repr(self) -> str:
         """Family, layer and fingerprint, for print()."""
-        return f"{self.family}, layer={self.layer}, causal={self.causal}, fingerprint={self.fingerprint[:12]}"
+        return (
+            f"{self.family}, layer={self.layer}, causal={self.causal}, "
+            f"fingerprint={self.fingerprint[:12]}"
+        )
 
 
 def _final_norm(module: Any, family: Family, settings: Any) -> nn.Module | None:
@@ -194,12 +228,17 @@ def _final_norm(module: Any, family: Family, settings: Any) -> nn.Module | None:
         return None
     if family.name == "biogpt":
         return nn.LayerNorm(settings.hidden_size)
-    norm: nn.Module = getattr(module, f"{family.title}RMSNorm")(settings.hidden_size, eps=settings.rms_norm_eps)
+    norm: nn.Module = getattr(module, f"{family.title}RMSNorm")(
+        settings.hidden_size, eps=settings.rms_norm_eps
+    )
     return norm
 
 
-def expected_shapes(family: Family, config: Mapping[str, Any], where: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a block's tensors (`layers.0. ...`, `norm. ...`), without allocating them.
+def expected_shapes(
+    family: Family, config: Mapping[str, Any], where: str
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a block's tensors (`layers.0. ...`, `norm. ...`), without allocating
+    them.
 
     Raises:
         BlockError: transformers cannot build a layer from this configuration.
@@ -208,5 +247,7 @@ def expected_shapes(family: Family, config: Mapping[str, Any], where: str) -> di
         with torch.device("meta"):
             block = FrozenBlock(family, config, range(config["num_hidden_layers"]))
     except Exception as error:  # each layer class has its own ways to refuse sizes that do not fit
-        raise BlockError(f"{where}: transformers cannot build its {family.name} layer: {error!r}") from error
+        raise BlockError(
+            f"{where}: transformers cannot build its {family.name} layer: {error!r}"
+        ) from error
     return {name: tuple(parameter.shape) for name, parameter in block.named_parameters()}

@@ -63,9 +63,13 @@ class LocalFile:
                 while done < length and (got := file.readinto(view[done:])):
                     done += got
         except OSError as error:
-            raise BlockError(f"{self.name} cannot be read at byte {offset + done}: {error}") from error
+            raise BlockError(
+                f"{self.name} cannot be read at byte {offset + done}: {error}"
+            ) from error
         if done < length:
-            raise BlockError(f"{self.name} became shorter while it was read: is something else writing it?")
+            raise BlockError(
+                f"{self.name} became shorter while it was read: is something else writing it?"
+            )
         return buffer
 
     def local(self) -> Path:

@@ -1,4 +1,6 @@
-"""A checkpoint's configuration in transformers' terms, whatever its format. No torch, no tensor is read."""
+"""A checkpoint's configuration in transformers' terms, whatever its format. No torch, no tensor is
+read.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,9 @@ def describe_block(source: str | Path) -> dict[str, Any]:
         source: as for `load_block`.
 
     Returns:
-        family, hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, gated (whether the feed-forward part has
-        three matrices, or else two) and format (safetensors, torch, meta or gguf).
+        family, hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, gated (whether
+        the feed-forward part has three matrices, or else two) and format (safetensors, torch, meta
+        or gguf).
 
     Raises:
         BlockError: nothing there, or nothing supported.
@@ -68,10 +71,13 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """The configuration, with transformers' names; at least the family and the sizes are in it.
 
     Raises:
-        BlockError: unreadable, incomplete, of an unsupported family, or quantised other than as GGUF.
+        BlockError: unreadable, incomplete, of an unsupported family, or quantised other than as
+            GGUF.
     """
     if checkpoint.layout.format == "gguf":
-        config = from_gguf(checkpoint.gguf_header.settings, f"{checkpoint.where}/{checkpoint.layout.config}")
+        config = from_gguf(
+            checkpoint.gguf_header.settings, f"{checkpoint.where}/{checkpoint.layout.config}"
+        )
     elif checkpoint.layout.format == "meta":
         config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
     else:
@@ -79,12 +85,15 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
         if "quantization_config" in config:
             how = str(config["quantization_config"])[:200]
             raise BlockError(
-                f"{checkpoint.where} is quantised ({how}): take the original checkpoint, or a GGUF file of it"
+                f"{checkpoint.where} is quantised ({how}): take the original checkpoint, or a GGUF "
+                "file of it"
             )
     family_of(config, checkpoint.where)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
         if not isinstance(config.get(key), int) or not 1 <= config[key] <= _MOST:
-            raise BlockError(f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}")
+            raise BlockError(
+                f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}"
+            )
     return config
 
 
@@ -92,17 +101,25 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Meta's params.json (also Mistral's, which has its layout) in transformers' terms.
 
     The width of the feed-forward part follows Meta's model code: two thirds of four widths, times
-    ffn_dim_multiplier, rounded up to multiple_of; Mistral states it as hidden_dim. Llama 3.1's scaled rotary
-    embedding (use_scaled_rope) has a factor of 8 unless rope_scaling_factor says otherwise.
+    ffn_dim_multiplier, rounded up to multiple_of; Mistral states it as hidden_dim. Llama 3.1's
+    scaled rotary embedding (use_scaled_rope) has a factor of 8 unless rope_scaling_factor says
+    otherwise.
 
     Raises:
         BlockError: a size is missing.
     """
-    missing = [key for key in ("dim", "n_layers", "n_heads") if not isinstance(params.get(key), int)]
+    missing = [
+        key for key in ("dim", "n_layers", "n_heads") if not isinstance(params.get(key), int)
+    ]
     if missing:
-        raise BlockError(f"{where}: params.json lacks {', '.join(missing)}; is it of a Llama or Mistral checkpoint?")
+        raise BlockError(
+            f"{where}: params.json lacks {', '.join(missing)}; is it of a Llama or Mistral "
+            "checkpoint?"
+        )
     if "moe" in params or ("vision_chunk_size" in params and params["vision_chunk_size"] > 0):
-        raise BlockError(f"{where}: params.json describes a mixture of experts or an image model; not supported")
+        raise BlockError(
+            f"{where}: params.json describes a mixture of experts or an image model; not supported"
+        )
     dim, heads = params["dim"], params["n_heads"]
     width = params.get("hidden_dim")
     if width is None:
@@ -137,21 +154,27 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
 def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """GGUF's settings in transformers' terms.
 
-    Numbers are stored as float32 there; they are rounded back to the seven digits that float32 holds, so that
-    1e-5 is the same epsilon in every format. Gemma-2's scale of the queries is not stored: as in llama.cpp it
-    is the width of a head, or hidden size over heads for the 27B model.
+    Numbers are stored as float32 there; they are rounded back to the seven digits that float32
+    holds, so that 1e-5 is the same epsilon in every format. Gemma-2's scale of the queries is not
+    stored: as in llama.cpp it is the width of a head, or hidden size over heads for the 27B model.
 
     Raises:
         BlockError: another architecture.
     """
     architecture = settings.get("general.architecture")
-    if not isinstance(architecture, str) or architecture not in FAMILIES or architecture == "biogpt":
+    if (
+        not isinstance(architecture, str)
+        or architecture not in FAMILIES
+        or architecture == "biogpt"
+    ):
         raise BlockError(
-            f"{where}: the GGUF architecture {architecture!r} is not supported; llama (Mistral too), qwen2, "
-            "qwen3, gemma2 and bert are"
+            f"{where}: the GGUF architecture {architecture!r} is not supported; llama (Mistral "
+            "too), qwen2, qwen3, gemma2 and bert are"
         )
     if (parts := settings.get("split.count", 1)) not in (0, 1):
-        raise BlockError(f"{where} is one of {parts} parts: join them with llama-gguf-split --merge")
+        raise BlockError(
+            f"{where} is one of {parts} parts: join them with llama-gguf-split --merge"
+        )
     config: dict[str, Any] = {"model_type": architecture}
     for key, name in _GGUF.items():
         value = settings.get(f"{architecture}.{key}")
@@ -163,7 +186,8 @@ def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
             "rope_type": scaling,
             "factor": settings.get(f"{architecture}.rope.scaling.factor", 1.0),
             "original_max_position_embeddings": settings.get(
-                f"{architecture}.rope.scaling.original_context_length", config.get("max_position_embeddings")
+                f"{architecture}.rope.scaling.original_context_length",
+                config.get("max_position_embeddings"),
             ),
         }
     if architecture == "gemma2" and {"hidden_size", "num_attention_heads"} <= config.keys():

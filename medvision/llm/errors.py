@@ -2,4 +2,6 @@
 
 
 class BlockError(ValueError):
-    """A block cannot be found, read or used; the message says what is wrong, where, and what helps."""
+    """A block cannot be found, read or used; the message says what is wrong, where, and what
+    helps.
+    """

@@ -1,6 +1,7 @@
 """What differs between the families of language models: names of classes, tensors and settings.
 
-The layers themselves are transformers' own classes, looked up by these names; no layer is written anew here.
+The layers themselves are transformers' own classes, looked up by these names; no layer is written
+anew here.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from typing import Any
 from medvision.llm.errors import BlockError
 
 _SELF_ATTENTION = MappingProxyType(
-    {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj"}
+    {
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.o_proj",
+    }
 )
 _DECODER = (
-    "hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim rms_norm_eps hidden_act "
-    "attention_bias mlp_bias rope_parameters max_position_embeddings "
-    "sliding_window use_sliding_window max_window_layers layer_types"
+    "hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim rms_norm_eps "
+    "hidden_act attention_bias mlp_bias rope_parameters max_position_embeddings sliding_window "
+    "use_sliding_window max_window_layers layer_types"
 )
 
 
@@ -26,9 +32,9 @@ _DECODER = (
 class Family:
     """One family, as transformers and the checkpoints spell it.
 
-    `fields` are the settings of the checkpoint's configuration that can change a layer's numbers; only they
-    are kept with a block and enter its fingerprint (so neither vocabulary nor token ids nor dropout do).
-    `gated` feed-forward parts have three matrices, others two.
+    `fields` are the settings of the checkpoint's configuration that can change a layer's numbers;
+    only they are kept with a block and enter its fingerprint (so neither vocabulary nor token ids
+    nor dropout do). `gated` feed-forward parts have three matrices, others two.
     """
 
     name: str
@@ -118,10 +124,13 @@ def family_of(config: Mapping[str, Any], where: str) -> Family:
     name = config.get("model_type")
     if name is None:  # the first BERT checkpoints name no type
         architectures = " ".join(map(str, config.get("architectures") or ()))
-        matches = [family.name for family in FAMILIES.values() if architectures.startswith(family.title)]
+        matches = [
+            family.name for family in FAMILIES.values() if architectures.startswith(family.title)
+        ]
         name = matches[0] if matches else "bert" if "type_vocab_size" in config else None
     if not isinstance(name, str) or name not in FAMILIES:
         raise BlockError(
-            f"{where}: the model family {name!r} is not supported; a block can come from {', '.join(FAMILIES)}"
+            f"{where}: the model family {name!r} is not supported; a block can come from "
+            f"{', '.join(FAMILIES)}"
         )
     return FAMILIES[name]

@@ -1,9 +1,10 @@
-"""The head of a GGUF file: its settings and its table of tensors. No torch here, and no tensor is read.
+"""The head of a GGUF file: its settings and its table of tensors. No torch here, and no tensor is
+read.
 
-The layout is that of the GGUF specification (ggml, docs/gguf.md): magic, version, counts, key-value pairs,
-tensor infos, padding, data. The gguf package's own reader makes several objects for every token of the
-vocabulary, hundreds of megabytes for a large one; here arrays are stepped over. Its tables of types and its
-dequantisation are used.
+The layout is that of the GGUF specification (ggml, docs/gguf.md): magic, version, counts, key-value
+pairs, tensor infos, padding, data. The gguf package's own reader makes several objects for every
+token of the vocabulary, hundreds of megabytes for a large one; here arrays are stepped over. Its
+tables of types and its dequantisation are used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ from typing import Any
 from medvision.llm.bytefile import ByteFile
 from medvision.llm.errors import BlockError
 
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 _STRING, _ARRAY = 8, 9
 _WINDOW = 1 << 20
 _MOST_AXES = 4
@@ -24,7 +37,9 @@ _KEPT = 64  # longer arrays (the vocabulary) are stepped over
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: shape as in PyTorch (GGUF lists it reversed), ggml type number, offset in the file."""
+    """One tensor: shape as in PyTorch (GGUF lists it reversed), ggml type number, offset in the
+    file.
+    """
 
     shape: tuple[int, ...]
     type: int
@@ -70,7 +85,10 @@ class _Cursor:
             return self.string()
         if kind == _ARRAY:
             return self._array()
-        raise BlockError(f"{self._file.name}: unknown GGUF value type {kind} at byte {self.at}; the file is damaged")
+        raise BlockError(
+            f"{self._file.name}: unknown GGUF value type {kind} at byte {self.at}; the file is "
+            "damaged"
+        )
 
     def _array(self) -> list[Any] | None:
         kind, count = self.scalar("I"), self.scalar("Q")
@@ -83,7 +101,10 @@ class _Cursor:
                 length = self.scalar("Q")
                 self.at += length
         else:
-            raise BlockError(f"{self._file.name}: unexpected array of type {kind} at byte {self.at} in the GGUF header")
+            raise BlockError(
+                f"{self._file.name}: unexpected array of type {kind} at byte {self.at} in the GGUF "
+                "header"
+            )
         return None
 
 
@@ -104,10 +125,14 @@ def read_header(file: ByteFile) -> Header:
 def _read_header(file: ByteFile) -> Header:
     cursor = _Cursor(file)
     if file.size < 24 or bytes(cursor.take(4)) != b"GGUF":
-        raise BlockError(f"{file.name} is no GGUF file (it does not start with 'GGUF' and a header)")
+        raise BlockError(
+            f"{file.name} is no GGUF file (it does not start with 'GGUF' and a header)"
+        )
     version = cursor.scalar("I")
     if version not in (2, 3):
-        raise BlockError(f"{file.name}: GGUF version {version} is not supported; 2 and 3, little-endian, are")
+        raise BlockError(
+            f"{file.name}: GGUF version {version} is not supported; 2 and 3, little-endian, are"
+        )
     n_tensors, n_settings = cursor.scalar("Q"), cursor.scalar("Q")
     settings: dict[str, Any] = {}
     for _ in range(n_settings):
@@ -122,4 +147,6 @@ def _read_header(file: ByteFile) -> Header:
         table[name] = TensorInfo(shape[::-1], cursor.scalar("I"), cursor.scalar("Q"))
     alignment = int(settings.get("general.alignment", 32))
     start = -(-cursor.at // alignment) * alignment
-    return Header(settings, {n: TensorInfo(t.shape, t.type, start + t.offset) for n, t in table.items()})
+    return Header(
+        settings, {n: TensorInfo(t.shape, t.type, start + t.offset) for n, t in table.items()}
+    )

@@ -1,4 +1,5 @@
-"""Checkpoints on the Hugging Face hub, read by HTTP ranges; from a server without them, shard by shard.
+"""Checkpoints on the Hugging Face hub, read by HTTP ranges; from a server without them, shard by
+shard.
 
 No torch. Endpoint, token and offline mode are huggingface_hub's own: `HF_ENDPOINT`, `HF_TOKEN` and
 `HF_HUB_OFFLINE`.
@@ -9,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # public, but not in an __all__
     build_hf_headers,
@@ -27,32 +34,38 @@ _RESUMES = 4
 
 
 def open_repository(repo: str, revision: str | None) -> Repository:
-    """A repository of the hub at one commit; without a connection, the copy that huggingface_hub has.
+    """A repository of the hub at one commit; without a connection, the copy that huggingface_hub
+    has.
 
     Raises:
-        BlockError: no such repository or revision, no access, or no connection and nothing downloaded.
+        BlockError: no such repository or revision, no access, or no connection and nothing
+            downloaded.
     """
     at = f" at revision {revision!r}" if revision else ""
     try:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
     except GatedRepoError as error:
         raise BlockError(
-            f"hub model {repo!r} is gated: accept its licence on its page, then set HF_TOKEN or run `hf auth login`"
+            f"hub model {repo!r} is gated: accept its licence on its page, then set HF_TOKEN or "
+            "run `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise BlockError(f"hub model {repo!r} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise BlockError(
-            f"no language model at {repo!r}: there is no such local folder, and the hub has no such model "
-            "or does not show it to you (private ones need HF_TOKEN)"
+            f"no language model at {repo!r}: there is no such local folder, and the hub has no "
+            "such model or does not show it to you (private ones need HF_TOKEN)"
         ) from error
-    except Exception as error:  # the kinds differ between versions of huggingface_hub; all mean: no answer
+    except (
+        Exception
+    ) as error:  # the kinds differ between versions of huggingface_hub; all mean: no answer
         try:
             return Folder(Path(snapshot_download(repo, revision=revision, local_files_only=True)))
         except Exception:
             raise BlockError(
-                f"hub model {repo!r}{at} cannot be reached ({error}) and has not been downloaded before: "
-                "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local folder"
+                f"hub model {repo!r}{at} cannot be reached ({error}) and has not been downloaded "
+                "before: check the connection, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local "
+                "folder"
             ) from error
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
     return HubRepository(repo, str(info.sha), sizes)
@@ -64,7 +77,9 @@ class HubRepository:
     def __init__(self, repo: str, commit: str, sizes: dict[str, int | None]) -> None:
         self.repo, self.commit = repo, commit
         self.where = f"hub model {repo}"
-        self.names = tuple(sorted(name for name in sizes if "/" not in name or name.endswith(".gguf")))
+        self.names = tuple(
+            sorted(name for name in sizes if "/" not in name or name.endswith(".gguf"))
+        )
         self._sizes = sizes
 
     def open(self, name: str) -> ByteFile:
@@ -74,12 +89,16 @@ class HubRepository:
             BlockError: no such file, or the hub does not give it.
         """
         if name not in self._sizes:
-            raise BlockError(f"{self.where} has no file {name!r}; it has {', '.join(self.names[:8])}")
+            raise BlockError(
+                f"{self.where} has no file {name!r}; it has {', '.join(self.names[:8])}"
+            )
         have = try_to_load_from_cache(self.repo, name, revision=self.commit)
         if isinstance(have, str):
             return LocalFile(Path(have))
         size = self._sizes[name]
-        if size is None or (size <= _SMALL and not name.endswith((".safetensors", ".bin", ".gguf"))):
+        if size is None or (
+            size <= _SMALL and not name.endswith((".safetensors", ".bin", ".gguf"))
+        ):
             return LocalFile(self.download(name))
         return _HubFile(self, name, size)
 
@@ -123,7 +142,9 @@ class _HubFile:
                 raise
             except Exception as error:
                 if attempt == _RESUMES - 1:
-                    raise BlockError(f"{self.name} could not be read from the hub: {error}") from error
+                    raise BlockError(
+                        f"{self.name} could not be read from the hub: {error}"
+                    ) from error
         return buffer if self._local is None else self._local.read(offset, length)
 
     def local(self) -> Path:
@@ -135,10 +156,14 @@ class _HubFile:
         return self._repository.download(self._file)
 
     def _chunks(self, offset: int, length: int) -> Iterator[bytes]:
-        """The bytes of one request; none from a server without ranges, for then the file is downloaded."""
+        """The bytes of one request; none from a server without ranges, for then the file is
+        downloaded.
+        """
         url = hf_hub_url(self._repository.repo, self._file, revision=self._repository.commit)
         headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
-        with http_stream_backoff("GET", url, headers={**build_hf_headers(), **headers}, timeout=_TIMEOUT) as response:
+        with http_stream_backoff(
+            "GET", url, headers={**build_hf_headers(), **headers}, timeout=_TIMEOUT
+        ) as response:
             hf_raise_for_status(response)
             if response.status_code == 206:
                 yield from response.iter_raw()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from medvision.cache import alone
-from medvision.llm import store
+from medvision.llm import block_cache as store
 from medvision.llm.block import FrozenBlock, expected_shapes, resolve_config
 from medvision.llm.configs import read_config
 from medvision.llm.errors import BlockError
@@ -35,39 +35,47 @@ def load_block(
     """One layer of a language model (or several in a row) as a frozen map of tokens.
 
     Only the asked layers' tensors and the final norm are read; they are then kept in
-    `$MEDVISION_CACHE/blocks`, and the next call reads nothing else. What it reads there is checked against the
-    fingerprint; a damaged copy is made again from the source. The layers are transformers' own.
+    `$MEDVISION_CACHE/blocks`, and the next call reads nothing else. What it reads there is checked
+    against the fingerprint; a damaged copy is made again from the source. The layers are
+    transformers' own.
 
     Args:
-        source: a Hugging Face folder (`config.json` with safetensors or `pytorch_model.bin`, whole or in
-            shards), a folder with Meta's `params.json` and `consolidated.*.pth`, a `.gguf` file or a folder
-            with one, one weight file of these; the name of a fetched asset (`smollm2-135m`, `minilm-l6`); or
-            a hub id `organisation/name[@revision]`, of which only the needed byte ranges (or else shards) are
-            downloaded.
+        source: a Hugging Face folder (`config.json` with safetensors or `pytorch_model.bin`, whole
+            or in shards), a folder with Meta's `params.json` and `consolidated.*.pth`, a `.gguf`
+            file or a folder with one, one weight file of these; the name of a fetched asset
+            (`smollm2-135m`, `minilm-l6`); or a hub id `organisation/name[@revision]`, of which only
+            the needed byte ranges (or else shards) are downloaded.
         layer: index from 0, negative from the end, or several, applied in the given order.
-        rope: rotary position embedding over positions 0 to T-1, as the model was trained; the paper's block
+        rope: rotary position embedding over positions 0 to T-1, as the model was trained; the
+            paper's block has none.
+        causal: causal mask (and the model's sliding window, where it has one); the paper's block
             has none.
-        causal: causal mask (and the model's sliding window, where it has one); the paper's block has none.
-        final_norm: apply the model's final norm after the layers: RMSNorm, for BioGPT LayerNorm. BERT has
-            none (its layers end with one), so there it changes nothing.
+        final_norm: apply the model's final norm after the layers: RMSNorm, for BioGPT LayerNorm.
+            BERT has none (its layers end with one), so there it changes nothing.
         dtype: floating dtype of the parameters.
 
     Returns:
-        A module from [B, T, C] to [B, T, C] with hidden_size (C), family, layer, fingerprint and projections.
-        It is always in evaluation mode and needs no gradients itself, but passes them on.
+        A module from [B, T, C] to [B, T, C] with hidden_size (C), family, layer, fingerprint and
+        projections. It is always in evaluation mode and needs no gradients itself, but passes them
+        on.
 
     Raises:
-        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not have;
-            rope=True for a family without it; a damaged copy whose source is gone, or is another by now.
+        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not
+            have; rope=True for a family without it; a damaged copy whose source is gone, or is
+            another by now.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise BlockError(f"dtype={dtype!r}: a block's parameters are floating-point, such as torch.float32")
+        raise BlockError(
+            f"dtype={dtype!r}: a block's parameters are floating-point, such as torch.float32"
+        )
     place = locate(source)
     name = store.key(place, plain(layer))
     found = _kept(name, dtype)
     if found is None:
-        with alone(store.folder()):  # the first trials of a machine start together; one of them reads the checkpoint
+        with alone(
+            store.folder()
+        ):  # the first trials of a machine start together; one of them reads the checkpoint
             found = _kept(name, dtype) or _from_source(place, name, plain(layer), dtype)
     stored, tensors = found
     return _assemble(stored, tensors, rope=rope, causal=causal, final_norm=final_norm)
@@ -86,7 +94,8 @@ def _from_source(
     """A block that is not in the cache, or damaged there, from its checkpoint.
 
     Raises:
-        BlockError: as `extract`; the source of a damaged copy holds other weights than its fingerprint says.
+        BlockError: as `extract`; the source of a damaged copy holds other weights than its
+            fingerprint says.
     """
     damaged = store.find(name)
     if damaged is None:
@@ -95,11 +104,14 @@ def _from_source(
     try:
         stored, tensors = extract(place, layer, keep=dtype)
     except BlockError as error:
-        raise BlockError(f"the cached block {damaged.path} is damaged, and cannot be made again: {error}") from error
+        raise BlockError(
+            f"the cached block {damaged.path} is damaged, and cannot be made again: {error}"
+        ) from error
     if stored.fingerprint != damaged.fingerprint:
         raise BlockError(
-            f"the cached block {damaged.path} was damaged, and its source holds other weights by now (fingerprint "
-            f"{stored.fingerprint[:12]}, was {damaged.fingerprint[:12]}): start the study again to plan with these"
+            f"the cached block {damaged.path} was damaged, and its source holds other weights by "
+            f"now (fingerprint {stored.fingerprint[:12]}, was {damaged.fingerprint[:12]}): start "
+            "the study again to plan with these"
         )
     return stored, tensors
 
@@ -107,13 +119,17 @@ def _from_source(
 def extract(
     place: Path | HubId, layer: int | tuple[int, ...], *, keep: torch.dtype | None
 ) -> tuple[store.Stored, dict[str, torch.Tensor]]:
-    """Read a block from its checkpoint into the cache, and into memory unless `keep` (a dtype) is None."""
+    """Read a block from its checkpoint into the cache, and into memory unless `keep` (a dtype) is
+    None.
+    """
     checkpoint = open_checkpoint(place)
     raw = read_config(checkpoint)
     family = family_of(raw, checkpoint.where)
     layers = _indices(layer, raw["num_hidden_layers"], checkpoint.where)
     config = resolve_config(family, raw, layers, checkpoint.where)
-    slots = _slots(checkpoint, family, raw, layers, expected_shapes(family, config, checkpoint.where))
+    slots = _slots(
+        checkpoint, family, raw, layers, expected_shapes(family, config, checkpoint.where)
+    )
     # Kept under the plain index and, where it differs, under what the user wrote (-1).
     plain = layers[0] if isinstance(layer, int) else layers
     names = [store.key(place, plain), store.key(place, layer)]
@@ -130,7 +146,8 @@ def _slots(
     """The checkpoint's slot for every tensor of the block, before any of them is read.
 
     Raises:
-        BlockError: tensors are missing, have other shapes, or biases are there that the configuration denies.
+        BlockError: tensors are missing, have other shapes, or biases are there that the
+            configuration denies.
     """
     lookup = open_tensors(checkpoint, family, raw)
     slots: dict[str, Slot] = {}
@@ -143,18 +160,22 @@ def _slots(
             continue
         if slot.shape != shape:
             raise BlockError(
-                f"{checkpoint.where}: {original} has shape {list(slot.shape)}, but by the configuration a "
-                f"{family.name} layer needs {list(shape)}"
+                f"{checkpoint.where}: {original} has shape {list(slot.shape)}, but by the "
+                f"configuration a {family.name} layer needs {list(shape)}"
             )
         bias = name.removesuffix("weight") + "bias"
         if bias not in expected and lookup(_original_name(bias, family, layers)) is not None:
-            raise BlockError(f"{checkpoint.where}: {original} comes with a bias that the configuration does not allow")
+            raise BlockError(
+                f"{checkpoint.where}: {original} comes with a bias that the configuration does not "
+                "allow"
+            )
         slots[name] = slot
     if missing:
         raise BlockError(
-            f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of {family.name} layer "
-            f"{', '.join(map(str, layers))}: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; "
-            "is the copy complete, and the configuration its own?"
+            f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of "
+            f"{family.name} layer {', '.join(map(str, layers))}: "
+            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; is the copy complete, "
+            "and the configuration its own?"
         )
     if checkpoint.layout.format == "gguf" and family.rotary and (factors := lookup("rope_factors")):
         slots["rope_factors"] = factors
@@ -171,7 +192,12 @@ def _original_name(name: str, family: Family, layers: Sequence[int]) -> str:
 
 
 def _assemble(
-    stored: store.Stored, tensors: dict[str, torch.Tensor], *, rope: bool, causal: bool, final_norm: bool
+    stored: store.Stored,
+    tensors: dict[str, torch.Tensor],
+    *,
+    rope: bool,
+    causal: bool,
+    final_norm: bool,
 ) -> FrozenBlock:
     """The module, with the tensors as its parameters and no copy of them."""
     factors = tensors.pop("rope_factors", None)
@@ -186,7 +212,11 @@ def _assemble(
             fingerprint=stored.fingerprint,
             rope_factors=factors,
         )
-    wanted = {name: tensor for name, tensor in tensors.items() if final_norm or not name.startswith("norm.")}
+    wanted = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if final_norm or not name.startswith("norm.")
+    }
     block.load_state_dict(wanted, assign=True)
     return block
 
@@ -196,5 +226,7 @@ def _indices(layer: int | tuple[int, ...], total: int, where: str) -> tuple[int,
     several = (layer,) if isinstance(layer, int) else layer
     for index in several:
         if not -total <= index < total:
-            raise BlockError(f"layer {index} does not exist: {where} has {total} layers, 0 to {total - 1}")
+            raise BlockError(
+                f"layer {index} does not exist: {where} has {total} layers, 0 to {total - 1}"
+            )
     return tuple(index % total for index in several)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medvision.assets import AssetError
-from medvision.llm import store
+from medvision.llm import block_cache as store
 from medvision.llm.errors import BlockError
 from medvision.llm.sources import locate
 
@@ -34,7 +34,8 @@ def prepare_block(source: str | Path, layer: Layer = -1) -> str:
 
 
 def cached_fingerprint(source: str | Path, layer: Layer = -1) -> str | None:
-    """The fingerprint of a block in the cache; None where it is not there, or its asset not fetched.
+    """The fingerprint of a block in the cache; None where it is not there, or its asset not
+    fetched.
 
     Costs a few file look-ups: no torch, no network, no weight is read.
 
@@ -56,6 +57,8 @@ def cached_fingerprint(source: str | Path, layer: Layer = -1) -> str | None:
 def plain(layer: Layer) -> int | tuple[int, ...]:
     """The setting `layer`, checked for its kind."""
     several = layer if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
-    if not several or not all(isinstance(index, int) and not isinstance(index, bool) for index in several):
+    if not several or not all(
+        isinstance(index, int) and not isinstance(index, bool) for index in several
+    ):
         raise BlockError(f"layer={layer!r}: give an index (-1 is the last layer) or a list of them")
     return layer if isinstance(layer, int) else tuple(several)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from medvision.llm import store
+from medvision.llm import block_cache as store
 from medvision.llm.block import FrozenBlock, resolve_config
 from medvision.llm.configs import read_config
 from medvision.llm.errors import BlockError
@@ -25,8 +25,8 @@ _BERT_BASE = MappingProxyType(
         "num_hidden_layers": 12,
     }
 )
-# The paper's language models by their hub ids, as their config.json files state them: for tables and estimates, and where
-# no configuration is at hand. What is built asks the checkpoint.
+# The paper's language models by their hub ids, as their config.json files state them: for tables
+# and estimates, and where no configuration is at hand. What is built asks the checkpoint.
 PAPER_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "meta-llama/Llama-3.1-8B": {
@@ -51,14 +51,16 @@ PAPER_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True, known: bool = False) -> FrozenBlock:
+def empty_block(
+    source: str, layer: Layer = -1, *, final_norm: bool = True, known: bool = False
+) -> FrozenBlock:
     """The block that `load_block` would give, on the meta device: shapes and no weights.
 
     Only its configuration is read: from the cache of blocks, otherwise from the checkpoint.
 
     Args:
-        known: take the paper's own checkpoints from `PAPER_CONFIGS`, without cache or network. Without it that is done
-            only where the checkpoint cannot be reached.
+        known: take the paper's own checkpoints from `PAPER_CONFIGS`, without cache or network.
+            Without it that is done only where the checkpoint cannot be reached.
 
     Raises:
         BlockError: nothing there, nothing supported, or a layer that the model does not have.
@@ -69,12 +71,17 @@ def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True, know
         raw, where = table, source
     elif stored := store.find(store.key(locate(source), plain(layer))):
         with torch.device("meta"):
-            return FrozenBlock(FAMILIES[stored.family], stored.config, stored.layers, final_norm=final_norm)
+            return FrozenBlock(
+                FAMILIES[stored.family], stored.config, stored.layers, final_norm=final_norm
+            )
     else:
         raw, where = _config(source, table)
     family, count = family_of(raw, where), raw["num_hidden_layers"]
     asked = plain(layer)
-    layers = [index + count if index < 0 else index for index in ([asked] if isinstance(asked, int) else asked)]
+    layers = [
+        index + count if index < 0 else index
+        for index in ([asked] if isinstance(asked, int) else asked)
+    ]
     if not all(0 <= index < count for index in layers):
         raise BlockError(f"{where}: layer={layer!r}, but it has {count} layers")
     config = resolve_config(family, raw, layers, where)
@@ -83,7 +90,9 @@ def empty_block(source: str, layer: Layer = -1, *, final_norm: bool = True, know
 
 
 def _config(source: str, table: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:
-    """The checkpoint's configuration, or `table` where it cannot be reached, and what to call it in messages."""
+    """The checkpoint's configuration, or `table` where it cannot be reached, and what to call it in
+    messages.
+    """
     try:
         checkpoint = open_checkpoint(locate(source))
         return read_config(checkpoint), checkpoint.where

@@ -1,4 +1,6 @@
-"""From what a user writes (path, asset name, hub id) to the files of one checkpoint. No torch here."""
+"""From what a user writes (path, asset name, hub id) to the files of one checkpoint. No torch
+here.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from medvision.llm.bytefile import ByteFile, LocalFile
 from medvision.llm.errors import BlockError
 from medvision.llm.gguf_header import Header, read_header
 
-_HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?")
+_HUB_ID = re.compile(
+    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?"
+)
 _SUPPORTED = (
-    "config.json with model.safetensors or pytorch_model.bin (each with or without an index of shards), "
-    "params.json with consolidated.*.pth, or a .gguf file"
+    "config.json with model.safetensors or pytorch_model.bin (each with or without an index of "
+    "shards), params.json with consolidated.*.pth, or a .gguf file"
 )
 
 
@@ -51,8 +55,9 @@ class Folder:
 class Layout:
     """Which files of a repository make the checkpoint.
 
-    `format` is safetensors, torch, meta or gguf; `config` holds the settings (for GGUF the file itself),
-    `index` the map from tensors to shards where there is one, `weights` the files with tensors.
+    `format` is safetensors, torch, meta or gguf; `config` holds the settings (for GGUF the file
+    itself), `index` the map from tensors to shards where there is one, `weights` the files with
+    tensors.
     """
 
     format: str
@@ -94,7 +99,9 @@ class Checkpoint:
         except (ValueError, RecursionError) as error:
             raise BlockError(f"{file.name} is no JSON: {error}") from error
         if not isinstance(value, dict):
-            raise BlockError(f"{file.name} holds a {type(value).__name__} where a JSON object is expected")
+            raise BlockError(
+                f"{file.name} holds a {type(value).__name__} where a JSON object is expected"
+            )
         return value
 
 
@@ -108,7 +115,8 @@ class HubId:
 
 
 def locate(source: str | Path) -> Path | HubId:
-    """Where `source` is: an existing path, a fetched asset, or a hub id, tried in this order. No network.
+    """Where `source` is: an existing path, a fetched asset, or a hub id, tried in this order. No
+    network.
 
     Raises:
         BlockError: it is none of them.
@@ -116,7 +124,8 @@ def locate(source: str | Path) -> Path | HubId:
     """
     path = Path(os.path.expanduser(source))
     if os.path.exists(path):  # False also for what no file system takes
-        # A file keeps its name: in huggingface_hub's cache it is a link to a file that is called by a hash.
+        # A file keeps its name: in huggingface_hub's cache it is a link to a file that is called by
+        # a hash.
         return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     if isinstance(source, str):
         if (asset := assets.locate(source)) is not None:
@@ -124,8 +133,8 @@ def locate(source: str | Path) -> Path | HubId:
         if match := _HUB_ID.fullmatch(source):
             return HubId(match["repo"], match["file"], match["revision"])
     raise BlockError(
-        f"no language model at {str(source)!r}: there is no such file or folder, no asset of that name "
-        f"({', '.join(assets.ASSETS)}), and a hub id reads organisation/name[@revision]"
+        f"no language model at {str(source)!r}: there is no such file or folder, no asset of that "
+        f"name ({', '.join(assets.ASSETS)}), and a hub id reads organisation/name[@revision]"
     )
 
 
@@ -160,10 +169,15 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
 
     def beside(config: str, weights: tuple[str, ...]) -> str:
         if config not in repository.names:
-            raise BlockError(f"{repository.where}: {weights[0]} needs a {config} beside it, and there is none")
+            raise BlockError(
+                f"{repository.where}: {weights[0]} needs a {config} beside it, and there is none"
+            )
         return config
 
-    for fmt, stem, ending in (("safetensors", "model", "safetensors"), ("torch", "pytorch_model", "bin")):
+    for fmt, stem, ending in (
+        ("safetensors", "model", "safetensors"),
+        ("torch", "pytorch_model", "bin"),
+    ):
         if only:  # a file that the user named may be called anything
             stem = "*"
         if index := having(f"{stem}.{ending}.index.json"):
@@ -172,12 +186,18 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
             return Layout(fmt, beside("config.json", whole), None, whole)
     if shards := having("consolidated*.pth"):
         # A file that the user named stands for its siblings too: each holds a part of every tensor.
-        shards = tuple(name for name in repository.names if fnmatch.fnmatch(name, "consolidated*.pth"))
+        shards = tuple(
+            name for name in repository.names if fnmatch.fnmatch(name, "consolidated*.pth")
+        )
         return Layout("meta", beside("params.json", shards), None, tuple(sorted(shards)))
     ggufs = having("*.gguf")
     if len(ggufs) == 1:
         return Layout("gguf", ggufs[0], None, ggufs)
     if ggufs:
-        raise BlockError(f"{repository.where} holds several GGUF files; name one of them: {', '.join(ggufs)}")
+        raise BlockError(
+            f"{repository.where} holds several GGUF files; name one of them: {', '.join(ggufs)}"
+        )
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
-    raise BlockError(f"{repository.where} holds no supported checkpoint ({shown}); what works: {_SUPPORTED}")
+    raise BlockError(
+        f"{repository.where} holds no supported checkpoint ({shown}); what works: {_SUPPORTED}"
+    )

@@ -1,6 +1,8 @@
-"""The tensors of a checkpoint by transformers' names, each read only when asked for, whatever the format.
+"""The tensors of a checkpoint by transformers' names, each read only when asked for, whatever the
+format.
 
-Here are the names, the order of rows and the shards; how a weight file is read stands in `weight_files`.
+Here are the names, the order of rows and the shards; how a weight file is read stands in
+`weight_files`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from medvision.llm.gguf_header import TensorInfo
 from medvision.llm.sources import Checkpoint
 from medvision.llm.weight_files import Slot, read_safetensors, read_torch
 
-# Meta's name of a tensor in layer N -> transformers', and the axis along which model parallelism splits it.
+# Meta's name of a tensor in layer N -> transformers', and the axis along which model parallelism
+# splits it.
 _META = {
     "self_attn.q_proj.weight": ("attention.wq.weight", 0),
     "self_attn.k_proj.weight": ("attention.wk.weight", 0),
@@ -36,15 +39,18 @@ Lookup = Callable[[str], Slot | None]
 def open_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, Any]) -> Lookup:
     """A function from a tensor's name to its slot, or None where the checkpoint has no such tensor.
 
-    Names are transformers' without the model's prefix: `layers.31.self_attn.q_proj.weight`, `norm.weight`.
-    Rows that a format stores in another order, or norms that it stores shifted, are put right when read.
+    Names are transformers' without the model's prefix: `layers.31.self_attn.q_proj.weight`,
+    `norm.weight`. Rows that a format stores in another order, or norms that it stores shifted, are
+    put right when read.
 
     Raises:
         BlockError: damaged, foreign or unsafe files.
     """
     layout, repository = checkpoint.layout, checkpoint.repository
     if layout.format == "gguf":
-        return _gguf(repository.open(layout.weights[0]), checkpoint.gguf_header.tensors, family, config)
+        return _gguf(
+            repository.open(layout.weights[0]), checkpoint.gguf_header.tensors, family, config
+        )
     if layout.format == "meta":
         return _meta([read_torch(repository.open(name)) for name in layout.weights], config)
     read_table = read_safetensors if layout.format == "safetensors" else read_torch
@@ -54,7 +60,9 @@ def open_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, An
 
     index = checkpoint.json(layout.index).get("weight_map")
     if not isinstance(index, dict):
-        raise BlockError(f"{checkpoint.where}/{layout.index} has no weight_map; is it an index of shards?")
+        raise BlockError(
+            f"{checkpoint.where}/{layout.index} has no weight_map; is it an index of shards?"
+        )
     tables: dict[str, dict[str, Slot]] = {}
 
     def in_shards(name: str) -> Slot | None:
@@ -62,11 +70,16 @@ def open_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, An
         if shard is None:
             return None
         if shard not in repository.names:  # also keeps '../' in an index from leaving the folder
-            raise BlockError(f"{checkpoint.where}: {layout.index} puts {name} into {shard!r}, which is not there")
+            raise BlockError(
+                f"{checkpoint.where}: {layout.index} puts {name} into {shard!r}, which is not there"
+            )
         if shard not in tables:
             tables[shard] = read_table(repository.open(shard))
         if name not in tables[shard]:
-            raise BlockError(f"{checkpoint.where}: {layout.index} puts {name} into {shard}, which does not hold it")
+            raise BlockError(
+                f"{checkpoint.where}: {layout.index} puts {name} into {shard}, which does not hold "
+                "it"
+            )
         return tables[shard][name]
 
     return _with_prefixes(family, in_shards)
@@ -76,7 +89,9 @@ def _with_prefixes(family: Family, get: Lookup) -> Lookup:
     """Try the family's prefixes, and for LayerNorm the names that TensorFlow gave (gamma, beta)."""
 
     def lookup(name: str) -> Slot | None:
-        old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        )
         spellings = (prefix + spelling for spelling in (name, old) for prefix in family.prefixes)
         return next((slot for spelling in spellings if (slot := get(spelling))), None)
 
@@ -86,8 +101,9 @@ def _with_prefixes(family: Family, get: Lookup) -> Lookup:
 def unpermute(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """Put query or key rows in transformers' order.
 
-    Meta and GGUF let the rotary embedding turn neighbouring rows (0 with 1, 2 with 3); transformers turns a
-    row of a head's first half with the one of its second half. `rows` is [heads * width, ...].
+    Meta and GGUF let the rotary embedding turn neighbouring rows (0 with 1, 2 with 3); transformers
+    turns a row of a head's first half with the one of its second half. `rows` is [heads * width,
+    ...].
     """
     width = rows.shape[0] // heads
     pairs = rows.reshape(heads, width // 2, 2, *rows.shape[1:])
@@ -98,7 +114,11 @@ def _heads(name: str, config: Mapping[str, Any]) -> int | None:
     """How many heads' rows a query or key projection has; None for other tensors."""
     if ".q_proj." in name:
         return int(config["num_attention_heads"])
-    return int(config.get("num_key_value_heads") or config["num_attention_heads"]) if ".k_proj." in name else None
+    return (
+        int(config.get("num_key_value_heads") or config["num_attention_heads"])
+        if ".k_proj." in name
+        else None
+    )
 
 
 def _meta(shards: list[dict[str, Slot]], config: Mapping[str, Any]) -> Lookup:
@@ -116,7 +136,11 @@ def _meta(shards: list[dict[str, Slot]], config: Mapping[str, Any]) -> Lookup:
         heads = _heads(name, config)
 
         def read() -> torch.Tensor:
-            tensor = parts[0].read() if len(parts) == 1 else torch.cat([part.read() for part in parts], axis)
+            tensor = (
+                parts[0].read()
+                if len(parts) == 1
+                else torch.cat([part.read() for part in parts], axis)
+            )
             return unpermute(tensor, heads) if heads else tensor
 
         return Slot(tuple(shape), parts[0].dtype, read)
@@ -124,7 +148,9 @@ def _meta(shards: list[dict[str, Slot]], config: Mapping[str, Any]) -> Lookup:
     return lookup
 
 
-def _gguf(file: ByteFile, table: Mapping[str, TensorInfo], family: Family, config: Mapping[str, Any]) -> Lookup:
+def _gguf(
+    file: ByteFile, table: Mapping[str, TensorInfo], family: Family, config: Mapping[str, Any]
+) -> Lookup:
     import gguf
 
     architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.name)
@@ -132,7 +158,11 @@ def _gguf(file: ByteFile, table: Mapping[str, TensorInfo], family: Family, confi
 
     def lookup(name: str) -> Slot | None:
         if name == "rope_factors":
-            return _gguf_slot(file, table["rope_freqs.weight"], None, 0) if "rope_freqs.weight" in table else None
+            return (
+                _gguf_slot(file, table["rope_freqs.weight"], None, 0)
+                if "rope_freqs.weight" in table
+                else None
+            )
         stem, _, ending = name.rpartition(".")
         spellings = (names.get_name(prefix + stem) for prefix in family.prefixes)
         spelled = next((s for s in spellings if s), None)
@@ -155,21 +185,31 @@ def _gguf_slot(file: ByteFile, info: TensorInfo, heads: int | None, shift: int) 
     try:
         kind = GGMLQuantizationType(info.type)
     except ValueError as error:
-        raise BlockError(f"{file.name}: unknown ggml type {info.type}; a newer gguf package may know it") from error
+        raise BlockError(
+            f"{file.name}: unknown ggml type {info.type}; a newer gguf package may know it"
+        ) from error
     per_block, block_bytes = GGML_QUANT_SIZES[kind]
     rows, columns = math.prod(info.shape[:-1]), info.shape[-1]
     if columns % per_block:
-        raise BlockError(f"{file.name}: rows of {columns} do not fit {kind.name}, which packs {per_block}")
+        raise BlockError(
+            f"{file.name}: rows of {columns} do not fit {kind.name}, which packs {per_block}"
+        )
     row_bytes = columns // per_block * block_bytes
     check_range(file, info.offset, rows * row_bytes)
 
     def read() -> torch.Tensor:
-        raw = np.frombuffer(file.read(info.offset, rows * row_bytes), dtype=np.uint8).reshape(rows, row_bytes)
+        raw = np.frombuffer(file.read(info.offset, rows * row_bytes), dtype=np.uint8).reshape(
+            rows, row_bytes
+        )
         try:
             values = dequantize(raw, kind)
         except NotImplementedError as error:
-            raise BlockError(f"{file.name}: gguf cannot dequantise {kind.name}; take a Q8_0 or F16 file") from error
-        tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(info.shape)
+            raise BlockError(
+                f"{file.name}: gguf cannot dequantise {kind.name}; take a Q8_0 or F16 file"
+            ) from error
+        tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(
+            info.shape
+        )
         tensor = unpermute(tensor, heads) if heads else tensor
         return tensor + shift if shift else tensor
 

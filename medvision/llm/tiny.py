@@ -1,4 +1,5 @@
-"""A tiny BioGPT checkpoint with random weights in the format of `microsoft/biogpt`, where the real one (1.5 GB) is not at hand.
+"""A tiny BioGPT checkpoint with random weights in the format of `microsoft/biogpt`, where the real
+one (1.5 GB) is not at hand.
 
 python -m medvision.assets fetch tiny-biogpt     # and then llm: {source: tiny-biogpt}
 """
@@ -11,8 +12,8 @@ from pathlib import Path
 def write_biogpt(folder: Path, *, hidden_size: int = 128, layers: int = 2, seed: int = 0) -> None:
     """Write config.json and pytorch_model.bin, the same numbers for the same seed.
 
-    The weights are drawn as transformers initialises BioGPT; such a block shows that the path through BioGPT works, and
-    says nothing about what its pre-training brings.
+    The weights are drawn as transformers initialises BioGPT; such a block shows that the path
+    through BioGPT works, and says nothing about what its pre-training brings.
     """
     import torch
     from transformers import BioGptConfig, BioGptForCausalLM

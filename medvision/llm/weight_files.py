@@ -16,7 +16,9 @@ from medvision.llm.bytefile import ByteFile, Stream, check_range
 from medvision.llm.errors import BlockError
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_MAX_JSON = 100_000_000  # a safetensors header of more bytes is refused, as the format's own library does
+_MAX_JSON = (
+    100_000_000  # a safetensors header of more bytes is refused, as the format's own library does
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class Slot:
 
 
 def read_safetensors(file: ByteFile) -> dict[str, Slot]:
-    """Slots of every tensor of a safetensors file (https://huggingface.co/docs/safetensors, "Format").
+    """Slots of every tensor of a safetensors file (https://huggingface.co/docs/safetensors,
+    "Format").
 
     Raises:
-        BlockError: not a safetensors file, truncated, or with dtypes other than F64, F32, F16 and BF16 when
-            read.
+        BlockError: not a safetensors file, truncated, or with dtypes other than F64, F32, F16 and
+            BF16 when read.
     """
     foreign = f"{file.name} is no safetensors file, or a damaged one"
     if file.size < 8:
@@ -48,7 +51,9 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
         for name, entry in header.items():
             begin, end = map(int, entry["data_offsets"])
             shape = tuple(map(int, entry["shape"]))
-            slots[name] = _raw_slot(file, name, str(entry["dtype"]), shape, 8 + length + begin, end - begin)
+            slots[name] = _raw_slot(
+                file, name, str(entry["dtype"]), shape, 8 + length + begin, end - begin
+            )
         return slots
     except BlockError:
         raise
@@ -56,30 +61,39 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
         raise BlockError(f"{foreign}: {error!r} in its header") from error
 
 
-def _raw_slot(file: ByteFile, name: str, dtype: str, shape: tuple[int, ...], offset: int, length: int) -> Slot:
+def _raw_slot(
+    file: ByteFile, name: str, dtype: str, shape: tuple[int, ...], offset: int, length: int
+) -> Slot:
     check_range(file, offset, length)
     torch_dtype = DTYPES.get(dtype)
 
     def read() -> torch.Tensor:
         if torch_dtype is None:
-            raise BlockError(f"{file.name}: {name} has dtype {dtype}; a block needs one of {', '.join(DTYPES)}")
+            raise BlockError(
+                f"{file.name}: {name} has dtype {dtype}; a block needs one of {', '.join(DTYPES)}"
+            )
         if length != math.prod(shape) * torch_dtype.itemsize:
-            raise BlockError(f"{file.name}: {name} has {length} bytes, which is not {dtype} of shape {list(shape)}")
+            raise BlockError(
+                f"{file.name}: {name} has {length} bytes, which is not {dtype} of shape "
+                f"{list(shape)}"
+            )
         return torch.frombuffer(file.read(offset, length), dtype=torch_dtype).reshape(shape)
 
     return Slot(shape, torch_dtype or torch.float32, read)
 
 
 def read_torch(file: ByteFile) -> dict[str, Slot]:
-    """Slots of every tensor of a file that torch.save wrote (pytorch_model.bin, consolidated.00.pth).
+    """Slots of every tensor of a file that torch.save wrote (pytorch_model.bin,
+    consolidated.00.pth).
 
-    Only the tensors' descriptions are unpickled, with weights_only, under FakeTensorMode, which records where
-    in the file each storage lies ("Serialization semantics" in PyTorch's notes). Files from before PyTorch
+    Only the tensors' descriptions are unpickled, with weights_only, under FakeTensorMode, which
+    records where in the file each storage lies ("Serialization semantics" in PyTorch's notes).
+    Files from before PyTorch
     1.6 are no zip archives and have to be loaded whole.
 
     Raises:
-        BlockError: foreign or truncated, or its pickle asks for anything but tensors (nothing of that is
-            run).
+        BlockError: foreign or truncated, or its pickle asks for anything but tensors (nothing of
+            that is run).
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -93,15 +107,20 @@ def read_torch(file: ByteFile) -> dict[str, Slot]:
                 state = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BlockError(
-            f"{file.name} was refused: it is damaged, or its pickle holds more than tensors and could run "
-            f"code ({str(error).splitlines()[0][:200]}); take safetensors from a source that you trust"
+            f"{file.name} was refused: it is damaged, or its pickle holds more than tensors and "
+            f"could run code ({str(error).splitlines()[0][:200]}); take safetensors from a source "
+            "that you trust"
         ) from error
     except BlockError:
         raise
     except Exception as error:  # a damaged archive fails in many ways
-        raise BlockError(f"{file.name} is no PyTorch checkpoint, or a damaged one: {error}") from error
+        raise BlockError(
+            f"{file.name} is no PyTorch checkpoint, or a damaged one: {error}"
+        ) from error
     if not isinstance(state, dict):
-        raise BlockError(f"{file.name} holds a {type(state).__name__} where a dictionary of tensors is expected")
+        raise BlockError(
+            f"{file.name} holds a {type(state).__name__} where a dictionary of tensors is expected"
+        )
     tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     if legacy:
         return {name: _loaded_slot(tensor) for name, tensor in tensors.items()}
@@ -117,12 +136,18 @@ def _zip_slot(file: ByteFile, name: str, fake: torch.Tensor) -> Slot:
     shape, stride, dtype = tuple(fake.shape), fake.stride(), fake.dtype
     offset = start + fake.storage_offset() * dtype.itemsize
     # A transposed or expanded view is read as the stretch of storage that it spans.
-    span = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if fake.numel() else 0
+    span = (
+        1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+        if fake.numel()
+        else 0
+    )
     check_range(file, offset, span * dtype.itemsize)
 
     def read() -> torch.Tensor:
         if dtype not in DTYPES.values():
-            raise BlockError(f"{file.name}: {name} has dtype {dtype}; a block needs one of {', '.join(DTYPES)}")
+            raise BlockError(
+                f"{file.name}: {name} has dtype {dtype}; a block needs one of {', '.join(DTYPES)}"
+            )
         flat = torch.frombuffer(file.read(offset, span * dtype.itemsize), dtype=dtype)
         return flat.as_strided(shape, stride).contiguous()
 

@@ -1,7 +1,8 @@
-"""Exact and fast per-case metrics of two binary masks: overlap, NSD, Hausdorff and average surface distance.
+"""Exact and fast per-case metrics of two binary masks: overlap, NSD, Hausdorff and average surface
+distance.
 
-`evaluate_case` computes them, `METRICS` says how each is read. Importing this package costs next to nothing:
-numpy comes with the name `evaluate_case`, numba with its first call.
+`evaluate_case` computes them, `METRICS` says how each is read. Importing this package costs next to
+nothing: numpy comes with the name `evaluate_case`, numba with its first call.
 """
 
 from __future__ import annotations

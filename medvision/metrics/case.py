@@ -28,21 +28,24 @@ def evaluate_case(
     A surface distance goes from an element of one boundary to the nearest element of the other. The
     definition says what an element is, and how the distances become HD95:
 
-    - `surfel`: the 2x2x2 neighbourhoods through which the surface passes, weighted by its area in them. HD95
-      is the larger one of the two directed values, each the first distance at which the cumulative area
-      reaches 95 %. As DeepMind's surface-distance and the Medical Segmentation Decathlon (Nikolov et al.,
-      "Clinically applicable segmentation of head and neck anatomy for radiotherapy", J Med Internet Res 23,
-      2021).
-    - `voxel-max`: the voxels inside with one of their six neighbours outside. HD95 is the larger one of the
-      two directed 95th percentiles, linearly interpolated. As MONAI and Metrics Reloaded.
-    - `voxel-pooled`: the same voxels. HD95 is the 95th percentile of both directions pooled. As medpy.
+    - `surfel`: the 2x2x2 neighbourhoods through which the surface passes, weighted by its area in
+      them. HD95 is the larger one of the two directed values, each the first distance at which the
+      cumulative area reaches 95 %. As DeepMind's surface-distance and the Medical Segmentation
+      Decathlon (Nikolov et al., "Clinically applicable segmentation of head and neck anatomy for
+      radiotherapy", J Med Internet Res 23, 2021).
+    - `voxel-max`: the voxels inside with one of their six neighbours outside. HD95 is the larger
+      one of the two directed 95th percentiles, linearly interpolated. As MONAI and Metrics
+      Reloaded.
+    - `voxel-pooled`: the same voxels. HD95 is the 95th percentile of both directions pooled. As
+      medpy.
 
-    NSD is the weight of the elements within the tolerance over the weight of all; ASSD is the weighted mean
-    of the distances, both over both boundaries pooled; HD is the largest distance. Outside of the volume
-    counts as outside of the mask.
+    NSD is the weight of the elements within the tolerance over the weight of all; ASSD is the
+    weighted mean of the distances, both over both boundaries pooled; HD is the largest distance.
+    Outside of the volume counts as outside of the mask.
 
     Args:
-        prediction: boolean or integer mask [X, Y, Z], in any memory order; voxels that are not 0 are inside.
+        prediction: boolean or integer mask [X, Y, Z], in any memory order; voxels that are not 0
+            are inside.
         truth: the same for the truth.
         spacing: voxel size along X, Y and Z in mm.
         tolerances: NSD tolerances in mm; a distance may exceed one by 1e-6 mm and still be within.
@@ -51,29 +54,35 @@ def evaluate_case(
         strict: take the tolerances as they are, without the 1e-6 mm.
 
     Returns:
-        `dice`, `jaccard`, `sensitivity`, `specificity`, `precision`, `accuracy`; the NSD of each tolerance,
-        such as `nsd@1.0`; `hd95`, `hd` and `assd` in mm; and `status`:
+        `dice`, `jaccard`, `sensitivity`, `specificity`, `precision`, `accuracy`; the NSD of each
+        tolerance, such as `nsd@1.0`; `hd95`, `hd` and `assd` in mm; and `status`:
 
         - `ok`: both masks have voxels inside.
-        - `missed` (only the truth has) and `spurious` (only the prediction has): Dice, Jaccard, precision and
-          NSD are 0, the distances infinite. Sensitivity is 0 for a miss, and NaN where the truth is empty.
+        - `missed` (only the truth has) and `spurious` (only the prediction has): Dice, Jaccard,
+          precision and NSD are 0, the distances infinite. Sensitivity is 0 for a miss, and NaN
+          where the truth is empty.
         - `both-empty`: all but specificity and accuracy are NaN, that is, not applicable.
 
         Specificity is NaN where the truth fills the volume.
 
     Raises:
-        ValueError: a mask that is not 3D, has no voxels or is not of a boolean or integer type; different
-            shapes; a spacing that is not three positive finite numbers; a negative or non-finite tolerance;
-            an unknown definition.
+        ValueError: a mask that is not 3D, has no voxels or is not of a boolean or integer type;
+            different shapes; a spacing that is not three positive finite numbers; a negative or
+            non-finite tolerance; an unknown definition.
     """
     for name, definition in (("nsd", nsd), ("hd95", hd95)):
         if definition not in SURFACES:
             raise ValueError(f"{name} must be one of {', '.join(SURFACES)}, got {definition!r}")
     limits = [float(value) for value in tolerances]
     if not all(0 <= limit < math.inf for limit in limits):
-        raise ValueError(f"tolerances must be finite distances in mm, 0 or more, got {tolerances!r}")
+        raise ValueError(
+            f"tolerances must be finite distances in mm, 0 or more, got {tolerances!r}"
+        )
 
-    from medvision.metrics.masks import check_spacing, read_pair  # numba: half a second that few imports need
+    from medvision.metrics.masks import (
+        check_spacing,
+        read_pair,
+    )  # numba: half a second that few imports need
 
     size = check_spacing(spacing)
     pair = read_pair(prediction, truth)
@@ -96,7 +105,9 @@ def evaluate_case(
 
 
 def _overlap(voxels: int, predicted: int, true: int, both: int) -> dict[str, float]:
-    """Ratios of voxel counts, NaN for 0 / 0; a miss has precision 0, so that no mean over cases drops it."""
+    """Ratios of voxel counts, NaN for 0 / 0; a miss has precision 0, so that no mean over cases
+    drops it.
+    """
     either = predicted + true - both
     return {
         "dice": _ratio(2 * both, predicted + true),

@@ -1,4 +1,6 @@
-"""What the metrics are called and which way is better: plain data, imported by code that must start fast."""
+"""What the metrics are called and which way is better: plain data, imported by code that must start
+fast.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from typing import Final, TypedDict
 
 
 class MetricInfo(TypedDict):
-    """How a metric is read: which way is better, its unit (`""` for a ratio) and its title in tables."""
+    """How a metric is read: which way is better, its unit (`""` for a ratio) and its title in
+    tables.
+    """
 
     higher_is_better: bool
     unit: str
@@ -26,7 +30,8 @@ METRICS: Final[dict[str, MetricInfo]] = {
     "assd": {"higher_is_better": False, "unit": "mm", "title": "ASSD"},
 }
 
-# The definitions of a surface distance; medvision.metrics.case.evaluate_case says what each one means.
+# The definitions of a surface distance; medvision.metrics.case.evaluate_case says what each one
+# means.
 SURFACES: Final = ("surfel", "voxel-max", "voxel-pooled")
 
 STATUSES: Final = ("ok", "missed", "spurious", "both-empty")

@@ -1,4 +1,6 @@
-"""Compiled loops over masks as words: packing, counting, boundaries. One operation handles 64 voxels."""
+"""Compiled loops over masks as words: packing, counting, boundaries. One operation handles 64
+voxels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from medvision.metrics.words import ONE, TOP, Words, bit_count, compiled, zeros_
 
 @compiled
 def pack_columns(slab: NDArray[np.uint8], words: Words, w: int) -> None:
-    """Pack word `w` of every row of a Fortran-ordered mask, given as its transpose [up to 64, Y, X]."""
+    """Pack word `w` of every row of a Fortran-ordered mask, given as its transpose [up to 64, Y,
+    X].
+    """
     depth, rows, columns = slab.shape
     packed = np.empty(columns, np.uint64)
     for y in range(rows):
@@ -24,9 +28,11 @@ def pack_columns(slab: NDArray[np.uint8], words: Words, w: int) -> None:
 
 
 @compiled
-def count_and_bound(prediction: Words, truth: Words) -> tuple[int, int, int, NDArray[np.int64], Words]:
-    """Voxels in the prediction, in the truth and in both; the first and last index that the union has along
-    the first axis and along the second, [4]; and the union of all rows, [W].
+def count_and_bound(
+    prediction: Words, truth: Words
+) -> tuple[int, int, int, NDArray[np.int64], Words]:
+    """Voxels in the prediction, in the truth and in both; the first and last index that the union
+    has along the first axis and along the second, [4]; and the union of all rows, [W].
     """
     nx, ny, nw = truth.shape
     predicted = true = both = 0
@@ -71,7 +77,12 @@ def voxel_boundary(mask: Words) -> tuple[Words, int]:
                     above = word >> ONE
                     if w + 1 < nw:
                         above |= mask[x, y, w + 1] << TOP
-                    beside = mask[x - 1, y, w] & mask[x + 1, y, w] & mask[x, y - 1, w] & mask[x, y + 1, w]
+                    beside = (
+                        mask[x - 1, y, w]
+                        & mask[x + 1, y, w]
+                        & mask[x, y - 1, w]
+                        & mask[x, y + 1, w]
+                    )
                     boundary[x, y, w] = word & ~(below & above & beside)
                     count += bit_count(boundary[x, y, w])
     return boundary, count
@@ -81,8 +92,8 @@ def voxel_boundary(mask: Words) -> tuple[Words, int]:
 def surfel_boundary(mask: Words) -> tuple[Words, int]:
     """Corners whose eight voxels are neither all inside nor all outside, and how many there are.
 
-    Corner (x, y, z) lies between the voxels of indices x - 1 and x, y - 1 and y, z - 1 and z. The mask's
-    first and last index of the first two axes and its last bit are empty.
+    Corner (x, y, z) lies between the voxels of indices x - 1 and x, y - 1 and y, z - 1 and z. The
+    mask's first and last index of the first two axes and its last bit are empty.
     """
     nx, ny, nw = mask.shape
     boundary = np.zeros(mask.shape, np.uint64)
@@ -91,7 +102,12 @@ def surfel_boundary(mask: Words) -> tuple[Words, int]:
         for y in range(1, ny):
             any_carry, all_carry = np.uint64(0), np.uint64(0)
             for w in range(nw):
-                a, b, c, d = mask[x - 1, y - 1, w], mask[x - 1, y, w], mask[x, y - 1, w], mask[x, y, w]
+                a, b, c, d = (
+                    mask[x - 1, y - 1, w],
+                    mask[x - 1, y, w],
+                    mask[x, y - 1, w],
+                    mask[x, y, w],
+                )
                 any_inside, all_inside = a | b | c | d, a & b & c & d
                 some = any_inside | any_inside << ONE | any_carry
                 full = all_inside & (all_inside << ONE | all_carry)
@@ -103,7 +119,9 @@ def surfel_boundary(mask: Words) -> tuple[Words, int]:
 
 @compiled
 def surfel_codes(mask: Words, boundary: Words, count: int) -> NDArray[np.uint8]:
-    """The 2x2x2 code (see `medvision.metrics.surfels`) of each corner in the boundary, in scan order."""
+    """The 2x2x2 code (see `medvision.metrics.surfels`) of each corner in the boundary, in scan
+    order.
+    """
     nx, ny, nw = mask.shape
     codes = np.empty(count, np.uint8)
     n = 0

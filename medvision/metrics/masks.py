@@ -1,4 +1,6 @@
-"""From two mask arrays to rows of words: checks, packing, and the part of the grid that holds voxels."""
+"""From two mask arrays to rows of words: checks, packing, and the part of the grid that holds
+voxels.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ _SLAB = 1 << 18  # voxels that are converted at a time: they stay in the cache
 
 @dataclass(frozen=True)
 class Pair:
-    """Two masks on one grid: voxel counts, and both masks as words, cropped to the box around their union.
+    """Two masks on one grid: voxel counts, and both masks as words, cropped to the box around their
+    union.
 
-    The words are [X', Y', W]; index 0 and the last one of the first two axes and the last bit are empty.
+    The words are [X', Y', W]; index 0 and the last one of the first two axes and the last bit are
+    empty.
     """
 
     voxels: int
@@ -46,8 +50,8 @@ def check_mask(name: str, mask: ArrayLike) -> NDArray[np.integer | np.bool_]:
         if array.dtype.kind == "f" and (nan := int(np.isnan(array).sum())):
             wrong = f" with {nan} NaN voxels"
         raise ValueError(
-            f"{name} must be boolean or integer, got {array.dtype}{wrong}: "
-            "threshold probabilities (mask > 0.5) or cast label values (mask.astype(np.uint8))"
+            f"{name} must be boolean or integer, got {array.dtype}{wrong}: threshold probabilities "
+            "(mask > 0.5) or cast label values (mask.astype(np.uint8))"
         )
     return array
 
@@ -60,7 +64,9 @@ def check_spacing(spacing: Sequence[float] | NDArray[np.floating]) -> NDArray[np
     """
     array = np.asarray(spacing, dtype=np.float64)
     if array.shape != (3,) or not np.isfinite(array).all() or (array <= 0).any():
-        raise ValueError(f"spacing must be three positive finite numbers in mm, one per axis, got {spacing!r}")
+        raise ValueError(
+            f"spacing must be three positive finite numbers in mm, one per axis, got {spacing!r}"
+        )
     return array
 
 
@@ -85,27 +91,35 @@ def read_pair(prediction: ArrayLike, truth: ArrayLike) -> Pair:
 
 
 def _bordered(words: Words) -> Words:
-    """With an empty index before and after on the first two axes (np.pad takes as long as all the rest of a small mask)."""
+    """With an empty index before and after on the first two axes (np.pad takes as long as all the
+    rest of a small mask).
+    """
     bordered = np.zeros((words.shape[0] + 2, words.shape[1] + 2, words.shape[2]), np.uint64)
     bordered[1:-1, 1:-1] = words
     return bordered
 
 
 def pack(mask: NDArray[np.integer | np.bool_]) -> Words:
-    """One bit a voxel, in words along the last axis, [X, Y, Z // 64 + 1]; the last bit is always empty."""
+    """One bit a voxel, in words along the last axis, [X, Y, Z // 64 + 1]; the last bit is always
+    empty.
+    """
     nx, ny, nz = mask.shape
     words = np.zeros((nx, ny, nz // 64 + 1), np.uint64)
     if mask.flags.f_contiguous and not mask.flags.c_contiguous:
         for w in range((nz + 63) // 64):
             slab = mask.T[64 * w : 64 * w + 64]
             if slab.any():
-                kernels.pack_columns((slab if mask.dtype == bool else slab != 0).view(np.uint8), words, w)
+                kernels.pack_columns(
+                    (slab if mask.dtype == bool else slab != 0).view(np.uint8), words, w
+                )
         return words
     row_bytes = words.view(np.uint8)
     thickness = max(1, _SLAB // (ny * nz))
     for x in range(0, nx, thickness):
         slab = np.ascontiguousarray(mask[x : x + thickness])
         if slab.any():
-            packed = np.packbits(slab if slab.itemsize == 1 else slab != 0, axis=-1, bitorder="little")
+            packed = np.packbits(
+                slab if slab.itemsize == 1 else slab != 0, axis=-1, bitorder="little"
+            )
             row_bytes[x : x + thickness, :, : packed.shape[-1]] = packed
     return words

@@ -1,4 +1,6 @@
-"""Compiled search for the nearest boundary voxel: row by row, or by a distance transform of a plane."""
+"""Compiled search for the nearest boundary voxel: row by row, or by a distance transform of a
+plane.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ FAR = 1 << 40  # more voxels than any row has
 
 @compiled
 def _row_gap(target: Words, x: int, y: int, w: int, bit: np.uint64, reach: int) -> int:
-    """Voxels from bit `bit` of word `w` to the nearest set bit in row (x, y), or more than `reach`."""
+    """Voxels from bit `bit` of word `w` to the nearest set bit in row (x, y), or more than
+    `reach`.
+    """
     gap = FAR
     above = target[x, y, w] >> bit
     if above:
@@ -45,7 +49,8 @@ def nearest_by_rows(
     few: int,
     patience: int,
 ) -> NDArray[np.float64]:
-    """Squared distance (mm²) from each set bit of `source`, in scan order, to the nearest one of `target`.
+    """Squared distance (mm²) from each set bit of `source`, in scan order, to the nearest one of
+    `target`.
 
     Args:
         count: set bits in `source`.
@@ -53,7 +58,8 @@ def nearest_by_rows(
         lateral: their squared distances, then that of the first row left out, [n + 1].
         squares: squared distance of a gap along the last axis, by its number of voxels.
         limit: what lies further (mm²) may come back as infinity.
-        few, patience: once `patience` looks have gone beyond the first `few` rows, the rest look no further.
+        few, patience: once `patience` looks have gone beyond the first `few` rows, the rest look no
+            further.
 
     Returns:
         float64 [count]; -1 where the rows do not decide.
@@ -98,15 +104,18 @@ def nearest_by_planes(
     squares_y: NDArray[np.float64],
     squares_z: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Squared distance (mm²) from each voxel in `queries` to the nearest set bit of `target`, however far.
+    """Squared distance (mm²) from each voxel in `queries` to the nearest set bit of `target`,
+    however far.
 
-    A separable distance transform of those planes across the last axis that are asked for: within rows by
-    bits, along the second axis by the lower envelope of parabolas (Felzenszwalb and Huttenlocher, "Distance
-    transforms of sampled functions", Theory of Computing 8, 2012), along the first axis by looking outwards.
+    A separable distance transform of those planes across the last axis that are asked for: within
+    rows by bits, along the second axis by the lower envelope of parabolas (Felzenszwalb and
+    Huttenlocher, "Distance transforms of sampled functions", Theory of Computing 8, 2012), along
+    the first axis by looking outwards.
 
     Args:
         queries: voxel indices by ascending last index, [n, 3].
-        squares_x, squares_y, squares_z: squared distance of a gap along each axis, by its number of voxels.
+        squares_x, squares_y, squares_z: squared distance of a gap along each axis, by its number of
+            voxels.
     """
     nx, ny, nw = target.shape
     filled = np.zeros((nx, ny), np.bool_)

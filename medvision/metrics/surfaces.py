@@ -29,7 +29,9 @@ class _Side:
     weights: NDArray[np.float64]
 
     def weight(self, limit: float = np.inf) -> float:
-        """Total weight of the elements within a distance: counted by kind, so that their order does not matter."""
+        """Total weight of the elements within a distance: counted by kind, so that their order does
+        not matter.
+        """
         kinds = np.bincount(self.kind[self.distance <= limit], minlength=len(self.weights))
         return float((kinds * self.weights).sum())
 
@@ -46,7 +48,12 @@ class _Side:
 
 
 def surface_metrics(
-    pair: Pair, spacing: NDArray[np.float64], tolerances: list[float], nsd: str, hd95: str, tie: float
+    pair: Pair,
+    spacing: NDArray[np.float64],
+    tolerances: list[float],
+    nsd: str,
+    hd95: str,
+    tie: float,
 ) -> dict[str, float]:
     """`nsd@...`, `hd95`, `hd` and `assd` of two masks that both hold voxels; see `evaluate_case`.
 
@@ -79,7 +86,15 @@ def _sides(pair: Pair, spacing: NDArray[np.float64], surfels: bool, limit: float
     weights = surfel_areas(spacing) if surfels else np.ones(1)
     boundaries = [find(mask) for mask in masks]
     sides = []
-    for mask, (boundary, count), (other, _) in zip(masks, boundaries, boundaries[::-1], strict=True):
-        kind = kernels.surfel_codes(mask, boundary, count) if surfels else np.broadcast_to(np.uint8(0), count)
-        sides.append(_Side(boundary_distances(boundary, count, other, spacing, limit), kind, weights))
+    for mask, (boundary, count), (other, _) in zip(
+        masks, boundaries, boundaries[::-1], strict=True
+    ):
+        kind = (
+            kernels.surfel_codes(mask, boundary, count)
+            if surfels
+            else np.broadcast_to(np.uint8(0), count)
+        )
+        sides.append(
+            _Side(boundary_distances(boundary, count, other, spacing, limit), kind, weights)
+        )
     return sides

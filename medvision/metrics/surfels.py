@@ -1,14 +1,17 @@
-"""Area of the marching-cubes surface inside every 2x2x2 neighbourhood of voxels, derived from the geometry.
+"""Area of the marching-cubes surface inside every 2x2x2 neighbourhood of voxels, derived from the
+geometry.
 
-A neighbourhood's code has one bit per voxel, set inside the mask: voxel (i, j, k) of the cube, each 0 or 1,
-is bit 4 i + 2 j + k. The surface cuts the cube's edges halfway between an inside and an outside voxel
-(Lorensen and Cline, "Marching cubes", SIGGRAPH 1987). It is found in three steps:
+A neighbourhood's code has one bit per voxel, set inside the mask: voxel (i, j, k) of the cube, each
+0 or 1, is bit 4 i + 2 j + k. The surface cuts the cube's edges halfway between an inside and an
+outside voxel (Lorensen and Cline, "Marching cubes", SIGGRAPH 1987). It is found in three steps:
 
-1. A code and its complement have the same surface; the one with at most four voxels inside is taken.
-2. On each face, every run of inside voxels is cut off by one segment, so that two voxels that meet only
-   across the face's diagonal stay apart. The segments of the six faces chain into closed polygons.
-3. A polygon is cut into triangles so that its area in the unit cube is the largest. Ways that tie there have
-   their triangles in the same planes, so that they tie at every spacing.
+1. A code and its complement have the same surface; the one with at most four voxels inside is
+  taken.
+2. On each face, every run of inside voxels is cut off by one segment, so that two voxels that meet
+   only across the face's diagonal stay apart. The segments of the six faces chain into closed
+   polygons.
+3. A polygon is cut into triangles so that its area in the unit cube is the largest. Ways that tie
+   there have their triangles in the same planes, so that they tie at every spacing.
 """
 
 from __future__ import annotations
@@ -37,23 +40,29 @@ def surfel_areas(spacing: NDArray[np.float64]) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=1024)  # the cases of a task share few spacings
 def _areas(x: float, y: float, z: float) -> NDArray[np.float64]:
     spacing = np.array([x, y, z])
-    areas: NDArray[np.float64] = np.linalg.norm(_area_vectors() * (spacing.prod() / spacing), axis=-1).sum(axis=-1)
+    areas: NDArray[np.float64] = np.linalg.norm(
+        _area_vectors() * (spacing.prod() / spacing), axis=-1
+    ).sum(axis=-1)
     areas.setflags(write=False)
     return areas
 
 
 @functools.cache
 def _area_vectors() -> NDArray[np.float64]:
-    """Area vectors (half the cross product of two sides) of every code's triangles in the unit cube, [256, 4,
-    3].
+    """Area vectors (half the cross product of two sides) of every code's triangles in the unit
+    cube, [256, 4, 3].
 
-    No surface has more than four triangles; missing ones are zero. A spacing s scales component i of an area
-    vector by the product of the other two spacings.
+    No surface has more than four triangles; missing ones are zero. A spacing s scales component i
+    of an area vector by the product of the other two spacings.
     """
     vectors = np.zeros((256, 4, 3))
     for code in range(256):
         if code.bit_count() <= 4:
-            triangles = [triangle for polygon in _polygons(code) for triangle in _largest_triangulation(polygon)]
+            triangles = [
+                triangle
+                for polygon in _polygons(code)
+                for triangle in _largest_triangulation(polygon)
+            ]
             for index, triangle in enumerate(triangles):
                 vectors[[code, 255 - code], index] = _area_vector(triangle)
     return vectors
@@ -86,7 +95,10 @@ def _face_segments(code: int, axis: int, side: int) -> Iterator[tuple[_Point, _P
     for start in range(4):
         if inside[start] and not inside[start - 1]:
             end = next(n % 4 for n in range(start, start + 4) if not inside[(n + 1) % 4])
-            yield _middle(corners[start - 1], corners[start]), _middle(corners[end], corners[(end + 1) % 4])
+            yield (
+                _middle(corners[start - 1], corners[start]),
+                _middle(corners[end], corners[(end + 1) % 4]),
+            )
 
 
 def _middle(one: tuple[int, ...], other: tuple[int, ...]) -> _Point:
@@ -101,7 +113,9 @@ def _largest_triangulation(polygon: list[_Point]) -> list[_Triangle]:
 
 
 def _triangulations(polygon: list[_Point]) -> Iterator[list[_Triangle]]:
-    """Every way to cut a polygon into triangles; the side from last to first vertex gets each apex."""
+    """Every way to cut a polygon into triangles; the side from last to first vertex gets each
+    apex.
+    """
     if len(polygon) < 3:
         yield []
     for apex in range(1, len(polygon) - 1):

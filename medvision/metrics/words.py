@@ -1,9 +1,9 @@
-"""Masks as rows of 64-bit words along the last axis, one bit a voxel, and what compiled code needs to use
-them.
+"""Masks as rows of 64-bit words along the last axis, one bit a voxel, and what compiled code needs
+to use them.
 
-Compiled functions run on the caller's thread and let other Python threads run meanwhile. Numba renews its
-cache when the file that holds a function changes, not when a file does that it calls into: so compiled
-functions call only their own file and the single-instruction operations below.
+Compiled functions run on the caller's thread and let other Python threads run meanwhile. Numba
+renews its cache when the file that holds a function changes, not when a file does that it calls
+into: so compiled functions call only their own file and the single-instruction operations below.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ TOP = np.uint64(63)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile on the first call; cache beside the file, else in the user's cache folder, else not at all."""
+    """Compile on the first call; cache beside the file, else in the user's cache folder, else not
+    at all.
+    """
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither folder can be written: compiling anew in each process is slower, not wrong
+    except (
+        RuntimeError
+    ):  # neither folder can be written: compiling anew in each process is slower, not wrong
         return numba.njit(nogil=True)(function)
 
 
@@ -36,7 +40,9 @@ def _instruction(build: Callable[[Any, Any], Any]) -> Any:
     """A compiled function int64(uint64) that is the one LLVM instruction which `build` emits."""
 
     def typed(typing_context: Any, word: Any) -> Any:
-        return types.int64(types.uint64), lambda context, builder, signature, args: build(builder, args[0])
+        return types.int64(types.uint64), lambda context, builder, signature, args: build(
+            builder, args[0]
+        )
 
     return intrinsic(typed)
 

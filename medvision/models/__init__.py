@@ -1,11 +1,13 @@
-"""The models by label. `MODEL_LABELS` and the settings need no torch; `build_model` imports it when called."""
+"""The models by label. `MODEL_LABELS` and the settings need no torch; `build_model` imports it when
+called.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from medvision.models.labels import MODEL_LABELS
+from medvision.models.registry import MODEL_LABELS
 from medvision.models.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -23,26 +25,32 @@ def build_model(
     out_channels: int = 1,
     **settings: Any,
 ) -> nn.Module:
-    """A segmentation network by label, with freshly initialised weights (from torch's global random state).
+    """A segmentation network by label, with freshly initialised weights (from torch's global random
+    state).
 
     Args:
         label: one of `MODEL_LABELS`; case and `-`/`_` are forgiven.
         image_size: voxels (X, Y, Z) of the input, each a multiple of the patch.
         patch_size: voxels (X, Y, Z) of one token.
-        in_channels: image channels. out_channels: label groups, one logit each.
-        settings: what `medvision.models.settings` lists for the label; `llm` is required where there is a block.
+        in_channels: image channels.
+        out_channels: label groups, one logit each.
+        settings: what `medvision.models.settings` lists for the label; `llm` is required where
+            there is a block.
 
     Returns:
         A module mapping images [B, in_channels, X, Y, Z] to logits [B, out_channels, X, Y, Z], with
-        `set_output_bias(logits)` and `checkpointed`, the names of the parts for gradient checkpointing. Networks that are
-        no plain vision transformers choose their own patches and pad what they cannot divide.
+        `set_output_bias(logits)` and `checkpointed`, the names of the parts for gradient
+        checkpointing. Networks that are no plain vision transformers choose their own patches and
+        pad what they cannot divide.
 
     Raises:
         ValueError: unknown label, unknown or wrong setting, sizes that do not divide.
     """
     resolved = resolve_settings(label, **settings)
     if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-        raise ValueError(f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}")
+        raise ValueError(
+            f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}"
+        )
     module, _, name = resolved.network.partition(":")
     model: nn.Module = getattr(importlib.import_module(module), name)(
         resolved,

@@ -1,6 +1,7 @@
 """`python -m medvision.models`: a table of the models, at the paper's sizes unless told otherwise.
 
-Nothing is downloaded and no weight is read: the blocks of the paper's checkpoints are counted from their configurations.
+Nothing is downloaded and no weight is read: the blocks of the paper's checkpoints are counted from
+their configurations.
 """
 
 from __future__ import annotations
@@ -19,30 +20,37 @@ from medvision.llm.errors import BlockError
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.flops import forward_flops, token_count
-from medvision.models.labels import LLAMA, PAPER_SOURCES, canonical_label
+from medvision.models.registry import LLAMA, PAPER_SOURCES, canonical_label
 from medvision.models.settings import ViTSettings, block_of, resolve_settings
 
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
 
 def describe(
-    label: str, image_size: tuple[int, int, int], patch_size: tuple[int, int, int], source: str = "", **options: Any
+    label: str,
+    image_size: tuple[int, int, int],
+    patch_size: tuple[int, int, int],
+    source: str = "",
+    **options: Any,
 ) -> dict[str, Any]:
     """One row of the table.
 
     Args:
         label: as users write it; case and `-`/`_` are forgiven.
-        source: checkpoint of the language-model block, for labels that have one; by default the paper's.
+        source: checkpoint of the language-model block, for labels that have one; by default the
+            paper's.
 
     Returns:
-        model, parameters (frozen ones included), trained, tokens (None for convolutional networks), GFLOPs (10^9
-        operations of one forward pass of one image) and block (family, layer and width).
+        model, parameters (frozen ones included), trained, tokens (None for convolutional networks),
+        GFLOPs (10^9 operations of one forward pass of one image) and block (family, layer and
+        width).
     """
     label = canonical_label(label)
     if label.startswith("MedVision"):
         options["llm"] = {"source": source or PAPER_SOURCES.get(label, LLAMA)}
     settings = resolve_settings(label, **options)
-    # Vision transformers need no memory to be counted; some of MONAI's networks cannot be made without weights.
+    # Vision transformers need no memory to be counted; some of MONAI's networks cannot be made
+    # without weights.
     with torch.device("meta" if isinstance(settings, ViTSettings) else "cpu"):
         model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
     block, size = "", None
@@ -62,7 +70,11 @@ def describe(
 
 
 def _count(model: torch.nn.Module, *, trained: bool = False) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
+    return sum(
+        parameter.numel()
+        for parameter in model.parameters()
+        if parameter.requires_grad or not trained
+    )
 
 
 def _size(text: str) -> tuple[int, int, int]:
@@ -73,26 +85,44 @@ def _size(text: str) -> tuple[int, int, int]:
 def _shown(row: Mapping[str, Any]) -> list[str]:
     values = (row[column] for column in COLUMNS)
     return [
-        "-" if v is None else f"{v:,.1f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
+        "-"
+        if v is None
+        else f"{v:,.1f}"
+        if isinstance(v, float)
+        else f"{v:,}"
+        if isinstance(v, int)
+        else v
         for v in values
     ]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm SOURCE]`."""
+    """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm
+    SOURCE]`.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m medvision.models",
         description=__doc__,
         epilog="examples:\n  python -m medvision.models\n"
-        "  python -m medvision.models ViT_Baseline MedVisionLlama --image-size 32,32,32 --llm smollm2-135m",
+        "  python -m medvision.models ViT_Baseline MedVisionLlama --image-size 32,32,32 --llm "
+        "smollm2-135m",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("labels", nargs="*", metavar="LABEL", help="by default every one, and the matched controls")
+    parser.add_argument(
+        "labels", nargs="*", metavar="LABEL", help="by default every one, and the matched controls"
+    )
     parser.add_argument("--image-size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
     parser.add_argument("--patch-size", type=_size, default=(8, 8, 8), metavar="X,Y,Z")
-    parser.add_argument("--llm", default="", metavar="SOURCE", help="checkpoint of every block, instead of the paper's")
+    parser.add_argument(
+        "--llm",
+        default="",
+        metavar="SOURCE",
+        help="checkpoint of every block, instead of the paper's",
+    )
     arguments = parser.parse_args(argv)
-    wanted: list[tuple[str, dict[str, Any]]] = [(label, {}) for label in arguments.labels or MODEL_LABELS]
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        (label, {}) for label in arguments.labels or MODEL_LABELS
+    ]
     if not arguments.labels:
         # Two controls with as many parameters as the MedVisionLlama of the table.
         llama = {"match": {"label": "MedVisionLlama", "llm": {"source": arguments.llm or LLAMA}}}
@@ -102,7 +132,9 @@ def main(argv: list[str] | None = None) -> int:
         column.justify = "right"
     try:
         for label, options in wanted:
-            row = describe(label, arguments.image_size, arguments.patch_size, arguments.llm, **options)
+            row = describe(
+                label, arguments.image_size, arguments.patch_size, arguments.llm, **options
+            )
             table.add_row(*_shown(row))
     except (ValueError, AssetError, BlockError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,12 +12,15 @@ from medvision.models.settings import LlmSettings, LlmViTSettings
 class LanguageBridge(nn.Module):
     """Mapper, language-model block with a residual around it, mapper: [B, T, C] to [B, T, C].
 
-    The block's width comes from its checkpoint. Unless `llm.trainable`, its weights take no gradient, but gradients pass
-    through it to the first mapper, and its weights are no part of what a trial saves: they are read from the checkpoint
-    (or drawn from `llm.random_seed`) whenever the model is built. It always runs in evaluation mode.
+    The block's width comes from its checkpoint. Unless `llm.trainable`, its weights take no
+    gradient, but gradients pass through it to the first mapper, and its weights are no part of what
+    a trial saves: they are read from the checkpoint (or drawn from `llm.random_seed`) whenever the
+    model is built. It always runs in evaluation mode.
     """
 
-    def __init__(self, dim: int, settings: LlmViTSettings, opened: tuple[nn.Module, int] | None = None) -> None:
+    def __init__(
+        self, dim: int, settings: LlmViTSettings, opened: tuple[nn.Module, int] | None = None
+    ) -> None:
         """`opened`: the block and its width, where they are known already (`open_block`)."""
         super().__init__()
         block, width = opened or open_block(settings.llm)
@@ -36,9 +39,11 @@ class LanguageBridge(nn.Module):
 
 
 def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int]:
-    """The block and its width; `empty`, or on torch's meta device, where only sizes are wanted, no weight is read.
+    """The block and its width; `empty`, or on torch's meta device, where only sizes are wanted, no
+    weight is read.
 
-    On the meta device the paper's own checkpoints are known and need no network (`python -m medvision.models`).
+    On the meta device the paper's own checkpoints are known and need no network (`python -m
+    medvision.models`).
     """
     from medvision.llm import load_block
     from medvision.llm.shapes import empty_block
@@ -49,7 +54,9 @@ def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int
     if empty or counted:
         block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm, known=counted)
     else:
-        block = load_block(llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm)
+        block = load_block(
+            llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm
+        )
         if llm.weights == "random":
             block.randomise(llm.random_seed)
     block.requires_grad_(llm.trainable)

@@ -15,9 +15,15 @@ Size = tuple[int, int, int]
 
 
 def unet_plus_plus(
-    settings: UNetPlusPlusSettings, *, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+    settings: UNetPlusPlusSettings,
+    *,
+    image_size: Size,
+    patch_size: Size,
+    in_channels: int,
+    out_channels: int,
 ) -> nn.Module:
-    """UNet++ (Zhou et al. 2018, arXiv 1807.10165) on images padded to multiples of 16; patches play no role.
+    """UNet++ (Zhou et al. 2018, arXiv 1807.10165) on images padded to multiples of 16; patches play
+    no role.
 
     Only the last node's output is trained: the heads that deep supervision would need are left out.
     """
@@ -31,17 +37,25 @@ def unet_plus_plus(
         multiples=(UNET_PLUS_PLUS_MULTIPLE,) * 3,
         least=UNET_PLUS_PLUS_LEAST,
         head="final_conv_0_4",
-        checkpointed=[name for name, _ in network.named_children() if name.startswith(("conv_", "upcat_"))],
+        checkpointed=[
+            name for name, _ in network.named_children() if name.startswith(("conv_", "upcat_"))
+        ],
     )
 
 
 def nnu_net(
-    settings: NnUNetSettings, *, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+    settings: NnUNetSettings,
+    *,
+    image_size: Size,
+    patch_size: Size,
+    in_channels: int,
+    out_channels: int,
 ) -> nn.Module:
     """nnU-Net's plain network (Isensee et al. 2021) on the whole image; patches play no role.
 
-    Its levels follow nnU-Net's planning rule: an axis is halved until its features would be shorter than 4 voxels.
-    Without deep supervision and without nnU-Net's own training, because one recipe trains every model here.
+    Its levels follow nnU-Net's planning rule: an axis is halved until its features would be shorter
+    than 4 voxels. Without deep supervision and without nnU-Net's own training, because one recipe
+    trains every model here.
     """
     del patch_size
     strides = nnunet_strides(image_size, len(settings.features))
@@ -56,7 +70,9 @@ def nnu_net(
     )
     names = ["input_block", "bottleneck"]
     names += [
-        f"{kind}.{index}" for kind in ("downsamples", "upsamples") for index in range(len(getattr(network, kind)))
+        f"{kind}.{index}"
+        for kind in ("downsamples", "upsamples")
+        for index in range(len(getattr(network, kind)))
     ]
     return Padded(
         network,

@@ -1,4 +1,6 @@
-"""Dropout that is cheap on a CPU, where torch's own draws one Bernoulli number an element (a quarter of a ViT's step)."""
+"""Dropout that is cheap on a CPU, where torch's own draws one Bernoulli number an element (a
+quarter of a ViT's step).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from torch.nn import functional as F
 class Dropout(nn.Module):
     """Zeroes each element with probability `p` and scales the others by 1 / (1 - p) while training.
 
-    On a CPU each 64-bit random number serves four elements, so p is exact to 1 / 65,536; elsewhere torch's own dropout.
+    On a CPU each 64-bit random number serves four elements, so p is exact to 1 / 65,536; elsewhere
+    torch's own dropout.
     """
 
     def __init__(self, p: float) -> None:

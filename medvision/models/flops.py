@@ -1,7 +1,8 @@
 """Arithmetic of a model from its settings alone, for estimates; imports no torch.
 
-Two operations per weight and place it is applied to, and 4 T S C for an attention of T tokens over S of width C. Norms,
-activations and biases are left out; against torch's own counter the error is below 2 % (`tests/medvision/test_flops.py`).
+Two operations per weight and place it is applied to, and 4 T S C for an attention of T tokens over
+S of width C. Norms, activations and biases are left out; against torch's own counter the error is
+below 2 % (`tests/medvision/models/test_flops.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from medvision.models.compared import (
 from medvision.models.matching import bridge_parameters, matched, vit_parameters
 from medvision.models.settings import LlmViTSettings, ViTSettings
 
-# Parameters of one layer of the paper's language models, used where the checkpoint is not here to be asked.
+# Parameters of one layer of the paper's language models, used where the checkpoint is not here to
+# be asked.
 _PAPER_BLOCK = {"hidden_size": 4096, "parameters": 218_000_000}
 _PAPER_BLOCKS = {
     "MedVision_BioBERT": {"hidden_size": 768, "parameters": 7_100_000},
@@ -41,11 +43,13 @@ def forward_flops(
     out_channels: int = 1,
     block: Mapping[str, Any] | None = None,
 ) -> float:
-    """Floating-point operations of one forward pass of one sample with one channel; training costs about three times that.
+    """Floating-point operations of one forward pass of one sample with one channel; training costs
+    about three times that.
 
     Args:
-        settings: of any label (`resolve_settings`). block: `hidden_size` and `parameters` of one language-model layer,
-            the paper's where it is None.
+        settings: of any label (`resolve_settings`).
+        block: `hidden_size` and `parameters` of one language-model layer, the paper's where it is
+            None.
     """
     if isinstance(settings, ViTSettings):
         return float(_vit(settings, image_size, patch_size, out_channels, block))
@@ -53,10 +57,14 @@ def forward_flops(
 
 
 def token_count(settings: Any, image_size: Sequence[int], patch_size: Sequence[int]) -> int | None:
-    """Tokens of one sample, at the finest stage where a network has several; None for convolutional networks."""
+    """Tokens of one sample, at the finest stage where a network has several; None for convolutional
+    networks.
+    """
     match settings:
         case ViTSettings():
-            return math.prod(size // patch for size, patch in zip(image_size, patch_size, strict=True))
+            return math.prod(
+                size // patch for size, patch in zip(image_size, patch_size, strict=True)
+            )
         case UnetrSettings() | TransUNetSettings():
             return _voxels(image_size, sizes.UNETR_PATCH) // sizes.UNETR_PATCH**3
         case SwinUNetSettings():
@@ -80,7 +88,13 @@ def _vit(
         total += bridge_parameters(target, about["hidden_size"], about["parameters"])
         # What cannot be matched is said when it is built; an estimate never fails.
         with contextlib.suppress(ValueError):
-            settings = matched(settings, total, image_size=image_size, patch_size=patch_size, out_channels=out_channels)
+            settings = matched(
+                settings,
+                total,
+                image_size=image_size,
+                patch_size=patch_size,
+                out_channels=out_channels,
+            )
     tokens = token_count(settings, image_size, patch_size) or 0
     dim, voxels, depth = settings.embed_dim, math.prod(patch_size), settings.depth
     weights = depth * (4 + 2 * settings.mlp_ratio) * dim**2 + voxels * dim * (1 + out_channels)
@@ -114,16 +128,24 @@ def _convolutions(*widths: int, edge: int = 3) -> int:
 
 
 def _residual(inputs: int, outputs: int) -> int:
-    """Operations a voxel of MONAI's residual block: two convolutions, and one of edge 1 where the width changes."""
-    return _convolutions(inputs, outputs, outputs) + (2 * inputs * outputs if inputs != outputs else 0)
+    """Operations a voxel of MONAI's residual block: two convolutions, and one of edge 1 where the
+    width changes.
+    """
+    return _convolutions(inputs, outputs, outputs) + (
+        2 * inputs * outputs if inputs != outputs else 0
+    )
 
 
 def _up(inputs: int, outputs: int) -> int:
-    """Operations a voxel of UNETR's upsampling: doubling (each voxel made once), then a residual block over the skip."""
+    """Operations a voxel of UNETR's upsampling: doubling (each voxel made once), then a residual
+    block over the skip.
+    """
     return 2 * inputs * outputs + _residual(2 * outputs, outputs)
 
 
-def _unet_plus_plus(settings: UNetPlusPlusSettings, image_size: Sequence[int], out_channels: int) -> float:
+def _unet_plus_plus(
+    settings: UNetPlusPlusSettings, image_size: Sequence[int], out_channels: int
+) -> float:
     voxels = _voxels(image_size, sizes.UNET_PLUS_PLUS_MULTIPLE, sizes.UNET_PLUS_PLUS_LEAST)
     widths = settings.features
     total = voxels * (_convolutions(1, widths[0], widths[0]) + 2 * widths[5] * out_channels)
@@ -162,7 +184,10 @@ def _unetr(settings: UnetrSettings, image_size: Sequence[int], out_channels: int
     total += voxels * (_residual(1, base) + 2 * base * out_channels)
     for layers, width in ((2, 2 * base), (1, 4 * base), (0, 8 * base)):
         total += tokens * 8 * 2 * dim * width
-        total += sum(tokens * 8 ** (2 + step) * (2 * width**2 + _residual(width, width)) for step in range(layers))
+        total += sum(
+            tokens * 8 ** (2 + step) * (2 * width**2 + _residual(width, width))
+            for step in range(layers)
+        )
     for step, (inputs, outputs) in enumerate(
         ((dim, 8 * base), (8 * base, 4 * base), (4 * base, 2 * base), (2 * base, base))
     ):
@@ -177,7 +202,9 @@ def _swin(settings: SwinUNetSettings, image_size: Sequence[int], out_channels: i
     for stage, depth in enumerate(settings.depths):
         grid, dim = [size // 2 ** (stage + 1) for size in padded], base * 2**stage
         windows = [min(edge, settings.window) for edge in grid]
-        inside = math.prod(-(-edge // window) * window for edge, window in zip(grid, windows, strict=True))
+        inside = math.prod(
+            -(-edge // window) * window for edge, window in zip(grid, windows, strict=True)
+        )
         attention = 2 * inside * 4 * dim**2 + 4 * inside * math.prod(windows) * dim
         total += depth * (attention + 2 * math.prod(grid) * 8 * dim**2)
         total += 2 * math.prod(grid) // 8 * 16 * dim**2  # merging of patches
@@ -204,25 +231,44 @@ def _trans_unet(settings: TransUNetSettings, image_size: Sequence[int], out_chan
     return total + voxels * _convolutions(half, out_channels)
 
 
-def _miss_former(settings: MissFormerSettings, image_size: Sequence[int], out_channels: int) -> float:
-    voxels, base, ratio = _voxels(image_size, sizes.MISSFORMER_MULTIPLE), settings.base_dim, settings.mlp_ratio
+def _miss_former(
+    settings: MissFormerSettings, image_size: Sequence[int], out_channels: int
+) -> float:
+    voxels, base, ratio = (
+        _voxels(image_size, sizes.MISSFORMER_MULTIPLE),
+        settings.base_dim,
+        settings.mlp_ratio,
+    )
     widths = [base * heads for heads in settings.heads]
     places = [voxels // 4**3 // 8**stage for stage in range(4)]
     factors = [factor**3 for factor in sizes.MISSFORMER_REDUCTIONS]
-    total = places[0] * 2 * 7**3 * widths[0] + voxels * (2 * widths[0] * (base // 2) + 2 * (base // 2) * out_channels)
-    seen = sum(place // factor * heads for place, factor, heads in zip(places, factors, settings.heads, strict=True))
+    total = places[0] * 2 * 7**3 * widths[0] + voxels * (
+        2 * widths[0] * (base // 2) + 2 * (base // 2) * out_channels
+    )
+    seen = sum(
+        place // factor * heads
+        for place, factor, heads in zip(places, factors, settings.heads, strict=True)
+    )
     split = sum(place * heads for place, heads in zip(places, settings.heads, strict=True))
     bridge = 2 * base**2 * (2 * split + 2 * seen) + 4 * split * seen * base
     for stage, (place, width, factor) in enumerate(zip(places, widths, factors, strict=True)):
         feed = 2 * place * ratio * width * (2 * width + 27)
         merge = 2 * place * width**2 if factor > 1 else 0
         kept = place // factor
-        block = 2 * place * 2 * width**2 + merge + 2 * kept * 2 * width**2 + 4 * place * kept * width + feed
+        block = (
+            2 * place * 2 * width**2
+            + merge
+            + 2 * kept * 2 * width**2
+            + 4 * place * kept * width
+            + feed
+        )
         total += settings.depth * block * (2 if stage < 3 else 1)  # the last stage has no decoder
         bridge += feed + merge
         if stage:
             total += place * _convolutions(widths[stage - 1], width)
-            total += places[stage - 1] * (2 * width * widths[stage - 1] + 2 * 2 * widths[stage - 1] ** 2)
+            total += places[stage - 1] * (
+                2 * width * widths[stage - 1] + 2 * 2 * widths[stage - 1] ** 2
+            )
     return total + settings.bridge_depth * bridge
 
 

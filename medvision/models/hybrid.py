@@ -1,6 +1,8 @@
-"""Hybrid (global and local) attention and multi-scale fusion, of the paper's first version (arXiv 2410.02458v1).
+"""Hybrid (global and local) attention and multi-scale fusion, of the paper's first version (arXiv
+2410.02458v1).
 
-That version describes both in words and has no code, so these are our reading of them, written small.
+That version describes both in words and has no code, so these are our reading of them, written
+small.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ DILATIONS = (1, 2, 4)
 
 
 class LocalBranch(nn.Module):
-    """What neighbouring tokens say, [B, T, C] to [B, T, C]: a depthwise 3x3x3 convolution, GELU, and a linear map.
+    """What neighbouring tokens say, [B, T, C] to [B, T, C]: a depthwise 3x3x3 convolution, GELU,
+    and a linear map.
 
     Added to the attention over all tokens, it makes the attention hybrid.
     """
@@ -36,8 +39,8 @@ class LocalBranch(nn.Module):
 class MultiScaleFusion(nn.Module):
     """Tokens and what lies around them at three distances, mixed: [B, T, C] to [B, T, C].
 
-    Depthwise 3x3x3 convolutions with dilations 1, 2 and 4 (no pooling, whose gradient is not deterministic on GPUs),
-    side by side into one linear map, with a residual around all.
+    Depthwise 3x3x3 convolutions with dilations 1, 2 and 4 (no pooling, whose gradient is not
+    deterministic on GPUs), side by side into one linear map, with a residual around all.
     """
 
     def __init__(self, dim: int, grid: Grid) -> None:
@@ -45,7 +48,8 @@ class MultiScaleFusion(nn.Module):
         self.grid = grid
         self.norm = nn.LayerNorm(dim)
         self.scales = nn.ModuleList(
-            nn.Conv3d(dim, dim, 3, padding=dilation, dilation=dilation, groups=dim) for dilation in DILATIONS
+            nn.Conv3d(dim, dim, 3, padding=dilation, dilation=dilation, groups=dim)
+            for dilation in DILATIONS
         )
         self.activation = nn.GELU()
         self.mix = nn.Linear(len(DILATIONS) * dim, dim)

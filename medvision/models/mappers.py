@@ -1,4 +1,6 @@
-"""Mappers between a transformer's width and a language model's: plain linear, or LoRA through PEFT."""
+"""Mappers between a transformer's width and a language model's: plain linear, or LoRA through
+PEFT.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from medvision.models.settings import LlmViTSettings, LoraSettings
 def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Module:
     """A map [..., inputs] to [..., outputs].
 
-    `linear` is a trained linear layer without bias (the paper's `_Frozen` model). `lora` is a frozen base with a trained
-    low-rank part, W x + (alpha / rank) B A x (Hu et al. 2021), where the base W keeps torch's own initialisation of a
-    linear layer (Kaiming uniform, drawn from the trial's seed; there is nothing pre-trained to put there) and B starts at
-    zero, so that training starts from W.
+    `linear` is a trained linear layer without bias (the paper's `_Frozen` model). `lora` is a
+    frozen base with a trained low-rank part, W x + (alpha / rank) B A x (Hu et al. 2021), where the
+    base W keeps torch's own initialisation of a linear layer (Kaiming uniform, drawn from the
+    trial's seed; there is nothing pre-trained to put there) and B starts at zero, so that training
+    starts from W.
     """
     if settings.mapper == "linear":
         return nn.Linear(inputs, outputs, bias=False)

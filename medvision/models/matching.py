@@ -9,13 +9,21 @@ from medvision.models.settings import LlmViTSettings, ViTSettings
 
 
 def vit_parameters(
-    settings: ViTSettings, image_size: Sequence[int], patch_size: Sequence[int], in_channels: int, out_channels: int
+    settings: ViTSettings,
+    image_size: Sequence[int],
+    patch_size: Sequence[int],
+    in_channels: int,
+    out_channels: int,
 ) -> int:
     """Parameters of a vision transformer without its language-model bridge."""
     dim, patch = settings.embed_dim, math.prod(patch_size)
     tokens = math.prod(size // edge for size, edge in zip(image_size, patch_size, strict=True))
-    total = (in_channels * patch + 1) * dim + tokens * dim + 2 * dim + (dim + 1) * patch * out_channels
-    total += settings.depth * _block(dim, int(dim * settings.mlp_ratio), hybrid=settings.attention == "hybrid")
+    total = (
+        (in_channels * patch + 1) * dim + tokens * dim + 2 * dim + (dim + 1) * patch * out_channels
+    )
+    total += settings.depth * _block(
+        dim, int(dim * settings.mlp_ratio), hybrid=settings.attention == "hybrid"
+    )
     if settings.extra_width:
         total += _deep_mlp(dim, settings.extra_width)
     elif settings.extra_mlp:
@@ -26,7 +34,9 @@ def vit_parameters(
 
 
 def bridge_parameters(settings: LlmViTSettings, width: int, block: int) -> int:
-    """Parameters of the bridge: two mappers, the block's own (`block`), and low-rank parts of its projections left out."""
+    """Parameters of the bridge: two mappers, the block's own (`block`), and low-rank parts of its
+    projections left out.
+    """
     dim, rank = settings.embed_dim, settings.lora.rank
     mappers = 2 * dim * width
     if settings.mapper == "lora":
@@ -45,9 +55,9 @@ def matched(
 ) -> ViTSettings:
     """The settings, resized to `target` parameters in all as nearly as whole units allow.
 
-    With `extra_mlp` (ViT_MLP) the extra MLP gets two inner layers of one width, which is solved for: a single inner layer
-    would have to be so wide that its activations fit no memory. Otherwise (ViT_Depth) the number of blocks is chosen,
-    and then the width of their MLPs.
+    With `extra_mlp` (ViT_MLP) the extra MLP gets two inner layers of one width, which is solved
+    for: a single inner layer would have to be so wide that its activations fit no memory. Otherwise
+    (ViT_Depth) the number of blocks is chosen, and then the width of their MLPs.
 
     Raises:
         ValueError: even the smallest such model has more parameters.
@@ -55,7 +65,9 @@ def matched(
     sizes = (image_size, patch_size, in_channels, out_channels)
     dim = settings.embed_dim
     if settings.extra_mlp:
-        plain = settings.model_copy(update={"extra_mlp": False, "extra_width": None, "params": None})
+        plain = settings.model_copy(
+            update={"extra_mlp": False, "extra_width": None, "params": None}
+        )
         left = target - vit_parameters(plain, *sizes)
         # Solves width^2 + (2 dim + 2) width + dim = left.
         width = round(math.sqrt(max(0, (dim + 1) ** 2 + left - dim)) - (dim + 1))
@@ -68,14 +80,16 @@ def matched(
     depth = max(1, round(left / _block(dim, int(dim * settings.mlp_ratio), hybrid=hybrid)))
     hidden = round((left / depth - _block(dim, 0, hybrid=hybrid)) / (2 * dim + 1))
     if hidden < 1:
-        raise ValueError(_too_small(settings, target, target - left + _block(dim, 1, hybrid=hybrid)))
+        raise ValueError(
+            _too_small(settings, target, target - left + _block(dim, 1, hybrid=hybrid))
+        )
     return base.model_copy(update={"depth": depth, "mlp_ratio": (hidden + 0.5) / dim})
 
 
 def _too_small(settings: ViTSettings, target: int, least: int) -> str:
     return (
-        f"{settings.label} with embed_dim {settings.embed_dim} has at least {least:,} parameters, more than the {target:,} "
-        "to be matched: give it a smaller embed_dim"
+        f"{settings.label} with embed_dim {settings.embed_dim} has at least {least:,} parameters, "
+        f"more than the {target:,} to be matched: give it a smaller embed_dim"
     )
 
 

@@ -1,7 +1,9 @@
-"""MISSFormer in 3D: a hierarchical transformer without convolutional stages, with a bridge between its scales.
+"""MISSFormer in 3D: a hierarchical transformer without convolutional stages, with a bridge between
+its scales.
 
-Adapted from Huang et al. 2021 (arXiv 2109.07162), which is 2D: 3D patch merging and depthwise convolutions, and the
-enhanced Mix-FFN without its recursive skips. A token of the first stage stands for 4 voxels along each axis.
+Adapted from Huang et al. 2021 (arXiv 2109.07162), which is 2D: 3D patch merging and depthwise
+convolutions, and the enhanced Mix-FFN without its recursive skips. A token of the first stage
+stands for 4 voxels along each axis.
 """
 
 from __future__ import annotations
@@ -18,9 +20,16 @@ Size = tuple[int, int, int]
 
 
 def miss_former(
-    settings: MissFormerSettings, *, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+    settings: MissFormerSettings,
+    *,
+    image_size: Size,
+    patch_size: Size,
+    in_channels: int,
+    out_channels: int,
 ) -> nn.Module:
-    """MISSFormer in 3D on images padded to multiples of 32; it has patches of its own, whatever `patch_size` says."""
+    """MISSFormer in 3D on images padded to multiples of 32; it has patches of its own, whatever
+    `patch_size` says.
+    """
     del patch_size
     network = MissFormer(settings, in_channels=in_channels, out_channels=out_channels)
     kinds = ("encoder", "bridge", "decoder")
@@ -30,7 +39,9 @@ def miss_former(
         multiples=(MISSFORMER_MULTIPLE,) * 3,
         least=1,
         head="head",
-        checkpointed=[f"{kind}.{index}" for kind in kinds for index in range(len(getattr(network, kind)))],
+        checkpointed=[
+            f"{kind}.{index}" for kind in kinds for index in range(len(getattr(network, kind)))
+        ],
     )
 
 
@@ -47,7 +58,9 @@ def attend(query: torch.Tensor, key_value: torch.Tensor, heads: int) -> torch.Te
 
 
 class MixFfn(nn.Module):
-    """The enhanced Mix-FFN: linear, depthwise 3x3x3 convolution with a skip and a norm, GELU, linear."""
+    """The enhanced Mix-FFN: linear, depthwise 3x3x3 convolution with a skip and a norm, GELU,
+    linear.
+    """
 
     def __init__(self, dim: int, ratio: float) -> None:
         super().__init__()
@@ -101,7 +114,8 @@ class EnhancedBlock(nn.Module):
 
 
 class BridgeLayer(nn.Module):
-    """The enhanced context bridge: every scale's tokens attend to all scales', then each scale's own Mix-FFN.
+    """The enhanced context bridge: every scale's tokens attend to all scales', then each scale's
+    own Mix-FFN.
 
     A scale of k times the base width counts as k tokens of the base width at each place.
     """
@@ -112,7 +126,8 @@ class BridgeLayer(nn.Module):
         self.norm = nn.LayerNorm(base)
         self.query = nn.Linear(base, base)
         self.reductions = nn.ModuleList(
-            Reduction(base * k, factor) for k, factor in zip(multiples, MISSFORMER_REDUCTIONS, strict=True)
+            Reduction(base * k, factor)
+            for k, factor in zip(multiples, MISSFORMER_REDUCTIONS, strict=True)
         )
         self.key_value = nn.Linear(base, 2 * base)
         self.projection = nn.Linear(base, base)
@@ -121,8 +136,12 @@ class BridgeLayer(nn.Module):
 
     def forward(self, scales: list[torch.Tensor]) -> list[torch.Tensor]:
         split = [to_tokens(scale).unflatten(2, (-1, self.base)).flatten(1, 2) for scale in scales]
-        reduced = [reduction(scale) for reduction, scale in zip(self.reductions, scales, strict=True)]
-        context = torch.cat([tokens.unflatten(2, (-1, self.base)).flatten(1, 2) for tokens in reduced], dim=1)
+        reduced = [
+            reduction(scale) for reduction, scale in zip(self.reductions, scales, strict=True)
+        ]
+        context = torch.cat(
+            [tokens.unflatten(2, (-1, self.base)).flatten(1, 2) for tokens in reduced], dim=1
+        )
         tokens = torch.cat(split, dim=1)
         mixed = attend(self.query(self.norm(tokens)), self.key_value(self.norm(context)), heads=1)
         tokens = tokens + self.projection(mixed)
@@ -138,25 +157,41 @@ class BridgeLayer(nn.Module):
 
 
 class MissFormer(nn.Module):
-    """The network, for axes that are multiples of 32: images [B, C, X, Y, Z] to logits [B, out_channels, X, Y, Z]."""
+    """The network, for axes that are multiples of 32: images [B, C, X, Y, Z] to logits [B,
+    out_channels, X, Y, Z].
+    """
 
-    def __init__(self, settings: MissFormerSettings, *, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, settings: MissFormerSettings, *, in_channels: int, out_channels: int
+    ) -> None:
         super().__init__()
         base, multiples, ratio = settings.base_dim, settings.heads, settings.mlp_ratio
         widths = [base * k for k in multiples]
 
         def blocks(stage: int) -> list[nn.Module]:
             reduction = MISSFORMER_REDUCTIONS[stage]
-            return [EnhancedBlock(widths[stage], multiples[stage], reduction, ratio) for _ in range(settings.depth)]
+            return [
+                EnhancedBlock(widths[stage], multiples[stage], reduction, ratio)
+                for _ in range(settings.depth)
+            ]
 
         merges = [nn.Conv3d(in_channels, widths[0], 7, stride=4, padding=3)]
-        merges += [nn.Conv3d(widths[stage - 1], widths[stage], 3, stride=2, padding=1) for stage in (1, 2, 3)]
-        self.encoder = nn.ModuleList(nn.Sequential(merges[stage], *blocks(stage)) for stage in range(4))
-        self.bridge = nn.ModuleList(BridgeLayer(base, multiples, ratio) for _ in range(settings.bridge_depth))
+        merges += [
+            nn.Conv3d(widths[stage - 1], widths[stage], 3, stride=2, padding=1)
+            for stage in (1, 2, 3)
+        ]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(merges[stage], *blocks(stage)) for stage in range(4)
+        )
+        self.bridge = nn.ModuleList(
+            BridgeLayer(base, multiples, ratio) for _ in range(settings.bridge_depth)
+        )
         self.expand = nn.ModuleList(
             nn.ConvTranspose3d(widths[stage + 1], widths[stage], 2, stride=2) for stage in range(3)
         )
-        self.join = nn.ModuleList(nn.Conv3d(2 * widths[stage], widths[stage], 1) for stage in range(3))
+        self.join = nn.ModuleList(
+            nn.Conv3d(2 * widths[stage], widths[stage], 1) for stage in range(3)
+        )
         self.decoder = nn.ModuleList(nn.Sequential(*blocks(stage)) for stage in range(3))
         self.to_voxels = nn.ConvTranspose3d(widths[0], base // 2, 4, stride=4)
         self.head = nn.Conv3d(base // 2, out_channels, 1)

@@ -15,10 +15,12 @@ class Padded(nn.Module):
     """A network on images padded with zeros at the end of each axis; its logits are cropped back.
 
     Args:
-        network: images [B, C, X, Y, Z] to logits of the same size, or to a list of them of which the first counts.
+        network: images [B, C, X, Y, Z] to logits of the same size, or to a list of them of which
+            the first counts.
         image_size: voxels (X, Y, Z) of the images that will come.
         multiples: the network's axes must be multiples of these.
-        least: and at least this long, where an instance norm at the bottom needs more than one voxel.
+        least: and at least this long, where an instance norm at the bottom needs more than one
+            voxel.
         head: name of the network's last convolution, whose bias is the output's.
         checkpointed: names of the parts that gradient checkpointing computes twice.
     """
@@ -38,7 +40,9 @@ class Padded(nn.Module):
         self.image_size = tuple(image_size)
         padded = padded_size(image_size, multiples, least)
         self._padding = [
-            width for size, to in zip(reversed(image_size), reversed(padded), strict=True) for width in (0, to - size)
+            width
+            for size, to in zip(reversed(image_size), reversed(padded), strict=True)
+            for width in (0, to - size)
         ]
         self._head = head
         self.checkpointed = tuple(f"network.{name}" for name in checkpointed)

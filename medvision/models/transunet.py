@@ -1,7 +1,8 @@
 """TransUNet in 3D: a convolutional encoder, a transformer at the bottom, a decoder with skips.
 
-Adapted from Chen et al. 2021 (arXiv 2102.04306), which is 2D and starts from ImageNet weights: 3D convolutions, fewer
-channels, no pre-training, and a residual encoder with group norms in place of the ResNet-50.
+Adapted from Chen et al. 2021 (arXiv 2102.04306), which is 2D and starts from ImageNet weights: 3D
+convolutions, fewer channels, no pre-training, and a residual encoder with group norms in place of
+the ResNet-50.
 """
 
 from __future__ import annotations
@@ -22,17 +23,35 @@ GROUPS = 8
 
 
 def trans_unet(
-    settings: TransUNetSettings, *, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+    settings: TransUNetSettings,
+    *,
+    image_size: Size,
+    patch_size: Size,
+    in_channels: int,
+    out_channels: int,
 ) -> nn.Module:
-    """TransUNet in 3D on images padded to multiples of 16; a token stands for 16 voxels along each axis, as in the paper."""
+    """TransUNet in 3D on images padded to multiples of 16; a token stands for 16 voxels along each
+    axis, as in the paper.
+    """
     del patch_size
     multiples = (TRANSUNET_MULTIPLE,) * 3
     padded = padded_size(image_size, multiples)
-    network = TransUNet(settings, image_size=padded, in_channels=in_channels, out_channels=out_channels)
+    network = TransUNet(
+        settings, image_size=padded, in_channels=in_channels, out_channels=out_channels
+    )
     names = [
-        f"{kind}.{index}" for kind in ("encoder", "blocks", "decoder") for index in range(len(getattr(network, kind)))
+        f"{kind}.{index}"
+        for kind in ("encoder", "blocks", "decoder")
+        for index in range(len(getattr(network, kind)))
     ]
-    return Padded(network, image_size=image_size, multiples=multiples, least=1, head="head", checkpointed=names)
+    return Padded(
+        network,
+        image_size=image_size,
+        multiples=multiples,
+        least=1,
+        head="head",
+        checkpointed=names,
+    )
 
 
 class ConvNorm(nn.Sequential):
@@ -51,7 +70,9 @@ class Down(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(ConvNorm(inputs, outputs, stride=2), ConvNorm(outputs, outputs))
+        self.convolutions = nn.Sequential(
+            ConvNorm(inputs, outputs, stride=2), ConvNorm(outputs, outputs)
+        )
         self.shortcut = nn.Conv3d(inputs, outputs, 1, stride=2, bias=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -59,12 +80,16 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles each axis by a transposed convolution, then two convolutions over it and the encoder's skip."""
+    """Doubles each axis by a transposed convolution, then two convolutions over it and the
+    encoder's skip.
+    """
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
         super().__init__()
         self.upsample = nn.ConvTranspose3d(inputs, outputs, 2, stride=2)
-        self.convolutions = nn.Sequential(ConvNorm(outputs + skip, outputs), ConvNorm(outputs, outputs))
+        self.convolutions = nn.Sequential(
+            ConvNorm(outputs + skip, outputs), ConvNorm(outputs, outputs)
+        )
 
     def forward(self, features: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
         features = self.upsample(features)
@@ -72,10 +97,17 @@ class Up(nn.Module):
 
 
 class TransUNet(nn.Module):
-    """The network, for axes that are multiples of 16: images [B, C, X, Y, Z] to logits [B, out_channels, X, Y, Z]."""
+    """The network, for axes that are multiples of 16: images [B, C, X, Y, Z] to logits [B,
+    out_channels, X, Y, Z].
+    """
 
     def __init__(
-        self, settings: TransUNetSettings, *, image_size: tuple[int, ...], in_channels: int, out_channels: int
+        self,
+        settings: TransUNetSettings,
+        *,
+        image_size: tuple[int, ...],
+        in_channels: int,
+        out_channels: int,
     ) -> None:
         super().__init__()
         features, dim = settings.features, settings.embed_dim
@@ -87,7 +119,8 @@ class TransUNet(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.dropout = Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout) for _ in range(settings.depth)
+            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout)
+            for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(dim)
         self.bottom = ConvNorm(dim, features[3])

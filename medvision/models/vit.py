@@ -1,7 +1,9 @@
-"""The paper's 3D vision transformer, with or without a frozen language-model block (arXiv 2410.02458).
+"""The paper's 3D vision transformer, with or without a frozen language-model block (arXiv
+2410.02458).
 
-Attention runs through `scaled_dot_product_attention`. Dropout is applied after the attention's projection, not inside
-the attention, because a dropout inside forces the slow path on CPU (11 times slower at 2,048 tokens).
+Attention runs through `scaled_dot_product_attention`. Dropout is applied after the attention's
+projection, not inside the attention, because a dropout inside forces the slow path on CPU (11 times
+slower at 2,048 tokens).
 """
 
 from __future__ import annotations
@@ -62,15 +64,23 @@ class Attention(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         batch, count, dim = tokens.shape
-        query, key, value = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.qkv(tokens)
+            .view(batch, count, 3, self.heads, dim // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, count, dim)))
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; given the tokens' grid, with a local branch beside the attention."""
+    """Pre-norm transformer block; given the tokens' grid, with a local branch beside the
+    attention.
+    """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float, *, local: Size | None = None) -> None:
+    def __init__(
+        self, dim: int, heads: int, mlp_ratio: float, dropout: float, *, local: Size | None = None
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, dropout)
@@ -90,8 +100,9 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Patch embedding, positions, blocks, linear projection back to voxels.
 
-    With a language-model block, `encoder-decoder` puts it between the first and the second half of the blocks (as the
-    paper draws it), `after-embedding` straight after the patch embedding, before the positions (as the official code).
+    With a language-model block, `encoder-decoder` puts it between the first and the second half of
+    the blocks (as the paper draws it), `after-embedding` straight after the patch embedding, before
+    the positions (as the official code).
     """
 
     def __init__(
@@ -117,7 +128,8 @@ class VisionTransformer(nn.Module):
         self.dropout = Dropout(settings.dropout)
         local = self.grid if settings.attention == "hybrid" else None
         self.blocks = nn.ModuleList(
-            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout, local=local) for _ in range(settings.depth)
+            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout, local=local)
+            for _ in range(settings.depth)
         )
         self.norm = nn.LayerNorm(dim)
         self.extra_mlp: nn.Module | None = None
@@ -129,10 +141,14 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(dim, math.prod(self.patch_size) * out_channels)
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.bridge: LanguageBridge | None = None
-        self.bridge_at: int | None = None  # number of blocks before the bridge; None: before the positions
+        self.bridge_at: int | None = (
+            None  # number of blocks before the bridge; None: before the positions
+        )
         if isinstance(settings, LlmViTSettings):
             self.bridge = LanguageBridge(dim, settings, opened)
-            self.bridge_at = settings.depth // 2 if settings.placement == "encoder-decoder" else None
+            self.bridge_at = (
+                settings.depth // 2 if settings.placement == "encoder-decoder" else None
+            )
         parts = [f"blocks.{index}" for index in range(settings.depth)]
         self.checkpointed = tuple(parts if self.bridge is None else [*parts, "bridge"])
 
@@ -160,13 +176,21 @@ class VisionTransformer(nn.Module):
 
     @staticmethod
     def _matched(
-        settings: ViTSettings, image_size: Size, patch_size: Size, in_channels: int, out_channels: int
+        settings: ViTSettings,
+        image_size: Size,
+        patch_size: Size,
+        in_channels: int,
+        out_channels: int,
     ) -> ViTSettings:
-        """The settings resized to the parameters of the model that `params` names, which is built without weights."""
+        """The settings resized to the parameters of the model that `params` names, which is built
+        without weights.
+        """
         assert settings.params  # noqa: S101
         sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
         sizes |= {"in_channels": in_channels, "out_channels": out_channels}
-        opened = open_block(settings.params.match.llm, empty=True)  # asks the checkpoint, which counting does not
+        opened = open_block(
+            settings.params.match.llm, empty=True
+        )  # asks the checkpoint, which counting does not
         with torch.device("meta"):
             target = VisionTransformer(settings.params.match, opened=opened, **sizes)
         total = sum(parameter.numel() for parameter in target.parameters())
@@ -174,5 +198,7 @@ class VisionTransformer(nn.Module):
 
     def _to_voxels(self, patches: torch.Tensor) -> torch.Tensor:
         (gx, gy, gz), (px, py, pz) = self.grid, self.patch_size
-        voxels = patches.view(-1, gx, gy, gz, self.out_channels, px, py, pz).permute(0, 4, 1, 5, 2, 6, 3, 7)
+        voxels = patches.view(-1, gx, gy, gz, self.out_channels, px, py, pz).permute(
+            0, 4, 1, 5, 2, 6, 3, 7
+        )
         return voxels.reshape(-1, self.out_channels, gx * px, gy * py, gz * pz)

@@ -1,6 +1,8 @@
-"""A study on three real Ray nodes while workers, lanes, nodes, the driver and MLflow are killed; its table must not change.
+"""A study on three real Ray nodes while workers, lanes, nodes, the driver and MLflow are killed;
+its table must not change.
 
-`make chaos` runs the long one: `MEDVISION_CHAOS_KILLS=20`. The order of the kills is drawn from a seed.
+`make chaos` runs the long one: `MEDVISION_CHAOS_KILLS=20`. The order of the kills is drawn from a
+seed.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ import psutil
 import pytest
 
 from orchestrator.run import main
-from orchestrator.screenshots import free_port
-from reports.store import Store
+from record.store import Store
+from tools.tracking_screenshots import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -34,33 +36,54 @@ KINDS = ("worker", "lane", "node", "drain", "driver", "mlflow")
 MARK = "MEDVISION_CHAOS_MARK"
 RAY = str(Path(sys.executable).with_name("ray"))
 PATIENCE_SECONDS = 300.0
-# Of every node or cluster, as long as it lives: Ray's own. A cleaner is Train's, detached, for a driver that dies; it ends when
-# it has seen that, or it does not (Ray 2.60), and holds nothing.
+# Of every node or cluster, as long as it lives: Ray's own. A cleaner is Train's, detached, for a
+# driver that dies; it ends when it has seen that, or it does not (Ray 2.60), and holds nothing.
 RAYS_OWN = tuple(
     f"ray::{name}"
-    for name in ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "_AutoscalingCoordinatorActor", "PlacementGroupCleaner")
+    for name in (
+        "IDLE",
+        "DashboardAgent",
+        "RuntimeEnvAgent",
+        "_AutoscalingCoordinatorActor",
+        "PlacementGroupCleaner",
+    )
 )
 DRAIN_SECONDS = 15.0
 # A lost machine is noticed after 3 s instead of 30: the faults are the same, the test is shorter.
-FAST = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 3000}
+FAST = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 3000,
+}
 
 
 class Machines:
-    """Three Ray nodes on this machine, a tracking server and a driver, all found again by a mark in their environment."""
+    """Three Ray nodes on this machine, a tracking server and a driver, all found again by a mark in
+    their environment.
+    """
 
     def __init__(self, folder: Path, spec: Path) -> None:
         self.folder, self.spec = folder, spec
-        self.scratch = Path("/tmp") / f"chaos-{os.getpid()}"  # noqa: S108  # paths of sockets must stay short
+        # paths of sockets must stay short
+        self.scratch = Path("/tmp") / f"chaos-{os.getpid()}"  # noqa: S108
         self.port, self.mlflow_port, dashboard = (free_port() for _ in range(3))
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("RAY_", "MLFLOW_"))
+            },
             MARK: str(os.getpid()),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": "0" * 32,
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.mlflow_port}",
         }
         self.heads = ["--head", f"--port={self.port}", '--resources={"lane": 1000}', "--num-cpus=0"]
-        self.heads += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", f"--temp-dir={self.scratch}"]
+        self.heads += [
+            f"--dashboard-port={dashboard}",
+            "--dashboard-host=127.0.0.1",
+            f"--temp-dir={self.scratch}",
+        ]
         self.heads += [f"--system-config={json.dumps(FAST)}"]
         self.driver: subprocess.Popen[bytes] | None = None
         self.raylets: list[int] = []
@@ -78,28 +101,52 @@ class Machines:
         self.raylets.append(self._new_raylet())
 
     def start_mlflow(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.mlflow_port),
+        ]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         with (self.folder / "mlflow.log").open("ab") as log:
-            self.mlflow = subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+            self.mlflow = subprocess.Popen(
+                command, env=self.environment, cwd=self.folder, stdout=log, stderr=log
+            )
 
     def start_driver(self) -> None:
-        command = [sys.executable, "-m", "orchestrator.run", str(self.spec), "--address", f"127.0.0.1:{self.port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "orchestrator.run",
+            str(self.spec),
+            "--address",
+            f"127.0.0.1:{self.port}",
+        ]
         with (self.folder / "driver.log").open("ab") as log:
-            self.driver = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+            self.driver = subprocess.Popen(
+                command, env=self.environment, cwd=ROOT, stdout=log, stderr=log
+            )
 
     def marked(self, words: str = "") -> list[psutil.Process]:
         """Living processes of this test whose command line holds these words, the oldest first."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                ours = process.environ().get(MARK) == str(os.getpid()) and process.status() != psutil.STATUS_ZOMBIE
+                ours = (
+                    process.environ().get(MARK) == str(os.getpid())
+                    and process.status() != psutil.STATUS_ZOMBIE
+                )
                 if ours and words in " ".join(process.cmdline()) and process.pid != os.getpid():
                     found.append((process.create_time(), process))
         return [process for _, process in sorted(found, key=lambda entry: entry[0])]
 
     def kill(self, kind: str, rng: random.Random) -> bool:
-        """Kill one process (or node) of a kind and start again what a person or a service would start again.
+        """Kill one process (or node) of a kind and start again what a person or a service would
+        start again.
 
         Returns:
             Whether one was killed: it may end by itself first.
@@ -141,25 +188,41 @@ class Machines:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _drain(self, raylet: psutil.Process) -> None:
-        (node,) = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--node_id=")]
-        command = [RAY, "drain-node", f"--address=127.0.0.1:{self.port}", f"--node-id={node}", "--reason-message=chaos"]
+        (node,) = [
+            word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--node_id=")
+        ]
+        command = [
+            RAY,
+            "drain-node",
+            f"--address=127.0.0.1:{self.port}",
+            f"--node-id={node}",
+            "--reason-message=chaos",
+        ]
         command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds=60"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _ray_start(self, *options: str) -> None:
         command = [RAY, "start", "--disable-usage-stats", *options]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _new_raylet(self) -> int:
         known = {getattr(self, "head", None), *self.raylets}
-        (new,) = [process.pid for process in self.marked("raylet/raylet") if process.pid not in known]
+        (new,) = [
+            process.pid for process in self.marked("raylet/raylet") if process.pid not in known
+        ]
         return new
 
 
 def _title(process: psutil.Process) -> str:
-    """What a worker of Ray calls itself; empty for one that has ended, and for Ray's own processes."""
+    """What a worker of Ray calls itself; empty for one that has ended, and for Ray's own
+    processes.
+    """
     with contextlib.suppress(psutil.Error):
         title = " ".join(process.cmdline())
         return title if title.startswith("ray::") else ""
@@ -203,7 +266,9 @@ def chaos_spec(tiny_spec: Path, tmp_path: Path) -> Path:
     text = text.replace("folds: 3", "folds: 3\nseeds: [0, 1, 2, 3]").replace(
         "epochs: 3,", "epochs: 40, checkpoint_epochs: 5,"
     )
-    text = text.replace("resources: {max_lanes: 1}", "resources: {max_attempts: 3, hang_seconds: 120}")
+    text = text.replace(
+        "resources: {max_lanes: 1}", "resources: {max_attempts: 3, hang_seconds: 120}"
+    )
     path = tmp_path / "chaos.yaml"
     path.write_text(text.replace("name: tiny", "name: chaos"))
     return path
@@ -221,9 +286,13 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     for kind in kinds:  # more than are needed: one that finds no victim is no kill
         if len(killed) == KILLS:
             break
-        # The kills are spread over the whole study: the next one waits until its share of the trials is finished.
+        # The kills are spread over the whole study: the next one waits until its share of the
+        # trials is finished.
         share = len(killed) * 24 // (KILLS + 1)
-        _until(lambda share=share: len(store.names("commits")) >= share or machines.ended(), "no progress")
+        _until(
+            lambda share=share: len(store.names("commits")) >= share or machines.ended(),
+            "no progress",
+        )
         _until(lambda: machines.marked("ray::RayTrainWorker") or machines.ended(), "no worker came")
         assert not machines.ended(), (tmp_path / "driver.log").read_text()[-3000:]
         time.sleep(rng.uniform(0, 2))
@@ -239,9 +308,18 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     # Undisturbed, with the same world size and threads.
     handler = signal.getsignal(signal.SIGINT)
     (tmp_path / "undisturbed").mkdir()
-    options = ["--in-process", "--set", f"storage={tmp_path / 'undisturbed'}", "--set", "tracking.enabled=false"]
+    options = [
+        "--in-process",
+        "--set",
+        f"storage={tmp_path / 'undisturbed'}",
+        "--set",
+        "tracking.enabled=false",
+    ]
     assert main([str(chaos_spec), *options]) == 0
-    tables = [tmp_path / name / "chaos" / "report" / "significance.csv" for name in ("runs", "undisturbed")]
+    tables = [
+        tmp_path / name / "chaos" / "report" / "significance.csv"
+        for name in ("runs", "undisturbed")
+    ]
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
     commits = store.commits()
@@ -252,7 +330,9 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
         for kind, file in marker["files"].items():
             assert hashlib.sha256(store.read(file) or b"").hexdigest() == marker["sha256"][kind]
     named = {file for marker in commits.values() for file in marker["files"].values()}
-    files = {str(file.relative_to(store.root)) for file in Path(store.root).rglob("*") if file.is_file()}
+    files = {
+        str(file.relative_to(store.root)) for file in Path(store.root).rglob("*") if file.is_file()
+    }
     assert not [file for file in files if Path(file).name.startswith(".")]
     assert {file for file in files if file.startswith("trials/")} == named
     assert not [file for file in files if file.startswith(("checkpoints/", "failures/"))]
@@ -265,9 +345,14 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     with contextlib.suppress(AssertionError):
         _until(lambda: not left_behind(), "processes were left behind")
     assert left_behind() == []
-    code = "import ray; from ray.util import placement_group_table as table; ray.init(log_to_driver=False); "
+    code = (
+        "import ray; from ray.util import placement_group_table as table; "
+        "ray.init(log_to_driver=False); "
+    )
     code += "print([group['state'] for group in table().values() if group['state'] != 'REMOVED'])"
     environment = {**machines.environment, "RAY_ADDRESS": f"127.0.0.1:{machines.port}"}
-    asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert asked.stdout.splitlines()[-1] == "[]"
     assert signal.getsignal(signal.SIGINT) is handler

@@ -1,4 +1,6 @@
-"""Three machines on this one: network namespaces on a bridge, each with its own processes, home folder and SSH server."""
+"""Three machines on this one: network namespaces on a bridge, each with its own processes, home
+folder and SSH server.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def command(*words: str | Path, **settings: Any) -> str:
         check=False,
         **settings,
     )
-    assert done.returncode == 0, f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}"
+    assert done.returncode == 0, (
+        f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}"
+    )
     return done.stdout
 
 
@@ -49,28 +53,51 @@ class Machine:
         self.process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, key: Path) -> None:
-        """Home folder with an environment that sees this Python's packages, so that pip has nothing to download."""
+        """Home folder with an environment that sees this Python's packages, so that pip has nothing
+        to download.
+        """
         (self.folder / "ray").mkdir(parents=True)
         environment = self.folder / "home" / "medvision-venv"
         command(sys.executable, "-m", "venv", "--without-pip", environment)
         packages = next((environment / "lib").glob("python*/site-packages"))
         (packages / "host.pth").write_text("\n".join(site.getsitepackages()))
         ray = environment / "bin" / "ray"
-        ray.write_text(f"#!{environment}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
+        ray.write_text(
+            f"#!{environment}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n"
+        )
         ray.chmod(0o755)
         wheels = self.folder.parent / "wheels"
-        settings = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} RAY_worker_niceness=0"  # beside whatever else runs here
+        # beside whatever else runs here
+        settings = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} RAY_worker_niceness=0"
         (self.folder / "home" / ".bashrc").write_text(f"export {settings}\n")
         users = re.sub(
-            "^root:.*$", f"root:x:0:0:root:{self.folder}/home:/bin/bash", Path("/etc/passwd").read_text(), flags=re.M
+            "^root:.*$",
+            f"root:x:0:0:root:{self.folder}/home:/bin/bash",
+            Path("/etc/passwd").read_text(),
+            flags=re.M,
         )
         (self.folder / "passwd").write_text(users)
         command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "host_key")
         shutil.copy(f"{key}.pub", self.folder / "authorized_keys")
         command("ip", "netns", "add", self.name)
-        command("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        command(
+            "ip",
+            "link",
+            "add",
+            self.link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.name,
+        )
         command("ip", "link", "set", self.link, "master", BRIDGE, "up")
-        for words in (["addr", "add", f"{self.address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"]):
+        for words in (
+            ["addr", "add", f"{self.address}/24", "dev", "eth0"],
+            ["link", "set", "eth0", "up"],
+        ):
             command("ip", "-n", self.name, *words)
         command("ip", "-n", self.name, "link", "set", "lo", "up")
         command(
@@ -78,11 +105,31 @@ class Machine:
         )  # leads nowhere; Ray finds its address by it
 
     def start(self) -> None:
-        words = ["ip", "netns", "exec", self.name, "unshare", "-m", "-p", "-u", "-f", "--mount-proc", "--kill-child"]
-        words += ["bash", str(Path(__file__).with_name("host.sh")), str(self.folder), self.name, self.address]
+        words = [
+            "ip",
+            "netns",
+            "exec",
+            self.name,
+            "unshare",
+            "-m",
+            "-p",
+            "-u",
+            "-f",
+            "--mount-proc",
+            "--kill-child",
+        ]
+        words += [
+            "bash",
+            str(Path(__file__).with_name("host.sh")),
+            str(self.folder),
+            self.name,
+            self.address,
+        ]
         clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with (self.folder / "sshd.log").open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=clean, start_new_session=True)
+            self.process = subprocess.Popen(
+                words, stdout=log, stderr=log, env=clean, start_new_session=True
+            )
 
     def stop(self) -> None:
         if self.process is not None:
@@ -97,16 +144,22 @@ class Machine:
 
 
 class Cluster:
-    """Three machines, and the cluster file that names them, on a fourth that has its own home folder: the laptop."""
+    """Three machines, and the cluster file that names them, on a fourth that has its own home
+    folder: the laptop.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "laptop"
         self.address = ADDRESSES[0]
         self.file = folder / "cluster.yaml"
-        self.machines = [Machine(folder / f"machine{number + 1}", number) for number in range(len(ADDRESSES))]
+        self.machines = [
+            Machine(folder / f"machine{number + 1}", number) for number in range(len(ADDRESSES))
+        ]
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MEDVISION_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "MEDVISION_"))
         }
         self.environment |= {
             "HOME": str(self.home),
@@ -116,7 +169,9 @@ class Cluster:
         }
 
     def prepare(self) -> None:
-        """A bridge with three machines, and `cluster-onprem.yaml` with their addresses; a `wheels` folder is there."""
+        """A bridge with three machines, and `cluster-onprem.yaml` with their addresses; a `wheels`
+        folder is there.
+        """
         key = self.home / "key"
         for folder in (self.home / ".ray", self.folder / "ray"):
             folder.mkdir(parents=True)
@@ -131,7 +186,9 @@ class Cluster:
         config["provider"] |= {"head_ip": ADDRESSES[0], "worker_ips": list(ADDRESSES[1:])}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(key)}
         for name in ("head_start_ray_commands", "worker_start_ray_commands"):
-            config[name][-1] += " --num-cpus=1"  # one trial a machine, however many cores this one has
+            config[name][-1] += (
+                " --num-cpus=1"  # one trial a machine, however many cores this one has
+            )
         self.file.write_text(yaml.safe_dump(config))
 
     def ray(self, *words: str | Path, **settings: Any) -> str:
@@ -144,7 +201,9 @@ class Cluster:
     def background(self, number: int, script: str) -> subprocess.Popen[bytes]:
         """A script that runs on one of the machines."""
         words = ["ssh", *self.ssh, f"root@{ADDRESSES[number]}", self.as_logged_in(script)]
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def answers(self, url: str) -> bool:
         """Whether anything listens at a URL; what it says does not matter."""
@@ -157,12 +216,23 @@ class Cluster:
 
     def on(self, number: int, script: str) -> str:
         """A script on one of the machines, through SSH, to its end."""
-        return command("ssh", *self.ssh, f"root@{ADDRESSES[number]}", self.as_logged_in(script), env=self.environment)
+        return command(
+            "ssh",
+            *self.ssh,
+            f"root@{ADDRESSES[number]}",
+            self.as_logged_in(script),
+            env=self.environment,
+        )
 
     @property
     def ssh(self) -> list[str]:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
-        return ["-q", "-i", str(self.home / "key"), *(word for option in options for word in ("-o", option))]
+        return [
+            "-q",
+            "-i",
+            str(self.home / "key"),
+            *(word for option in options for word in ("-o", option)),
+        ]
 
     def remove(self) -> None:
         for machine in self.machines:
@@ -174,10 +244,19 @@ def missing() -> str | None:
     """Why machines cannot be made here; None where they can."""
     for program in ("ip", "unshare", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd"):
         if shutil.which(program) is None:
-            return f"{program} is not installed (Debian: iproute2 util-linux rsync openssh-client openssh-server)"
-    probe = "ip netns exec medvision-probe unshare -m -p -u -f --mount-proc true && ip link add mvprobe type bridge"
+            return (
+                f"{program} is not installed (Debian: iproute2 util-linux rsync openssh-client "
+                "openssh-server)"
+            )
+    probe = (
+        "ip netns exec medvision-probe unshare -m -p -u -f --mount-proc true && ip link add "
+        "mvprobe type bridge"
+    )
     made = subprocess.run(
-        ["bash", "-c", f"ip netns add medvision-probe && {probe}"], capture_output=True, text=True, check=False
+        ["bash", "-c", f"ip netns add medvision-probe && {probe}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     for kind, name in (("netns", "medvision-probe"), ("link", "mvprobe")):
         subprocess.run(["ip", kind, "del", name], check=False, capture_output=True)
@@ -186,10 +265,23 @@ def missing() -> str | None:
 
 def fetch_wheels(folder: Path) -> None:
     """What pip needs to build this package, for machines that have no internet."""
-    words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), "setuptools>=77"]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "-d",
+        str(folder),
+        "setuptools>=77",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no package index gives setuptools: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+        pytest.skip(
+            "no package index gives setuptools: "
+            f"{(done.stderr.strip().splitlines() or ['no reason'])[-1]}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +296,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         three.prepare()
         end = time.monotonic() + START_SECONDS
         for number in range(len(ADDRESSES)):
-            while subprocess.run(["ssh", *three.ssh, f"root@{ADDRESSES[number]}", "true"], check=False).returncode:
-                assert time.monotonic() < end, (three.machines[number].folder / "sshd.log").read_text()
+            while subprocess.run(
+                ["ssh", *three.ssh, f"root@{ADDRESSES[number]}", "true"], check=False
+            ).returncode:
+                assert time.monotonic() < end, (
+                    three.machines[number].folder / "sshd.log"
+                ).read_text()
                 time.sleep(0.2)
         yield three
     finally:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from medvision.batches import stack
-from medvision.data.volumes import Prepared
+from medvision.data.volumes import PreprocessedCase
+from medvision.training.batches import stack
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
-from orchestrator.spec_file import load_spec
-from orchestrator.study import open_store
-from reports.store import read_results
+from orchestrator.spec.yaml_file import load_spec
+from record.store import read_results
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -49,9 +49,14 @@ def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyP
     import torch
 
     pinned, real = [], torch.Tensor.pin_memory
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda batch: pinned.append(batch.shape) or real(batch))
+    monkeypatch.setattr(
+        torch.Tensor, "pin_memory", lambda batch: pinned.append(batch.shape) or real(batch)
+    )
     values = np.random.default_rng(0).normal(size=(2, 1, 8, 8, 8)).astype(np.float16)
-    cases = {str(index): Prepared(value, (value > 0).astype(np.uint8)) for index, value in enumerate(values)}
+    cases = {
+        str(index): PreprocessedCase(value, (value > 0).astype(np.uint8))
+        for index, value in enumerate(values)
+    }
     images, masks = stack(cases, ["0", "1"], torch.device("cuda"))
     assert pinned == [values.shape] * 2
     assert images.device.type == masks.device.type == "cuda"
@@ -67,11 +72,16 @@ def test_a_gpu_changes_samples_as_the_cpu_does() -> None:
     from medvision.data.augment import augment
 
     images = torch.rand(3, 2, 20, 24, 16, generator=torch.Generator().manual_seed(0))
-    masks, changes = (images > 0.7).float(), {"rotation_degrees": 15.0, "intensity": 0.1, "gamma": 0.2, "elastic": 0.0}
+    masks, changes = (
+        (images > 0.7).float(),
+        {"rotation_degrees": 15.0, "intensity": 0.1, "gamma": 0.2, "elastic": 0.0},
+    )
     for elastic in (0.0, 0.3):
         changes["elastic"] = elastic
         here, there = (
-            augment(images.to(device), masks.to(device), ["a", "b", "c"], seed=1, epoch=2, **changes)
+            augment(
+                images.to(device), masks.to(device), ["a", "b", "c"], seed=1, epoch=2, **changes
+            )
             for device in ("cpu", "cuda")
         )
         torch.testing.assert_close(there[0].cpu(), here[0], rtol=1e-4, atol=1e-5)
@@ -85,15 +95,28 @@ def test_two_trials_share_one_gpu(tiny_spec: Path) -> None:
     assert len({attempt["pid"] for attempt in attempts}) == 2
 
 
-def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(tiny_spec: Path, tmp_path: Path) -> None:
+def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(
+    tiny_spec: Path, tmp_path: Path
+) -> None:
     if not gpus():
         pytest.skip("no CUDA device")
     import torch
 
     def trained(name: str) -> tuple[dict[str, Any], float]:
-        changes = ["models=[{label: nnU-Net}]", "data.image_size=[96, 96, 96]", "data.patch_size=[8, 8, 8]", "folds=2"]
-        changes += ["training={epochs: 1, batch_size: 4}", "resources.gpus_per_worker=1", f"storage={tmp_path / name}"]
-        assert main([str(tiny_spec), *(word for change in changes for word in ("--set", change))]) == 0
+        changes = [
+            "models=[{label: nnU-Net}]",
+            "data.image_size=[96, 96, 96]",
+            "data.patch_size=[8, 8, 8]",
+            "folds=2",
+        ]
+        changes += [
+            "training={epochs: 1, batch_size: 4}",
+            "resources.gpus_per_worker=1",
+            f"storage={tmp_path / name}",
+        ]
+        assert (
+            main([str(tiny_spec), *(word for change in changes for word in ("--set", change))]) == 0
+        )
         store = open_store(load_spec(tiny_spec, changes))
         (marker, *_) = sorted(store.commits().values(), key=lambda marker: marker["cell"]["fold"])
         history = read_results(store, "history")
@@ -104,7 +127,11 @@ def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(tiny_s
     assert whole["attempt"]["micro_batch"] is None
     # Other work takes the GPU's memory, but for what half a batch needs.
     free, _ = torch.cuda.mem_get_info()
-    held = torch.empty(int(free - 0.75 * whole["cost"]["peak_memory_bytes"] - 2**30), dtype=torch.uint8, device="cuda")
+    held = torch.empty(
+        int(free - 0.75 * whole["cost"]["peak_memory_bytes"] - 2**30),
+        dtype=torch.uint8,
+        device="cuda",
+    )
     parts, same_loss = trained("parts")
     del held
     assert parts["attempt"]["micro_batch"] in (1, 2)

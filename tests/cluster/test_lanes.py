@@ -9,18 +9,24 @@ from typing import Any
 
 import pytest
 
-from orchestrator import driver
+from orchestrator.executors.lanes import driver
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
-from orchestrator.spec_file import load_spec
-from orchestrator.study import open_store
+from orchestrator.spec.yaml_file import load_spec
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_machine_without_the_data_stops_the_run_with_its_name(
-    tiny_spec: Path, spheres: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_spec: Path,
+    spheres: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The data vanish after the check of the start, as if the lane's machine had joined later without them."""
+    """The data vanish after the check of the start, as if the lane's machine had joined later
+    without them.
+    """
     data, real = tmp_path / "data", driver.check_machines
     shutil.copytree(spheres, data)
 
@@ -33,5 +39,7 @@ def test_a_machine_without_the_data_stops_the_run_with_its_name(
     words = [str(tiny_spec), *(word for text in settings for word in ("--set", text))]
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {socket.gethostname()} has no data at {data}: fetch the tasks there")
+    assert line.startswith(
+        f"error: {socket.gethostname()} has no data at {data}: fetch the tasks there"
+    )
     assert not open_store(load_spec(tiny_spec)).failures()  # no trial's fault

@@ -1,4 +1,6 @@
-"""The scripts of the cluster files, run for real where a stand-in for Slurm or for a lost head is enough."""
+"""The scripts of the cluster files, run for real where a stand-in for Slurm or for a lost head is
+enough.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from reports.store import Store
+from record.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,15 +35,25 @@ def running(words: str) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path, tmp_path: Path) -> None:
-    """`srun` drops its options and runs the command here, so the allocation's two nodes are two raylets of one machine."""
+def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
+    tiny_spec: Path, tmp_path: Path
+) -> None:
+    """`srun` drops its options and runs the command here, so the allocation's two nodes are two
+    raylets of one machine.
+    """
     programs = tmp_path / "bin"
     programs.mkdir()
-    stand_in(programs, "srun", f'echo "$@" >> {tmp_path}/srun; while [[ $1 == --* ]]; do shift; done; exec "$@"')
+    stand_in(
+        programs,
+        "srun",
+        f'echo "$@" >> {tmp_path}/srun; while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    )
     stand_in(programs, "scontrol", "printf 'node1\\nnode2\\n'")
     stand_in(programs, "hostname", "echo 127.0.0.1")
     number = 1000 + os.getpid() % 9000
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_")
+    } | {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "VENV": str(Path(sys.executable).parents[1]),
         "SLURM_SUBMIT_DIR": str(ROOT),
@@ -50,16 +62,28 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path,
         "SLURM_CPUS_PER_TASK": "1",  # one lane a node
         "RAY_worker_niceness": "0",  # beside whatever else runs here
     }
-    words = ["bash", str(ROOT / "cluster-slurm.sh"), str(tiny_spec), "--set", "resources.max_lanes=null"]
-    script = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    words = [
+        "bash",
+        str(ROOT / "cluster-slurm.sh"),
+        str(tiny_spec),
+        "--set",
+        "resources.max_lanes=null",
+    ]
+    script = subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     folder = f"/tmp/ray-{number}"  # noqa: S108  # what the script takes
     try:
         said = script.communicate(timeout=500)[0]
         assert script.returncode == 0, said
         assert "6 of 6 trials are in this report" in said
         commits = Store(str(tmp_path / "runs" / "tiny")).commits().values()
-        assert len({marker["attempt"]["pid"] for marker in commits}) == 2, said  # the second node had its lane
-        started = [line for line in (tmp_path / "srun").read_text().splitlines() if "ray start" in line]
+        assert len({marker["attempt"]["pid"] for marker in commits}) == 2, (
+            said
+        )  # the second node had its lane
+        started = [
+            line for line in (tmp_path / "srun").read_text().splitlines() if "ray start" in line
+        ]
         assert [line.split(" ray ")[0] for line in started] == [
             f"--overlap --ntasks=1 --nodes=1 --nodelist=node{number}" for number in (1, 2)
         ]
@@ -73,7 +97,9 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(tiny_spec: Path,
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 with the bucket `studies`: moto's server on loopback, where the environment leads to it."""
+    """A client of an S3 with the bucket `studies`: moto's server on loopback, where the environment
+    leads to it.
+    """
     import boto3
 
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -118,11 +144,20 @@ def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    words = [*as_user, "env", f"HOME={server_home}", f"PATH={path}", "bash", str(ROOT / "cluster" / "mlflow.sh")]
+    words = [
+        *as_user,
+        "env",
+        f"HOME={server_home}",
+        f"PATH={path}",
+        "bash",
+        str(ROOT / "cluster" / "mlflow.sh"),
+    ]
     client = request.getfixturevalue("s3") if artifacts == "s3" else None
     words += ["s3://studies/mlflow" if client else str(server_home / "artifacts"), str(port)]
     for _ in range(2):
-        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", timeout=280)
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, cwd="/", timeout=280
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     from mlflow import MlflowClient
 
@@ -136,22 +171,37 @@ def test_mlflow_on_postgresql_listens_on_loopback_alone_and_starts_once(
     else:
         (kept,) = map(str, (server_home / "artifacts").rglob("report.md"))
     assert kept.endswith("/artifacts/report.md")
-    listening = subprocess.run(["ss", "-Htln"], capture_output=True, text=True, check=True).stdout.split()
-    assert [address for address in listening if address.endswith(f":{port}")] == [f"127.0.0.1:{port}"]
-    sockets = (server_home / "mlflow-server" / "database" / "postmaster.pid").read_text().splitlines()
+    listening = subprocess.run(
+        ["ss", "-Htln"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [address for address in listening if address.endswith(f":{port}")] == [
+        f"127.0.0.1:{port}"
+    ]
+    sockets = (
+        (server_home / "mlflow-server" / "database" / "postmaster.pid").read_text().splitlines()
+    )
     assert sockets[5] == ""  # the address it listens on: none, a Unix socket only
     settings = (server_home / ".bashrc").read_text().splitlines()
     assert settings == [f"export MLFLOW_TRACKING_URI=http://127.0.0.1:{port}"]
 
 
 @pytest.mark.parametrize(("ray", "expected"), [("exit 1", "switched off"), ("exit 0", "")])
-def test_a_worker_switches_itself_off_when_ray_has_gone(ray: str, expected: str, tmp_path: Path) -> None:
+def test_a_worker_switches_itself_off_when_ray_has_gone(
+    ray: str, expected: str, tmp_path: Path
+) -> None:
     stand_in(tmp_path, "pgrep", ray)
-    stand_in(tmp_path, "sleep", f'echo x >> {tmp_path}/slept; [ "$(wc -l < {tmp_path}/slept)" -lt 9 ]')
+    stand_in(
+        tmp_path, "sleep", f'echo x >> {tmp_path}/slept; [ "$(wc -l < {tmp_path}/slept)" -lt 9 ]'
+    )
     stand_in(tmp_path, "sudo", "echo switched off")
     words = ["bash", str(ROOT / "cluster" / "orphan.sh"), "3"]
     done = subprocess.run(
-        words, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=False, timeout=60
+        words,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.stdout.strip() == expected
     assert len((tmp_path / "slept").read_text().split()) == (3 if expected else 9)

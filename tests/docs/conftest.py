@@ -9,14 +9,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("ablations", "benchmarks", "cluster", "docs", "medvision", "orchestrator", "reports", "tests")
+FOLDERS = (
+    "ablations",
+    "benchmarks",
+    "cluster",
+    "docs",
+    "medvision",
+    "orchestrator",
+    "reports",
+    "tests",
+)
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^`]*)$")
 LIST = re.compile(r"^([-*+]|\d+[.)])\s")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: `info` are the words behind its fence (none of an indented block), `line` is that of its first line."""
+    """A code block: `info` are the words behind its fence (none of an indented block), `line` is
+    that of its first line.
+    """
 
     file: str
     line: int
@@ -62,7 +73,9 @@ def parsed(path: Path) -> Document:
             close()
         elif fence.strip():
             code.append(line)
-        elif line.startswith("    ") and (fence or (not before.strip() and not LIST.match(paragraph))):
+        elif line.startswith("    ") and (
+            fence or (not before.strip() and not LIST.match(paragraph))
+        ):
             if not fence:
                 fence, info, start = "    ", "", number
             code.append(line[4:])
@@ -89,11 +102,18 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def documents() -> list[Document]:
     """Every Markdown file of the repository."""
-    paths = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+    paths = [
+        *ROOT.glob("*.md"),
+        *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md")),
+    ]
     return [parsed(path) for path in sorted(paths)]
 
 
 @pytest.fixture(scope="session")
 def guides(documents: list[Document]) -> list[Document]:
     """README.md and docs/*.md: what people type from."""
-    return [document for document in documents if document.name == "README.md" or document.name.startswith("docs/")]
+    return [
+        document
+        for document in documents
+        if document.name == "README.md" or document.name.startswith("docs/")
+    ]

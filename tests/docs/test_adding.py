@@ -1,4 +1,6 @@
-"""docs/adding.md, executed as it stands: its files, its changes and its commands, in a copy of the repository."""
+"""docs/adding.md, executed as it stands: its files, its changes and its commands, in a copy of the
+repository.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from typing import Any
 import pytest
 
 SECTIONS = ("A task", "A model", "A metric")
-COPIED = ("ablations", "medvision", "orchestrator", "reports", "tests", "pyproject.toml")
+COPIED = ("ablations", "medvision", "orchestrator", "record", "reports", "tests", "pyproject.toml")
 FILE = re.compile(r"^# ([\w./]+\.(?:py|yaml))\n")
-# Writes each section's files and runs its commands, all in one process that imports our packages anew for every section:
-# importing torch takes longer than all the rest.
+# Writes each section's files and runs its commands, all in one process that imports our packages
+# anew for every section: importing torch takes longer than all the rest.
 DRIVER = """
 import json, pathlib, runpy, shlex, sys
 sys.dont_write_bytecode = True
@@ -27,7 +29,8 @@ for section in json.load(sys.stdin):
     print(f"### {section['title']}", flush=True)
     for name, text in section["files"].items():
         pathlib.Path(name).write_text(text)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("medvision", "orchestrator", "reports")]:
+    ours = ("medvision", "orchestrator", "record", "reports")
+    for name in [name for name in sys.modules if name.split(".")[0] in ours]:
         del sys.modules[name]
     for line in section["commands"]:
         python, *words = shlex.split(line, comments=True)
@@ -45,7 +48,9 @@ for section in json.load(sys.stdin):
 
 @dataclass
 class Section:
-    """What a part of the guide says: whole files by their path, commands, and lines that these print."""
+    """What a part of the guide says: whole files by their path, commands, and lines that these
+    print.
+    """
 
     title: str
     files: dict[str, str] = field(default_factory=dict)
@@ -60,15 +65,23 @@ def guide(documents: list[Any], root: Path) -> list[Section]:
     sections, files = [Section(title) for title in SECTIONS], Files(root)
     lines = document.prose.splitlines()
     for block in document.blocks:
-        heading = next(line for line in reversed(lines[: block.line]) if line.startswith("#")).lstrip("# ")
+        heading = next(
+            line for line in reversed(lines[: block.line]) if line.startswith("#")
+        ).lstrip("# ")
         for section in (section for section in sections if section.title == heading):
             take(section, block, files)
     numerics = re.sub(
-        r"(?<=^EVAL_NUMERICS = )\d+", lambda n: str(int(n[0]) + 1), files["medvision/numerics.py"], flags=re.M
+        r"(?<=^EVAL_NUMERICS = )\d+",
+        lambda n: str(int(n[0]) + 1),
+        files["medvision/versions.py"],
+        flags=re.M,
     )
-    assert numerics != files["medvision/numerics.py"]
-    sections[2].files["medvision/numerics.py"] = numerics  # the step that the guide tells in words
-    sections[2].commands += ["python -m orchestrator.reference", "python -m orchestrator.run --schema"]  # make schema
+    assert numerics != files["medvision/versions.py"]
+    sections[2].files["medvision/versions.py"] = numerics  # the step that the guide tells in words
+    sections[2].commands += [
+        "python -m orchestrator.spec.reference",
+        "python -m orchestrator.run --schema",
+    ]  # make schema
     return sections
 
 
@@ -93,19 +106,25 @@ def take(section: Section, block: Any, files: Files) -> None:
     elif block.info == "text":
         section.shown += block.text.splitlines()
     else:
-        assert block.info == "", f"{block.where}: neither a file nor a change, a command or an output"
+        assert block.info == "", (
+            f"{block.where}: neither a file nor a change, a command or an output"
+        )
         section.commands += block.text.splitlines()
 
 
 def change(files: Files, diff: str) -> list[str]:
-    """Apply a diff whose places are told by the lines around them, without numbers; each must be there exactly once."""
+    """Apply a diff whose places are told by the lines around them, without numbers; each must be
+    there exactly once.
+    """
     changed = []
     for part in re.split(r"^--- .*\n", diff, flags=re.M)[1:]:
         head, *hunks = re.split(r"^@@\n", part, flags=re.M)
         name = head.strip().removeprefix("+++ b/")
         for hunk in hunks:
             lines = hunk.splitlines(keepends=True)
-            old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+            old, new = (
+                "".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +")
+            )
             text = files[name]
             assert text.count(old) == 1, f"{name} holds {text.count(old)} times:\n{old}"
             files[name] = text.replace(old, new)
@@ -119,7 +138,9 @@ def workshop(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     for name in COPIED:
         if (root / name).is_dir():
-            shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("*.pyc*", "*.tmp*"))
+            shutil.copytree(
+                root / name, folder / name, ignore=shutil.ignore_patterns("*.pyc*", "*.tmp*")
+            )
         else:
             shutil.copy2(root / name, folder / name)
     return folder
@@ -128,7 +149,11 @@ def workshop(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def printed(guide: list[Section], workshop: Path) -> dict[str, str]:
     """What the commands of each section print."""
-    here = {"PYTHONPATH": str(workshop), "MEDVISION_CACHE": str(workshop / "cache"), "MPLBACKEND": "Agg"}
+    here = {
+        "PYTHONPATH": str(workshop),
+        "MEDVISION_CACHE": str(workshop / "cache"),
+        "MPLBACKEND": "Agg",
+    }
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps([vars(section) for section in guide]),
@@ -144,30 +169,44 @@ def printed(guide: list[Section], workshop: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("place", range(len(SECTIONS)), ids=SECTIONS)
-def test_every_section_prints_what_it_shows(guide: list[Section], printed: dict[str, str], place: int) -> None:
+def test_every_section_prints_what_it_shows(
+    guide: list[Section], printed: dict[str, str], place: int
+) -> None:
     shown = guide[place].shown
     assert shown
-    assert [line for line in shown if line not in printed[SECTIONS[place]]] == [], printed[SECTIONS[place]]
+    assert [line for line in shown if line not in printed[SECTIONS[place]]] == [], printed[
+        SECTIONS[place]
+    ]
 
 
 def test_the_task_is_tested_in_the_table(printed: dict[str, str]) -> None:
     row = next(
-        line for line in printed["A task"].splitlines() if line.startswith("| Task90_Balls | full | Dice | 10 |")
+        line
+        for line in printed["A task"].splitlines()
+        if line.startswith("| Task90_Balls | full | Dice | 10 |")
     )
     assert "significant" in row  # whichever way it came out
 
 
-def test_the_model_passes_the_tests_of_every_label_and_stands_in_the_table(printed: dict[str, str]) -> None:
+def test_the_model_passes_the_tests_of_every_label_and_stands_in_the_table(
+    printed: dict[str, str],
+) -> None:
     passed = re.search(r"^(\d+) passed, \d+ deselected", printed["A model"], flags=re.M)
     assert passed, printed["A model"]
     assert int(passed[1]) >= 5
     trained = re.findall(r"^\[.*?\d/2.*?\] (\S+) Task90_Balls", printed["A model"], flags=re.M)
     assert trained == ["PlainCNN", "PlainCNN"]  # the baseline was not trained again
-    assert re.search(r"^\| Task90_Balls \| full \| Dice .* significant", printed["A model"], flags=re.M)
+    assert re.search(
+        r"^\| Task90_Balls \| full \| Dice .* significant", printed["A model"], flags=re.M
+    )
 
 
-def test_the_metric_stands_in_the_table_without_any_training(printed: dict[str, str], workshop: Path) -> None:
-    row = next(line for line in printed["A metric"].splitlines() if "| Volume similarity | 10 |" in line)
+def test_the_metric_stands_in_the_table_without_any_training(
+    printed: dict[str, str], workshop: Path
+) -> None:
+    row = next(
+        line for line in printed["A metric"].splitlines() if "| Volume similarity | 10 |" in line
+    )
     assert 0 < float(row.split("|")[5].replace("*", "").split("±")[0]) <= 1
     assert (
         len(list((workshop / "runs" / "balls").rglob("weights.safetensors"))) == 6

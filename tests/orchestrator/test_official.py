@@ -1,4 +1,6 @@
-"""The official command line as a user gives it: `python main.py` in an empty folder, and what lies there afterwards."""
+"""The official command line as a user gives it: `python main.py` in an empty folder, and what lies
+there afterwards.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,39 @@ import pytest
 
 from medvision.predict import predict_scan
 from orchestrator.official import main
-from reports.store import Store
+from record.store import Store
 
 ROOT = Path(__file__).parents[2]
 MSD = Path(os.environ.get("MEDVISION_DATA", "/nonexistent")) / "Task04_Hippocampus"
-TINY = ["--epochs", "2", "--batch_size", "4", "--image_size", "16,16,16", "--patch_size", "4,4,4", "--lr", "2e-3"]
+TINY = [
+    "--epochs",
+    "2",
+    "--batch_size",
+    "4",
+    "--image_size",
+    "16,16,16",
+    "--patch_size",
+    "4,4,4",
+    "--lr",
+    "2e-3",
+]
 KINDS = ("loss_curve.png", "dice_curve.png", "nsd_curve.png", "slices.png", "activations.png")
 COLUMNS = ["Epoch", "Train Loss", "Val Loss", "Train Dice", "Val Dice", "Train NSD", "Val NSD"]
 
-needs_msd = pytest.mark.skipif(not MSD.is_dir(), reason="MEDVISION_DATA does not name a folder with Task04_Hippocampus")
+needs_msd = pytest.mark.skipif(
+    not MSD.is_dir(), reason="MEDVISION_DATA does not name a folder with Task04_Hippocampus"
+)
 
 
 def official(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("DISPLAY", None)
     return subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *flags], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, str(ROOT / "main.py"), *flags],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -55,15 +74,26 @@ def check_files(folder: Path, name: str) -> None:
         ("medvisionllama", ["--llm", "smollm2-135m"], "Task04_Hippocampus_MedVisionLlama"),
     ],
 )
-def test_a_handful_of_real_cases(label: str, flags: list[str], name: str, tmp_path: Path, isolated_cache: Path) -> None:
-    """The list lies elsewhere than the data, as the official code allows; every test case is in the table."""
+def test_a_handful_of_real_cases(
+    label: str, flags: list[str], name: str, tmp_path: Path, isolated_cache: Path
+) -> None:
+    """The list lies elsewhere than the data, as the official code allows; every test case is in the
+    table.
+    """
     lines = (MSD / "data_file.txt").read_text().splitlines()[:20]
     (tmp_path / "elsewhere.txt").write_text("\n".join(lines))
     folder = tmp_path / "empty"
     folder.mkdir()
     done = official(
         folder,
-        *("--data_dir", str(MSD), "--data_file", "../elsewhere.txt", "--task_name", "Task04_Hippocampus"),
+        *(
+            "--data_dir",
+            str(MSD),
+            "--data_file",
+            "../elsewhere.txt",
+            "--task_name",
+            "Task04_Hippocampus",
+        ),
         *TINY,
         *("--dataset_fraction", "full", "--model_label", label, *flags),
     )
@@ -101,7 +131,9 @@ def test_the_same_command_again_trains_nothing_and_a_fraction_has_its_own_name(
             image = spheres / "Task99_Spheres" / "imagesTr" / f"{case}.nii.gz"
             found, values = predict_scan(tmp_path / f"{name}.safetensors", image)
             assert values == {"foreground": 1}
-            np.testing.assert_array_equal(np.packbits(np.asarray(found.dataobj)[None] > 0), masks[f"bits/{case}"])
+            np.testing.assert_array_equal(
+                np.packbits(np.asarray(found.dataobj)[None] > 0), masks[f"bits/{case}"]
+            )
     assert cases
 
 
@@ -115,7 +147,7 @@ def test_a_training_that_fails_says_so_and_leaves_its_traceback(
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("orchestrator.workbench.build_model", explode)
+    monkeypatch.setattr("orchestrator.trial.context.build_model", explode)
     flags = ["--data_dir", str(spheres / "Task99_Spheres"), *TINY, "--model_label", "ViT_Baseline"]
     assert main([*flags, "--output_dir", str(tmp_path), "--device", "cpu"]) == 1
     assert "RuntimeError: no such luck" in capsys.readouterr().err
@@ -135,8 +167,14 @@ def test_a_training_that_fails_says_so_and_leaves_its_traceback(
         (["--image_size", "10,16,16"], "must be a multiple of patch_size"),
         (["--data_file", "absent.txt"], "--data_file: there is no file absent.txt"),
         (["--data_dir", "absent"], "--data_dir: there is no folder absent"),
-        (["--model_label", "ViT_MLP", "--llm", "smollm2-135m"], "--llm: ViT_MLP has no language-model block"),
-        (["--model_label", "MedVisionLlama", "--llm", "./nowhere"], "--llm: no language model at './nowhere'"),
+        (
+            ["--model_label", "ViT_MLP", "--llm", "smollm2-135m"],
+            "--llm: ViT_MLP has no language-model block",
+        ),
+        (
+            ["--model_label", "MedVisionLlama", "--llm", "./nowhere"],
+            "--llm: no language model at './nowhere'",
+        ),
         (["--device", "abacus"], "--device abacus: cannot be used here"),
         (["--task_name", "../evil"], "tasks.0.name"),
     ],
@@ -151,7 +189,11 @@ def test_wrong_flags_are_clear_errors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = {"--data_dir": str(spheres / "Task99_Spheres"), "--model_label": "ViT_Baseline", "--patch_size": "4,4,4"}
+    given = {
+        "--data_dir": str(spheres / "Task99_Spheres"),
+        "--model_label": "ViT_Baseline",
+        "--patch_size": "4,4,4",
+    }
     given |= {"--image_size": "16,16,16"} | dict(zip(flags[::2], flags[1::2], strict=True))
     try:
         code = main([part for pair in given.items() for part in pair])
@@ -168,7 +210,14 @@ def test_a_list_of_cases_that_are_not_there(
     listing = tmp_path / "data_file.txt"
     listing.write_text("imagesTr/absent.nii.gz,labelsTr/absent.nii.gz\n")
     folder = spheres / "Task99_Spheres"
-    flags = ["--data_dir", str(folder), "--data_file", str(listing), "--model_label", "ViT_Baseline"]
+    flags = [
+        "--data_dir",
+        str(folder),
+        "--data_file",
+        str(listing),
+        "--model_label",
+        "ViT_Baseline",
+    ]
     assert main([*flags, "--output_dir", str(tmp_path)]) == 2
     assert str(folder / "imagesTr" / "absent.nii.gz") in capsys.readouterr().err
 
@@ -179,16 +228,28 @@ def test_one_broken_case_stops_unless_it_is_left_out(
     folder = tmp_path / "Task99_Spheres"
     shutil.copytree(spheres / "Task99_Spheres", folder)
     (folder / "imagesTr" / "case_03.nii.gz").write_bytes(b"broken")
-    flags = ["--data_dir", str(folder), *TINY, "--model_label", "ViT_Baseline", "--output_dir", str(tmp_path)]
+    flags = [
+        "--data_dir",
+        str(folder),
+        *TINY,
+        "--model_label",
+        "ViT_Baseline",
+        "--output_dir",
+        str(tmp_path),
+    ]
     assert main(flags) == 2
     shown = capsys.readouterr().err
     assert "case_03.nii.gz: cannot be read as NIfTI" in shown
     assert "--on_bad_case exclude" in shown
     assert main([*flags, "--on_bad_case", "exclude"]) == 0
-    assert "note: left out: imagesTr/case_03.nii.gz" in capsys.readouterr().out.replace(f"{folder}/", "")
+    assert "note: left out: imagesTr/case_03.nii.gz" in capsys.readouterr().out.replace(
+        f"{folder}/", ""
+    )
 
 
-def test_help_has_an_example_and_says_what_is_done_differently(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_an_example_and_says_what_is_done_differently(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     shown = capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""The committed specs on real images and a real language-model block, and a cluster that somebody else started."""
+"""The committed specs on real images and a real language-model block, and a cluster that somebody
+else started.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ import pytest
 from medvision.assets import ASSETS, AssetError, fetch
 from medvision.models import MODEL_LABELS
 from orchestrator.run import main
-from orchestrator.screenshots import free_port
-from reports.store import Store, read_results
+from record.store import Store, read_results
+from tools.tracking_screenshots import free_port
 
 ROOT = Path(__file__).parents[2]
 MSD = Path(os.environ.get("MEDVISION_DATA", "/nonexistent"))
@@ -83,7 +85,11 @@ def test_real_msd_cases_train_and_score_in_their_own_grid(
     options += ["--set", "training.epochs=null", "--set", "training.steps=4"]
     assert main([str(ROOT / "ablations" / "hippocampus.yaml"), *options]) == 0
     rows = read_results(Store(str(tmp_path / "hippocampus")), "cases")
-    assert rows["case"].nunique() == len(rows) == len(list((MSD / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz")))
+    assert (
+        rows["case"].nunique()
+        == len(rows)
+        == len(list((MSD / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz")))
+    )
     assert rows["dice"].between(0, 1).all()
 
 
@@ -91,22 +97,45 @@ def test_real_msd_cases_train_and_score_in_their_own_grid(
 def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -> None:
     port = free_port()
     ray = str(Path(sys.executable).with_name("ray"))
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "RAY_TMPDIR": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0" * 32,
+        "RAY_TMPDIR": str(tmp_path),
+    }
     environment.pop("RAY_ADDRESS", None)
     head = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", '--resources={"lane": 100}']
     head += ["--dashboard-host=127.0.0.1", "--disable-usage-stats"]
     # The sockets' paths must stay short, so Ray gets a folder of its own under the system's.
     scratch = Path("/tmp") / f"ray-{port}"  # noqa: S108
-    subprocess.run([*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True)
-    command = [sys.executable, "-m", "orchestrator.run", str(tiny_spec), "--address", f"127.0.0.1:{port}"]
+    subprocess.run(
+        [*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.run",
+        str(tiny_spec),
+        "--address",
+        f"127.0.0.1:{port}",
+    ]
     impossible = ["--set", "resources.cpus_per_worker=512", "--set", "resources.max_lanes=1"]
-    shutil.copy(ROOT / "cluster.yaml", tmp_path / "ray_bootstrap_config.yaml")  # as if `ray up` had started the head
+    shutil.copy(
+        ROOT / "cluster.yaml", tmp_path / "ray_bootstrap_config.yaml"
+    )  # as if `ray up` had started the head
     at_home = {**environment, "HOME": str(tmp_path)}
     try:
         refused = subprocess.run(
-            [*command, *impossible], env=at_home, cwd=ROOT, capture_output=True, text=True, check=False
+            [*command, *impossible],
+            env=at_home,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
     finally:
         for process in psutil.process_iter():  # `ray stop` would end everybody's Ray
             with contextlib.suppress(psutil.Error):
@@ -114,8 +143,12 @@ def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -
                     process.kill()
         shutil.rmtree(scratch, ignore_errors=True)
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    # The head as cluster.yaml has it, without CPUs for trials, and eight machines of which none runs yet.
-    held = "one trial asks for 512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU; 8 with 8 CPU, 1 GPU"
+    # The head as cluster.yaml has it, without CPUs for trials, and eight machines of which none
+    # runs yet.
+    held = (
+        "one trial asks for 512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU; 8 with 8 "
+        "CPU, 1 GPU"
+    )
     assert f"{held}, with all that `ray up` may start" in refused.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 trials are in this report" in done.stdout

@@ -1,4 +1,6 @@
-"""The main job from spec to table, in this process: resume, edits, failures, fencing. The Ray driver has its own tests."""
+"""The main job from spec to table, in this process: resume, edits, failures, fencing. The Ray
+driver has its own tests.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.inputs import gathered
-from orchestrator.plan import Inputs
+from orchestrator.planning.inputs import gathered
+from orchestrator.planning.plan import Inputs
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
-from orchestrator.spec import Spec
-from orchestrator.spec_file import load_spec
-from orchestrator.study import open_store
-from reports.store import FencedError, Store, StoreError, read_results
+from orchestrator.spec.study import Spec
+from orchestrator.spec.yaml_file import load_spec
+from record.store import FencedError, Store, StoreError, read_results
 
 LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
 
@@ -40,13 +42,17 @@ def test_a_study_ends_with_a_filled_table_and_rerunning_trains_nothing(
     first = capsys.readouterr().out
     assert "tiny: 6 trials: 0 done, 6 new" in first
     assert "| Task99_Spheres | full | Dice | 15 |" in first
-    before = {path: path.stat().st_mtime_ns for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")
+    }
     table = study(tiny_spec).read("report/significance.csv")
 
     assert run(tiny_spec) == 0
     assert "Nothing to train" in capsys.readouterr().out
     assert before == {
-        path: path.stat().st_mtime_ns for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")
+        path: path.stat().st_mtime_ns
+        for path in Path(study(tiny_spec).root).rglob("trials/**/*.parquet")
     }
     assert study(tiny_spec).read("report/significance.csv") == table
 
@@ -70,7 +76,9 @@ def test_two_runs_into_two_folders_give_the_same_bytes(tiny_spec: Path, tmp_path
     assert b"Task99_Spheres" in tables[0]
 
 
-def test_an_edit_runs_only_what_changed_and_says_why(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edit_runs_only_what_changed_and_says_why(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tiny_spec) == 0
     first = commits(tiny_spec)
     assert main([str(tiny_spec), "--dry-run", "--set", "models.1.lora.rank=2"]) == 0
@@ -104,7 +112,11 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     shutil.copytree(spheres, data)
     spec = load_spec(tiny_spec, [f"data.root={data}"])
     fold = gathered(spec).tasks["Task99_Spheres"].folds[1]
-    used = {case for other in (0, 2) for case in _used(gathered(spec).tasks["Task99_Spheres"].folds[other], 0.2)}
+    used = {
+        case
+        for other in (0, 2)
+        for case in _used(gathered(spec).tasks["Task99_Spheres"].folds[other], 0.2)
+    }
     victim = next(case for case in fold.test if case not in used)
     image = data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz"
     whole = image.read_bytes()
@@ -116,7 +128,14 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
         return inputs
 
     monkeypatch.setattr("orchestrator.run.gathered", breaks_after_the_check)
-    arguments = ["--set", f"data.root={data}", "--set", "fractions=[0.2]", "--set", "resources.max_attempts=2"]
+    arguments = [
+        "--set",
+        f"data.root={data}",
+        "--set",
+        "fractions=[0.2]",
+        "--set",
+        "resources.max_attempts=2",
+    ]
 
     assert run(tiny_spec, *arguments) == 1
     shown = capsys.readouterr().out
@@ -143,7 +162,7 @@ def _used(fold: object, fraction: float) -> set[str]:
 def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbers(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator import workbench
+    from orchestrator.trial import context as trial_context
 
     arguments = [
         "--set",
@@ -154,7 +173,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbe
     assert run(tiny_spec, *arguments, "--set", f"storage={tmp_path / 'whole'}") == 0
     whole = read_results(Store(str(tmp_path / "whole" / "tiny")), "cases")
 
-    real, epochs, broken = workbench.train, [], []
+    real, epochs, broken = trial_context.train, [], []
 
     def train_that_breaks_once(*args: object, on_epoch: object, **kwargs: object) -> object:
         def watch(epoch: int, metrics: object) -> None:
@@ -166,9 +185,15 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_with_the_same_numbe
 
         return real(*args, on_epoch=watch, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(workbench, "train", train_that_breaks_once)
+    monkeypatch.setattr(trial_context, "train", train_that_breaks_once)
     assert run(tiny_spec, *arguments) == 0
-    assert epochs[:5] == [1, 2, 3, 3, 1]  # the second attempt starts after the checkpoint of epoch 2
+    assert epochs[:5] == [
+        1,
+        2,
+        3,
+        3,
+        1,
+    ]  # the second attempt starts after the checkpoint of epoch 2
     resumed = read_results(study(tiny_spec), "cases")
     assert (resumed["dice"] == whole["dice"]).all()
     assert (resumed["hd95"] == whole["hd95"]).all()
@@ -189,25 +214,40 @@ def test_an_orphan_of_an_earlier_driver_cannot_commit(tiny_spec: Path) -> None:
 def test_a_commit_that_names_a_missing_file_is_refused(tiny_spec: Path) -> None:
     store = study(tiny_spec)
     store.write_json("claims/t.json", {"token": "a"})
-    marker = {"eval_id": "e", "train_id": "t", "token": "a", "files": {"cases": "trials/t/a/cases.parquet"}}
+    marker = {
+        "eval_id": "e",
+        "train_id": "t",
+        "token": "a",
+        "files": {"cases": "trials/t/a/cases.parquet"},
+    }
     with pytest.raises(StoreError, match="is missing"):
         store.commit(marker)
     assert store.commits() == {}
 
 
-def test_a_second_driver_is_refused_in_clear_words(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from orchestrator.lock import study_lock
+def test_a_second_driver_is_refused_in_clear_words(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from record.lock import study_lock
 
     with study_lock(study(tiny_spec)):
         assert run(tiny_spec) == 2
     assert "is being run by process" in capsys.readouterr().err
-    assert run(tiny_spec, "--set", "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]") == 0
+    assert (
+        run(tiny_spec, "--set", "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]")
+        == 0
+    )
 
 
 def test_missing_data_are_all_named_before_anything_starts(
     tiny_spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--set", "tasks=[Task01_BrainTumour, Task02_Heart]", "--set", "models.1.llm.source=/nowhere/llama"]
+    arguments = [
+        "--set",
+        "tasks=[Task01_BrainTumour, Task02_Heart]",
+        "--set",
+        "models.1.llm.source=/nowhere/llama",
+    ]
     assert run(tiny_spec, *arguments) == 2
     errors = capsys.readouterr().err
     assert "Task01_BrainTumour" in errors
@@ -220,12 +260,17 @@ def test_a_dry_run_before_any_data_exits_0_and_imports_nothing_heavy(tiny_spec: 
     code = (
         "import sys\nfrom orchestrator.run import main\n"
         "status = main([sys.argv[1], '--dry-run', '--set', 'data.root=null'])\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'transformers', 'monai', 'numba', 'nibabel'} & set(sys.modules)\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'transformers', 'monai', 'numba', "
+        "'nibabel'} & set(sys.modules)\n"
         "assert not heavy, heavy\nsys.exit(status)\n"
     )
     environment = {"PATH": "/usr/bin:/bin", "MEDVISION_CACHE": str(tiny_spec.parent / "empty")}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_spec)], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", code, str(tiny_spec)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "6 unknown" in done.stdout
@@ -245,7 +290,9 @@ def test_splits_and_manifest_are_there_for_a_reviewer(tiny_spec: Path) -> None:
     assert "environment" not in json.dumps(manifest).lower()
 
 
-def test_what_a_driver_left_that_died_between_commit_and_cleanup_is_removed(tiny_spec: Path) -> None:
+def test_what_a_driver_left_that_died_between_commit_and_cleanup_is_removed(
+    tiny_spec: Path,
+) -> None:
     assert run(tiny_spec) == 0
     store = study(tiny_spec)
     eval_id, marker = next(iter(store.commits().items()))
@@ -262,7 +309,18 @@ def test_cells_of_one_id_are_trained_once_and_all_of_them_are_reported(
     tiny_spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
-    assert run(tiny_spec, "--set", models, "--set", "fractions=[0.1, 0.11]", "--set", "training.epochs=1") == 0
+    assert (
+        run(
+            tiny_spec,
+            "--set",
+            models,
+            "--set",
+            "fractions=[0.1, 0.11]",
+            "--set",
+            "training.epochs=1",
+        )
+        == 0
+    )
     assert "6 of 6 trials are in this report" in capsys.readouterr().out
     assert len(commits(tiny_spec)) == 3  # both fractions are one case
     store = study(tiny_spec)

@@ -7,18 +7,26 @@ from pathlib import Path
 import pytest
 
 from orchestrator import status, track
-from orchestrator.lock import study_lock
+from orchestrator.planning.retry import State
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
-from orchestrator.spec_file import load_spec
-from orchestrator.state import State
-from orchestrator.study import open_store
+from orchestrator.spec.yaml_file import load_spec
+from record.lock import study_lock
 
 
 def test_states_follow_commits_claims_and_failures() -> None:
     plan = {"trials": [{"train_id": f"t{i}", "eval_id": f"e{i}"} for i in range(5)]}
     failures = {"e1": [{"reason": "x"}], "e2": [{"reason": "x"}] * 3}
-    states = status.trial_states(plan, {"e0": {}}, failures, {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}, 3)
-    assert list(states.values()) == [State.FINISHED, State.FAILED, State.QUARANTINED, State.RUNNING, State.PENDING]
+    states = status.trial_states(
+        plan, {"e0": {}}, failures, {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}, 3
+    )
+    assert list(states.values()) == [
+        State.FINISHED,
+        State.FAILED,
+        State.QUARANTINED,
+        State.RUNNING,
+        State.PENDING,
+    ]
 
 
 def test_a_study_is_described_without_ray_and_rebuilt_in_mlflow(
@@ -31,7 +39,10 @@ def test_a_study_is_described_without_ray_and_rebuilt_in_mlflow(
     marker = next(iter(store.commits().values()))
     store.remove(f"commits/{marker['eval_id']}.json")
     with study_lock(store) as token:
-        store.write_json(f"claims/{marker['train_id']}.json", {"token": f"{token}-1", "eval_id": marker["eval_id"]})
+        store.write_json(
+            f"claims/{marker['train_id']}.json",
+            {"token": f"{token}-1", "eval_id": marker["eval_id"]},
+        )
         assert status.main([store.uri]) == 0
     shown = capsys.readouterr().out
     assert "tiny: 1 running, 5 finished" in shown

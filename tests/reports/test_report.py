@@ -1,4 +1,6 @@
-"""From rows to tables: pairing, families, missing cells, infinities, Markdown, CSV and LaTeX that compiles."""
+"""From rows to tables: pairing, families, missing cells, infinities, Markdown, CSV and LaTeX that
+compiles.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from record.store import Store, StoreError, table_bytes
 from reports.build import build_report, main
-from reports.pairing import PairingError, pair
-from reports.screenshots import chromium, compile_latex, photograph
-from reports.significance import significance_table
-from reports.store import Store, StoreError, table_bytes
-from reports.tables import to_csv, to_latex, to_markdown
+from reports.sections.significance import significance_table
+from reports.sections.significance_layout import to_csv, to_latex, to_markdown
+from reports.statistics.pairing import PairingError, pair
+from tools.report_screenshots import chromium, compile_latex, photograph
 
 METRICS = {
     "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
@@ -27,7 +29,9 @@ METRICS = {
 }
 
 
-def plan(models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: Any) -> dict[str, Any]:
+def plan(
+    models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: Any
+) -> dict[str, Any]:
     trials = [
         {
             "model": m,
@@ -61,7 +65,9 @@ def plan(models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: 
     }
 
 
-def rows(gain: float = 0.05, models: tuple[str, ...] = ("base", "cand"), n: int = 20, seed: int = 0) -> pd.DataFrame:
+def rows(
+    gain: float = 0.05, models: tuple[str, ...] = ("base", "cand"), n: int = 20, seed: int = 0
+) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     base = rng.uniform(0.4, 0.8, n)
     made = []
@@ -70,11 +76,19 @@ def rows(gain: float = 0.05, models: tuple[str, ...] = ("base", "cand"), n: int 
         for index in range(n):
             made.append(
                 {
-                    "model": model, "task": "T_1", "fraction": 1.0, "fold": index % 2, "seed": 0,
-                    "case": f"c{index:02d}", "group": "foreground", "status": "ok", "diagonal": 50.0,
-                    "dice": dice[index], "hd95": 10 * (1 - dice[index]),
+                    "model": model,
+                    "task": "T_1",
+                    "fraction": 1.0,
+                    "fold": index % 2,
+                    "seed": 0,
+                    "case": f"c{index:02d}",
+                    "group": "foreground",
+                    "status": "ok",
+                    "diagonal": 50.0,
+                    "dice": dice[index],
+                    "hd95": 10 * (1 - dice[index]),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(made)
 
 
@@ -99,10 +113,15 @@ def test_a_planted_effect_is_found_and_flips_with_its_sign() -> None:
 
 def test_equal_models_differ_by_nothing() -> None:
     frame = rows()
-    same = pd.concat([frame[frame["model"] == "base"], frame[frame["model"] == "base"].assign(model="cand")])
+    same = pd.concat(
+        [frame[frame["model"] == "base"], frame[frame["model"] == "base"].assign(model="cand")]
+    )
     result = table(same)
     assert list(result["p"]) == [1.0, 1.0]
-    assert list(result["verdict"]) == ["not testable", "not testable"]  # twenty zeros: no p below 1 can be had
+    assert list(result["verdict"]) == [
+        "not testable",
+        "not testable",
+    ]  # twenty zeros: no p below 1 can be had
     assert list(result["better"]) == ["", ""]
 
 
@@ -118,7 +137,9 @@ def test_a_missing_trial_gives_no_test_and_is_counted() -> None:
     of = plan()
     some = {key: value for key, value in commits(of).items() if key != "ecand1"}
     frame = rows()
-    result = significance_table(frame[~((frame["model"] == "cand") & (frame["fold"] == 1))], of, some)
+    result = significance_table(
+        frame[~((frame["model"] == "cand") & (frame["fold"] == 1))], of, some
+    )
     assert list(result["verdict"]) == ["incomplete: 1 of 4 trials missing"] * 2
     assert result["p"].isna().all()
 
@@ -165,12 +186,27 @@ def test_an_empty_case_is_left_out_for_both_or_counts_as_perfect() -> None:
 
 def test_groups_then_seeds_are_averaged_before_cases_are_paired() -> None:
     made = [
-        {"model": m, "case": c, "seed": s, "group": g, "fold": 0, "status": "ok", "diagonal": 1.0, "dice": v}
+        {
+            "model": m,
+            "case": c,
+            "seed": s,
+            "group": g,
+            "fold": 0,
+            "status": "ok",
+            "diagonal": 1.0,
+            "dice": v,
+        }
         for m, c, s, g, v in [
-            ("a", "c1", 0, "x", 0.2), ("a", "c1", 0, "y", 0.4), ("a", "c1", 1, "x", 0.6), ("a", "c1", 1, "y", 0.8),
-            ("b", "c1", 0, "x", 0.1), ("b", "c1", 0, "y", 0.1), ("b", "c1", 1, "x", 0.1), ("b", "c1", 1, "y", 0.1),
+            ("a", "c1", 0, "x", 0.2),
+            ("a", "c1", 0, "y", 0.4),
+            ("a", "c1", 1, "x", 0.6),
+            ("a", "c1", 1, "y", 0.8),
+            ("b", "c1", 0, "x", 0.1),
+            ("b", "c1", 0, "y", 0.1),
+            ("b", "c1", 1, "x", 0.1),
+            ("b", "c1", 1, "y", 0.1),
         ]
-    ]  # fmt: skip
+    ]
     pairs = pair(pd.DataFrame(made), candidate="a", baseline="b", metric="dice")
     assert pairs.x == pytest.approx([0.5])
     assert pairs.y == pytest.approx([0.1])
@@ -202,19 +238,36 @@ def study(tmp_path: Path, frame: pd.DataFrame, of: dict[str, Any]) -> Store:
         folder = f"trials/{trial['train_id']}/t"
         files = {"cases": f"{folder}/cases.parquet", "history": f"{folder}/history.parquet"}
         store.write(files["cases"], table_bytes(here.to_dict("records")))
-        curve = [{"epoch": e, "split": "val", "metric": "dice", "value": 0.1 * e} for e in range(1, 4)]
+        curve = [
+            {"epoch": e, "split": "val", "metric": "dice", "value": 0.1 * e} for e in range(1, 4)
+        ]
         store.write(files["history"], table_bytes(curve))
         store.write_json(f"claims/{trial['train_id']}.json", {"token": "t"})
-        marker = {key: trial[key] for key in ("train_id", "eval_id")} | {"token": "t", "files": files}
+        marker = {key: trial[key] for key in ("train_id", "eval_id")} | {
+            "token": "t",
+            "files": files,
+        }
         store.commit(marker | {"attempt": {"world": 1, "threads": 1 + trial["fold"]}})
     return store
 
 
-def test_a_report_from_the_store_alone_is_the_same_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_from_the_store_alone_is_the_same_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = study(tmp_path, rows(), plan())
     report = build_report(store)
     assert report.complete
-    names = ("significance", "tests", "means", "models", "few_shot", "ablations", "cost", "claims", "provenance")
+    names = (
+        "significance",
+        "tests",
+        "means",
+        "models",
+        "few_shot",
+        "ablations",
+        "cost",
+        "claims",
+        "provenance",
+    )
     tables = {f"{name}.{suffix}" for name in names for suffix in ("md", "tex", "csv")}
     figures = {
         f"{name}.{suffix}"
@@ -226,7 +279,9 @@ def test_a_report_from_the_store_alone_is_the_same_twice(tmp_path: Path, capsys:
     assert main([store.uri]) == 0
     assert {name: store.read(f"report/{name}") for name in report.files} == before
     assert "2/2 Holm" in capsys.readouterr().out
-    assert "different numbers of processes or threads: 1 x 1 threads, 1 x 2 threads" in report.markdown
+    assert (
+        "different numbers of processes or threads: 1 x 1 threads, 1 x 2 threads" in report.markdown
+    )
 
 
 def test_a_partial_study_names_what_is_missing_and_why(tmp_path: Path) -> None:
@@ -237,13 +292,15 @@ def test_a_partial_study_names_what_is_missing_and_why(tmp_path: Path) -> None:
     assert not report.complete
     assert "3 of 4 trials are in this report" in report.markdown
     assert (
-        "Missing: model cand, task T_1, fraction 1.0, fold 1, seed 0 (1 failed attempts, the last: RuntimeError: boom)"
-        in report.markdown
+        "Missing: model cand, task T_1, fraction 1.0, fold 1, seed 0 (1 failed attempts, the "
+        "last: RuntimeError: boom)" in report.markdown
     )
     assert main([store.uri]) == 1
 
 
-def test_no_study_and_broken_files_are_clear_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_study_and_broken_files_are_clear_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path / "nothing")]) == 2
     assert "is no study" in capsys.readouterr().err
     store = study(tmp_path, rows(), plan())
@@ -300,8 +357,11 @@ def test_latex_compiles_without_complaint(tmp_path: Path) -> None:
     (tmp_path / "table.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 10_000
     assert "Overfull" not in done.stdout
@@ -315,13 +375,16 @@ def test_the_page_opens_offline_in_a_browser(tmp_path: Path) -> None:
     page = Path(store.uri) / "report" / "report.html"
     shown = chromium(page, "--dump-dom", "--host-resolver-rules=MAP * ~NOTFOUND")
     assert "cand against base" in shown
-    # A script that sorts by the column p and counts pictures that were drawn: both must have worked in the browser.
+    # A script that sorts by the column p and counts pictures that were drawn: both must have worked
+    # in the browser.
     probe = (
-        "<script>document.querySelectorAll('#significance th')[10].click();"
-        "document.title = Array.from(document.images).filter(i => i.naturalWidth > 0).length + ' pictures, ' +"
-        "document.querySelector('#significance th[aria-sort]').textContent;</script></body>"
+        "<script>document.querySelectorAll('#significance th')[10].click();document.title = "
+        "Array.from(document.images).filter(i => i.naturalWidth > 0).length + ' pictures, ' "
+        "+document.querySelector('#significance th[aria-sort]').textContent;</script></body>"
     )
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", probe))
     assert "<title>2 pictures, p</title>" in chromium(probed, "--dump-dom")
-    assert all(picture.stat().st_size > 10_000 for picture in photograph(page, tmp_path / "pictures"))
+    assert all(
+        picture.stat().st_size > 10_000 for picture in photograph(page, tmp_path / "pictures")
+    )

@@ -25,7 +25,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2ForCausalLM", GROUPED),
     "qwen3": ("Qwen3ForCausalLM", {**GROUPED, "head_dim": 24}),
     "gemma2": ("Gemma2ForCausalLM", {**GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16}),
-    "bert": ("BertForMaskedLM", {**SIZES, "hidden_dropout_prob": 0.4, "attention_probs_dropout_prob": 0.4}),
+    "bert": (
+        "BertForMaskedLM",
+        {**SIZES, "hidden_dropout_prob": 0.4, "attention_probs_dropout_prob": 0.4},
+    ),
     "biogpt": ("BioGptForCausalLM", {**SIZES, "hidden_dropout_prob": 0.4}),
 }
 FAMILIES = tuple(MODELS)
@@ -82,10 +85,14 @@ def _bin(model: Any, folder: Path) -> None:
 
 
 def _legacy_bin(model: Any, folder: Path) -> None:
-    """As before PyTorch 1.6, and with TensorFlow's names of the LayerNorms: so are the first BERTs."""
+    """As before PyTorch 1.6, and with TensorFlow's names of the LayerNorms: so are the first
+    BERTs.
+    """
     _config(model, folder)
     state = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
         for name, tensor in model.state_dict().items()
     }
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
@@ -97,8 +104,12 @@ def _sharded_bin(model: Any, folder: Path) -> None:
     names = [f"pytorch_model-{number:05}-of-00003.bin" for number in (1, 2, 3)]
     where = {name: names[index % 3] for index, name in enumerate(state)}
     for file in names:
-        torch.save({name: state[name].clone() for name in state if where[name] == file}, folder / file)
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+        torch.save(
+            {name: state[name].clone() for name in state if where[name] == file}, folder / file
+        )
+    (folder / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
 
 
 WRITERS = {
@@ -130,7 +141,9 @@ def _layer(model: Any, index: int) -> torch.nn.Module:
 
 @pytest.fixture
 def inside() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """`inside(model, index)`: what goes into that layer and comes out of it while the whole model runs."""
+    """`inside(model, index)`: what goes into that layer and comes out of it while the whole model
+    runs.
+    """
 
     def run(model: Any, index: int, length: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
         seen: list[torch.Tensor] = []
@@ -139,7 +152,9 @@ def inside() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
             seen.extend((given[0] if given else keywords["hidden_states"], result))
 
         handle = _layer(model, index).register_forward_hook(note, with_kwargs=True)
-        tokens = torch.randn(2, length, model.config.hidden_size, generator=torch.Generator().manual_seed(3))
+        tokens = torch.randn(
+            2, length, model.config.hidden_size, generator=torch.Generator().manual_seed(3)
+        )
         with torch.no_grad():
             model.base_model(inputs_embeds=tokens)
         handle.remove()
@@ -149,7 +164,9 @@ def inside() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
 
 
 def interleave(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """transformers' query or key rows in Meta's and GGUF's order: i of a head's first half goes to 2 i."""
+    """transformers' query or key rows in Meta's and GGUF's order: i of a head's first half goes to
+    2 i.
+    """
     mixed = torch.empty_like(rows)
     width = rows.shape[0] // heads
     for head in range(heads):
@@ -174,7 +191,9 @@ _META_NAMES = {
 
 @pytest.fixture
 def write_meta(tmp_path: Path) -> Callable[..., Path]:
-    """`write_meta(llama, parts=1)`: params.json and consolidated.*.pth, split as for model parallelism."""
+    """`write_meta(llama, parts=1)`: params.json and consolidated.*.pth, split as for model
+    parallelism.
+    """
 
     def write_model(model: Any, parts: int = 1, **params: Any) -> Path:
         folder = tmp_path / "checkpoints" / f"meta-{parts}"
@@ -244,8 +263,8 @@ _GGUF_BERT = {
 def write_gguf(tmp_path: Path) -> Callable[..., Path]:
     """`write_gguf(model, quantisation)`: the layers as llama.cpp's converter writes them.
 
-    The matrices of `model` are replaced by what is left of them after quantisation, so that it stays the
-    reference.
+    The matrices of `model` are replaced by what is left of them after quantisation, so that it
+    stays the reference.
     """
     import gguf
 
@@ -282,13 +301,17 @@ def write_gguf(tmp_path: Path) -> Callable[..., Path]:
             if stem == "norm":
                 target = "output_norm"
             elif stem.startswith(("layers.", "encoder.layer.")):
-                number, _, rest = stem.removeprefix("layers.").removeprefix("encoder.layer.").partition(".")
+                number, _, rest = (
+                    stem.removeprefix("layers.").removeprefix("encoder.layer.").partition(".")
+                )
                 target = f"blk.{number}.{names[rest]}"
             else:
                 continue
             tensor = parameter.data
             if tensor.ndim == 2 and quantised != gguf.GGMLQuantizationType.F32:
-                tensor = torch.from_numpy(gguf.dequantize(gguf.quantize(tensor.numpy(), quantised), quantised))
+                tensor = torch.from_numpy(
+                    gguf.dequantize(gguf.quantize(tensor.numpy(), quantised), quantised)
+                )
                 parameter.data = tensor
             if family == "gemma2" and name.endswith("norm.weight"):
                 tensor = tensor + 1
@@ -296,7 +319,11 @@ def write_gguf(tmp_path: Path) -> Callable[..., Path]:
             if family in ("llama", "mistral") and (role := stem.rpartition(".")[2]) in heads:
                 tensor = interleave(tensor, heads[role])
             if tensor.ndim == 2 and quantised != gguf.GGMLQuantizationType.F32:
-                writer.add_tensor(f"{target}.{ending}", gguf.quantize(tensor.numpy(), quantised), raw_dtype=quantised)
+                writer.add_tensor(
+                    f"{target}.{ending}",
+                    gguf.quantize(tensor.numpy(), quantised),
+                    raw_dtype=quantised,
+                )
             else:
                 writer.add_tensor(f"{target}.{ending}", tensor.contiguous().numpy())
         for name, tensor in extra.items():

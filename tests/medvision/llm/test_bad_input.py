@@ -1,4 +1,6 @@
-"""Whatever is wrong with a checkpoint is said in one clear error, and nothing of it stays in the cache."""
+"""Whatever is wrong with a checkpoint is said in one clear error, and nothing of it stays in the
+cache.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from medvision.llm import BlockError, cached_fingerprint, describe_block, load_b
 
 @pytest.fixture
 def refused(cache):
-    """`refused(source, match, layer=...)`: every way in raises that error and leaves the cache empty."""
+    """`refused(source, match, layer=...)`: every way in raises that error and leaves the cache
+    empty.
+    """
 
     def check(source, match, layer=-1):
         for ask in (load_block, prepare_block):
@@ -76,7 +80,9 @@ def test_a_configuration_of_another_model(make_model, write, refused):
     edit(folder, model_type="gemma2")
     refused(folder, "lacks 2 of the 12 tensors of gemma2 layer 2: .*feedforward_layernorm")
     edit(folder, model_type="llama", intermediate_size=128)
-    refused(folder, r"has shape \[96, 64\], but by the configuration a llama layer needs \[128, 64\]")
+    refused(
+        folder, r"has shape \[96, 64\], but by the configuration a llama layer needs \[128, 64\]"
+    )
 
 
 def test_biases_that_the_configuration_denies(make_model, write, refused):
@@ -113,7 +119,9 @@ def test_a_configuration_that_is_no_json_object(text, make_model, write, refused
         describe_block(folder)
 
 
-@pytest.mark.parametrize("fmt", ["safetensors", "sharded safetensors", "bin", "sharded bin", "legacy bin"])
+@pytest.mark.parametrize(
+    "fmt", ["safetensors", "sharded safetensors", "bin", "sharded bin", "legacy bin"]
+)
 @pytest.mark.parametrize("keep", [0, 5, 200, 0.5, 0.99])
 def test_truncated_files(fmt, keep, make_model, write, refused):
     folder = write(make_model("bert"), fmt)
@@ -150,7 +158,9 @@ class _Opens:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_with_a_payload_is_refused_and_not_run(legacy, make_model, write, write_meta, refused, tmp_path):
+def test_a_pickle_with_a_payload_is_refused_and_not_run(
+    legacy, make_model, write, write_meta, refused, tmp_path
+):
     proof = tmp_path / "proof"
     for folder, name in (
         (write(make_model("llama"), "bin"), "pytorch_model.bin"),
@@ -173,7 +183,9 @@ def test_a_file_with_something_else_than_tensors(make_model, write, refused):
 def test_integers_are_no_weights(make_model, write, refused):
     folder = write(make_model("llama"))
     state = load_file(folder / "model.safetensors")
-    state["model.layers.2.mlp.up_proj.weight"] = state["model.layers.2.mlp.up_proj.weight"].to(torch.int8)
+    state["model.layers.2.mlp.up_proj.weight"] = state["model.layers.2.mlp.up_proj.weight"].to(
+        torch.int8
+    )
     save_file(state, folder / "model.safetensors")
     refused(folder, "has dtype I8")
     (folder / "model.safetensors").unlink()
@@ -268,7 +280,8 @@ def test_damaged_bytes_give_a_block_or_one_kind_of_error(damaged_files, data):
     folder, good = damaged_files
     name = data.draw(st.sampled_from(sorted(good)))
     content = bytearray(good[name])
-    # Damage the tables rather than the numbers: the head of each file, and the tail, where zip keeps its own.
+    # Damage the tables rather than the numbers: the head of each file, and the tail, where zip
+    # keeps its own.
     spots = st.integers(0, min(len(content), 9000) - 1) | st.integers(-1500, -1)
     for at in data.draw(st.lists(spots, min_size=1, max_size=4)):
         content[at] = data.draw(st.integers(0, 255))

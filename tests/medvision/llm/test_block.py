@@ -1,4 +1,6 @@
-"""What the block is as a module: the paper's algebra, frozen, bidirectional, transparent for gradients."""
+"""What the block is as a module: the paper's algebra, frozen, bidirectional, transparent for
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight
 
 
-def paper_block(x: torch.Tensor, w: dict[str, torch.Tensor], heads: int, kv_heads: int, eps: float) -> torch.Tensor:
-    """RMSNorm, grouped-query attention without rotation and mask, SwiGLU, final RMSNorm, in plain algebra."""
+def paper_block(
+    x: torch.Tensor, w: dict[str, torch.Tensor], heads: int, kv_heads: int, eps: float
+) -> torch.Tensor:
+    """RMSNorm, grouped-query attention without rotation and mask, SwiGLU, final RMSNorm, in plain
+    algebra.
+    """
     batch, length, width = x.shape
     size = width // heads
     h = rms_norm(x, w["input_layernorm"], eps)
@@ -49,12 +55,17 @@ def test_is_the_papers_block(make_model, write):
     model = make_model("llama").double()
     block = load_block(write(model, "bin"), dtype=torch.float64)
     state = {name: tensor.double() for name, tensor in block.state_dict().items()}
-    weights = {name.removeprefix("layers.0.").removesuffix(".weight"): tensor for name, tensor in state.items()}
+    weights = {
+        name.removeprefix("layers.0.").removesuffix(".weight"): tensor
+        for name, tensor in state.items()
+    }
     x = tokens().double()
     expected = paper_block(x, weights, heads=4, kv_heads=2, eps=model.config.rms_norm_eps)
     # transformers' norm works in float32 whatever the dtype, so the agreement is float32's.
     torch.testing.assert_close(block(x), expected, rtol=2e-5, atol=2e-5)
-    assert not torch.allclose(load_block(write(model, "bin"), rope=True)(x.float()).double(), expected, atol=0.01)
+    assert not torch.allclose(
+        load_block(write(model, "bin"), rope=True)(x.float()).double(), expected, atol=0.01
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -110,7 +121,10 @@ def test_other_weights_give_other_tokens_and_another_fingerprint(make_model, wri
     other = load_block(write(model, "bin"))
     assert other.fingerprint != block.fingerprint
     assert not torch.equal(other(tokens()), block(tokens()))
-    assert load_block(write(model, "bin"), 1).fingerprint == load_block(write(model, "sharded bin"), 1).fingerprint
+    assert (
+        load_block(write(model, "bin"), 1).fingerprint
+        == load_block(write(model, "sharded bin"), 1).fingerprint
+    )
 
 
 def test_final_norm_is_the_models_and_bert_has_none(make_model, write):
@@ -122,14 +136,18 @@ def test_final_norm_is_the_models_and_bert_has_none(make_model, write):
     assert torch.equal(load_block(bert)(tokens()), load_block(bert, final_norm=False)(tokens()))
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(batch=st.integers(1, 3), length=st.integers(1, 20), seed=st.integers(0, 50))
 def test_samples_do_not_mix(shared_block, batch, length, seed):
     x = tokens(batch, length, seed=seed)
     out = shared_block(x)
     assert out.shape == x.shape
     for index in range(batch):
-        torch.testing.assert_close(shared_block(x[index : index + 1]), out[index : index + 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            shared_block(x[index : index + 1]), out[index : index + 1], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.fixture
@@ -156,7 +174,9 @@ def test_output_has_the_dtype_of_the_input(make_model, write):
 
 def test_copies_and_moves(shared_block):
     assert torch.equal(copy.deepcopy(shared_block)(tokens()), shared_block(tokens()))
-    assert torch.allclose(shared_block.double()(tokens().double()).float(), shared_block.float()(tokens()), atol=1e-4)
+    assert torch.allclose(
+        shared_block.double()(tokens().double()).float(), shared_block.float()(tokens()), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -169,8 +189,8 @@ def test_random_weights_are_drawn_from_the_seed(family, make_model, write):
     assert torch.equal(first(tokens()), again(tokens()))
     assert not torch.equal(first(tokens()), other(tokens()))
     assert not torch.allclose(first(tokens()), trained(tokens()), atol=0.01)
-    # Small weights and identity norms: the residual path carries the input almost unchanged. Gemma-2 alone
-    # norms what its two sublayers add, so that input and additions weigh the same.
+    # Small weights and identity norms: the residual path carries the input almost unchanged.
+    # Gemma-2 alone norms what its two sublayers add, so that input and additions weigh the same.
     carried = load_block(folder, final_norm=False).randomise(1)(tokens())
     alike = torch.nn.functional.cosine_similarity(carried.flatten(), tokens().flatten(), dim=0)
     assert alike > (0.5 if family == "gemma2" else 0.9)
@@ -195,7 +215,9 @@ def test_compiles_to_one_graph(family, rope, make_model, write):
 
 def test_distributed_training_reduces_only_the_mappers(make_model, write, tmp_path):
     block = load_block(write(make_model("llama")), rope=True)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
     try:
         model = nn.Sequential(nn.Linear(8, 64), block, nn.Linear(64, 1))
         seen: list[int] = []
@@ -216,8 +238,8 @@ def test_distributed_training_reduces_only_the_mappers(make_model, write, tmp_pa
 
 def test_signature_is_the_published_one():
     assert str(inspect.signature(load_block)).startswith(
-        "(source: 'str | Path', layer: 'Layer' = -1, *, rope: 'bool' = False, causal: 'bool' = False, "
-        "final_norm: 'bool' = True, dtype: 'torch.dtype' = torch.float32)"
+        "(source: 'str | Path', layer: 'Layer' = -1, *, rope: 'bool' = False, causal: 'bool' = "
+        "False, final_norm: 'bool' = True, dtype: 'torch.dtype' = torch.float32)"
     )
 
 

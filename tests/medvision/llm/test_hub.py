@@ -1,4 +1,6 @@
-"""Hub ids against a small hub on the loopback address: what is asked for, with ranges and without."""
+"""Hub ids against a small hub on the loopback address: what is asked for, with ranges and
+without.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one folder as the model `lab/tiny`, and counts the bytes that it sends of each file."""
+    """Serves one folder as the model `lab/tiny`, and counts the bytes that it sends of each
+    file.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -60,7 +64,16 @@ class Handler(BaseHTTPRequestHandler):
         if re.fullmatch(r"/api/models/lab/tiny(/revision/(main|v1))?", path):
             names = sorted(file.name for file in hub.folder.iterdir())
             files = [{"rfilename": n, "size": (hub.folder / n).stat().st_size} for n in names]
-            self._json(200, {"id": "lab/tiny", "modelId": "lab/tiny", "sha": COMMIT, "siblings": files, "tags": []})
+            self._json(
+                200,
+                {
+                    "id": "lab/tiny",
+                    "modelId": "lab/tiny",
+                    "sha": COMMIT,
+                    "siblings": files,
+                    "tags": [],
+                },
+            )
         elif path.startswith("/api/models/lab/tiny/revision/"):
             self._json(404, {"error": "no revision"}, X_Error_Code="RevisionNotFound")
         elif path.startswith("/api/models/lab/gated"):
@@ -104,7 +117,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[P
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         return server
@@ -127,7 +142,9 @@ def test_only_the_layers_bytes_are_downloaded(fmt, hub, make_model, write):
     assert layer <= weights <= 1.2 * layer
     local = load_block(folder, 7)
     assert local.fingerprint == block.fingerprint == cached_fingerprint("lab/tiny", 7)
-    assert all(torch.equal(a, b) for a, b in zip(local.parameters(), block.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(local.parameters(), block.parameters(), strict=True)
+    )
     server.sent.clear()
     assert prepare_block("lab/tiny", 7) == load_block("lab/tiny", 7).fingerprint
     assert server.sent == {}
@@ -146,7 +163,9 @@ def test_without_ranges_only_the_needed_shards_are_downloaded(hub, make_model, w
     block = load_block("lab/tiny", 3)
     assert block.fingerprint == load_block(folder, 3).fingerprint
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
-    needed = {file for name, file in index.items() if name.startswith(("model.layers.3.", "model.norm."))}
+    needed = {
+        file for name, file in index.items() if name.startswith(("model.layers.3.", "model.norm."))
+    }
     assert {name for name in server.sent if name.endswith(".safetensors")} == needed
     assert len(needed) < len(set(index.values()))
 
@@ -185,7 +204,9 @@ def test_what_the_hub_refuses(hub, make_model, write, cache):
 
 def test_a_truncated_file_on_the_hub(hub, make_model, write, cache):
     folder = write(make_model("llama"))
-    os.truncate(folder / "model.safetensors", (folder / "model.safetensors").stat().st_size - 10_000)
+    os.truncate(
+        folder / "model.safetensors", (folder / "model.safetensors").stat().st_size - 10_000
+    )
     hub(folder)
     with pytest.raises(BlockError, match=r"hub model lab/tiny/model.safetensors.*truncated"):
         load_block("lab/tiny")
@@ -202,7 +223,9 @@ def test_without_a_connection_what_was_downloaded_serves(hub, make_model, write,
     server.shutdown()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load_block("lab/tiny").fingerprint == load_block(folder).fingerprint
-    with pytest.raises(BlockError, match=r"cannot be reached.*not been downloaded before.*HF_HUB_OFFLINE"):
+    with pytest.raises(
+        BlockError, match=r"cannot be reached.*not been downloaded before.*HF_HUB_OFFLINE"
+    ):
         load_block("lab/other")
 
 
@@ -211,8 +234,17 @@ def test_the_endpoint_of_the_environment(hub, make_model, write, tmp_path):
     server = hub(folder)
     code = "import sys; from medvision.llm import describe_block\n"
     code += "print(describe_block('lab/tiny@main')['family'], 'torch' in sys.modules)"
-    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "elsewhere")}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": server.url,
+        "HF_HUB_CACHE": str(tmp_path / "elsewhere"),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     assert done.stdout.split() == ["qwen3", "False"]

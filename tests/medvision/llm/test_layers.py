@@ -15,7 +15,9 @@ ROTARY = ("llama", "mistral", "qwen2", "qwen3", "gemma2")
 
 def as_trained(source, layer, family, **settings):
     """The layer alone, with the rotary embedding and mask that its model has."""
-    return load_block(source, layer, rope=family in ROTARY, causal=family != "bert", final_norm=False, **settings)
+    return load_block(
+        source, layer, rope=family in ROTARY, causal=family != "bert", final_norm=False, **settings
+    )
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -27,7 +29,9 @@ def test_equals_the_layer_inside_the_whole_model(family, fmt, make_model, write,
         given, expected = inside(model, index)
         for again in ("from the checkpoint", "from the cache"):
             block = as_trained(folder, index, family)
-            torch.testing.assert_close(block(given), expected, rtol=0, atol=0, msg=f"layer {index} {again}")
+            torch.testing.assert_close(
+                block(given), expected, rtol=0, atol=0, msg=f"layer {index} {again}"
+            )
             assert (block.family, block.layer, block.hidden_size) == (family, index, 64)
     other = as_trained(folder, 1, family)
     assert not torch.allclose(other(given), expected, atol=0.01)
@@ -53,7 +57,8 @@ def test_negative_index_and_several_layers_with_the_final_norm(family, make_mode
 def test_half_precision_checkpoints(family, dtype, make_model, write, inside):
     model = make_model(family).to(dtype)
     folder = write(model, "sharded safetensors")
-    # Read back by transformers: casting the model itself would round the rotary frequencies as well.
+    # Read back by transformers: casting the model itself would round the rotary frequencies as
+    # well.
     given, expected = inside(type(model).from_pretrained(folder, dtype=torch.float32), 2)
     block = as_trained(folder, 2, family)
     torch.testing.assert_close(block(given), expected, rtol=0, atol=0)
@@ -72,7 +77,9 @@ def test_sliding_window_of_a_causal_block(family, make_model, write, inside):
     folder = write(model)
     for index in (1, 2):  # of Gemma-2 and Qwen2 here, one with the window and one without
         given, expected = inside(model, index, length=11)
-        torch.testing.assert_close(as_trained(folder, index, family)(given), expected, rtol=0, atol=0)
+        torch.testing.assert_close(
+            as_trained(folder, index, family)(given), expected, rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -122,10 +129,21 @@ def test_first_bert_configurations_name_no_type(make_model, write):
 def test_description_needs_no_tensor(family, make_model, write):
     folder = write(make_model(family))
     (folder / "model.safetensors").write_bytes(b"")
-    expected = {"family": family, "hidden_size": 64, "layers": 3, "heads": 4, "format": "safetensors"}
+    expected = {
+        "family": family,
+        "hidden_size": 64,
+        "layers": 3,
+        "heads": 4,
+        "format": "safetensors",
+    }
     kv_heads = 4 if family in ("bert", "biogpt") else 2
     head_dim = 24 if family == "qwen3" else 16
-    sizes = {"kv_heads": kv_heads, "head_dim": head_dim, "intermediate_size": 96, "gated": kv_heads == 2}
+    sizes = {
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "intermediate_size": 96,
+        "gated": kv_heads == 2,
+    }
     assert describe_block(folder) == expected | sizes
 
 

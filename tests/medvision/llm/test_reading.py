@@ -13,7 +13,9 @@ from medvision.llm import load_block, prepare_block
 
 BIG = {"num_hidden_layers": 32, "hidden_size": 128, "intermediate_size": 768}
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes through Linux's /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/io").exists(), reason="counts bytes through Linux's /proc"
+)
 
 
 def bytes_read() -> int:
@@ -35,7 +37,9 @@ def test_at_most_a_fifth_more_than_the_layer_is_read(fmt, make_model, write):
     before = bytes_read()
     prepare_block(folder, 17)
     assert bytes_read() - before < 10_000
-    assert torch.equal(block.layers[0].mlp.up_proj.weight, model.model.layers[17].mlp.up_proj.weight)
+    assert torch.equal(
+        block.layers[0].mlp.up_proj.weight, model.model.layers[17].mlp.up_proj.weight
+    )
 
 
 def test_gguf_reads_its_header_and_the_layer(make_model, write_gguf):
@@ -45,20 +49,25 @@ def test_gguf_reads_its_header_and_the_layer(make_model, write_gguf):
     layer = sum(p.numel() * 4 for p in model.model.layers[17].parameters())
     before = bytes_read()
     load_block(path, 17)
-    # The table of tensors is read in windows of a mebibyte, for the configuration and for the tensors.
+    # The table of tensors is read in windows of a mebibyte, for the configuration and for the
+    # tensors.
     assert bytes_read() - before <= 1.2 * layer + 2 * (1 << 20)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_metas_files_are_read_for_the_layer_alone(parts, make_model, write, write_meta):
     model = make_model("llama", **BIG)
-    folder = write_meta(model, parts, ffn_dim_multiplier=2.25)  # int(2.25 * int(8 * 128 / 3)) = 767, up to 768
+    folder = write_meta(
+        model, parts, ffn_dim_multiplier=2.25
+    )  # int(2.25 * int(8 * 128 / 3)) = 767, up to 768
     load_block(write(make_model("llama"), "bin"))  # imports are read as well
     layer = sum(p.numel() * 4 for p in model.model.layers[17].parameters())
     before = bytes_read()
     block = load_block(folder, 17)
     assert layer <= bytes_read() - before <= 1.2 * layer
-    assert torch.equal(block.layers[0].mlp.up_proj.weight, model.model.layers[17].mlp.up_proj.weight)
+    assert torch.equal(
+        block.layers[0].mlp.up_proj.weight, model.model.layers[17].mlp.up_proj.weight
+    )
 
 
 MEASURE = """
@@ -84,7 +93,12 @@ print(status("VmHWM") - before, sum(p.numel() * 4 for p in block.parameters()))
 @pytest.mark.parametrize("fmt", ["sharded safetensors", "bin"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_peak_memory_is_at_most_twice_the_layer(fmt, dtype, make_model, write):
-    big = {"num_hidden_layers": 6, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+    big = {
+        "num_hidden_layers": 6,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+    }
     folder = write(make_model("llama", **big).to(dtype), fmt)
     command = [sys.executable, "-c", MEASURE, str(write(make_model("qwen2"), fmt)), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,4 +1,6 @@
-"""Meta's files and GGUF, with query and key rows in another order, against transformers' whole model."""
+"""Meta's files and GGUF, with query and key rows in another order, against transformers' whole
+model.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,20 @@ def test_meta_files_equal_the_layer_inside_the_whole_model(parts, make_model, wr
         given, expected = inside(model, index)
         block = load_block(folder, index, rope=True, causal=True, final_norm=False)
         torch.testing.assert_close(block(given), expected, rtol=0, atol=0)
-    torch.testing.assert_close(load_block(folder).norm(given), model.model.norm(given), rtol=0, atol=0)
+    torch.testing.assert_close(
+        load_block(folder).norm(given), model.model.norm(given), rtol=0, atol=0
+    )
     assert describe_block(folder) == {
-        "family": "llama", "hidden_size": 64, "layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16,
-        "intermediate_size": 96, "gated": True, "format": "meta",
-    }  # fmt: skip
+        "family": "llama",
+        "hidden_size": 64,
+        "layers": 3,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 96,
+        "gated": True,
+        "format": "meta",
+    }
 
 
 def test_meta_and_hugging_face_give_the_same_fingerprint(make_model, write, write_meta):
@@ -36,7 +47,11 @@ def test_meta_and_hugging_face_give_the_same_fingerprint(make_model, write, writ
 
 def test_meta_scaled_rope(make_model, write_meta, inside):
     scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    scaling |= {"rope_type": "llama3", "rope_theta": 5000.0, "original_max_position_embeddings": 8192}
+    scaling |= {
+        "rope_type": "llama3",
+        "rope_theta": 5000.0,
+        "original_max_position_embeddings": 8192,
+    }
     model = make_model("llama", rope_parameters=scaling, max_position_embeddings=131072)
     given, expected = inside(model, 2, length=40)
     folder = write_meta(model, use_scaled_rope=True)
@@ -65,8 +80,12 @@ def test_gguf_equals_the_layer_inside_the_whole_model(family, kind, make_model, 
         block = load_block(path, index, rope=causal, causal=causal, final_norm=False)
         torch.testing.assert_close(block(given), expected, rtol=0, atol=0)
     if causal:
-        torch.testing.assert_close(load_block(path).norm(given), model.model.norm(given), rtol=0, atol=0)
-    assert load_block(path.parent, 0, final_norm=False).fingerprint == load_block(path, 0).fingerprint
+        torch.testing.assert_close(
+            load_block(path).norm(given), model.model.norm(given), rtol=0, atol=0
+        )
+    assert (
+        load_block(path.parent, 0, final_norm=False).fingerprint == load_block(path, 0).fingerprint
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "bert"])
@@ -91,7 +110,9 @@ def test_gguf_rotary_factors(make_model, write_gguf, inside):
 @settings(deadline=None, max_examples=30)
 @drawn(heads=st.integers(1, 5), half=st.integers(1, 6), seed=st.integers(0, 99))
 def test_unpermuted_rows_rotate_by_halves_as_the_stored_ones_by_pairs(heads, half, seed):
-    """The definition: rotating neighbouring rows, seen in the new order, is transformers' rotation."""
+    """The definition: rotating neighbouring rows, seen in the new order, is transformers'
+    rotation.
+    """
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
     from medvision.llm.tensors import unpermute
@@ -99,7 +120,9 @@ def test_unpermuted_rows_rotate_by_halves_as_the_stored_ones_by_pairs(heads, hal
     generator = torch.Generator().manual_seed(seed)
     stored = torch.randn(heads * 2 * half, generator=generator, dtype=torch.float64)
     angle = torch.rand(half, generator=generator, dtype=torch.float64)
-    pairs = torch.view_as_complex(stored.reshape(heads, half, 2)) * torch.polar(torch.ones_like(angle), angle)
+    pairs = torch.view_as_complex(stored.reshape(heads, half, 2)) * torch.polar(
+        torch.ones_like(angle), angle
+    )
     by_pairs = torch.view_as_real(pairs).reshape(-1)
 
     both = torch.cat((angle, angle))[None, None]
@@ -121,9 +144,16 @@ def smollm2() -> Path:
 
 def test_real_smollm2_block(smollm2):
     assert describe_block(smollm2) == {
-        "family": "llama", "hidden_size": 576, "layers": 30, "heads": 9, "kv_heads": 3, "head_dim": 64,
-        "intermediate_size": 1536, "gated": True, "format": "gguf",
-    }  # fmt: skip
+        "family": "llama",
+        "hidden_size": 576,
+        "layers": 30,
+        "heads": 9,
+        "kv_heads": 3,
+        "head_dim": 64,
+        "intermediate_size": 1536,
+        "gated": True,
+        "format": "gguf",
+    }
     block = load_block(smollm2)
     assert block.layer == 29
     tokens = torch.randn(1, 50, 576, generator=torch.Generator().manual_seed(0))
@@ -137,16 +167,19 @@ def test_real_smollm2_block(smollm2):
 
 @pytest.mark.slow
 def test_real_smollm2_whole_model_out_of_blocks(smollm2):
-    """All 30 layers in a row are transformers' model and predict English; permuted they do worse."""
+    """All 30 layers in a row are transformers' model and predict English; permuted they do
+    worse.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, file = str(smollm2.parent), smollm2.name
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     text = (
-        "The heart is a muscular organ that pumps blood through the body. It has four chambers: two atria, "
-        "which receive blood, and two ventricles, which pump it out. The right side sends blood to the "
-        "lungs, where it takes up oxygen, and the left side sends the oxygen-rich blood to the body."
+        "The heart is a muscular organ that pumps blood through the body. It has four chambers: "
+        "two atria, which receive blood, and two ventricles, which pump it out. The right side "
+        "sends blood to the lungs, where it takes up oxygen, and the left side sends the "
+        "oxygen-rich blood to the body."
     )
     ids = tokenizer(text, return_tensors="pt").input_ids
     block = load_block(smollm2, list(range(30)), rope=True, causal=True)

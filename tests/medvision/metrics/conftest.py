@@ -1,4 +1,6 @@
-"""An independent evaluation of a case: boundaries by shifting, all pairwise distances, areas out of scikit-image."""
+"""An independent evaluation of a case: boundaries by shifting, all pairwise distances, areas out of
+scikit-image.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def voxel_elements(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices [n, 3] and weights [n] of the voxels inside with a neighbour outside."""
     inside = {tuple(index) for index in np.argwhere(mask).tolist()}
     steps = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
-    boundary = [(x, y, z) for x, y, z in inside if any((x + i, y + j, z + k) not in inside for i, j, k in steps)]
+    boundary = [
+        (x, y, z)
+        for x, y, z in inside
+        if any((x + i, y + j, z + k) not in inside for i, j, k in steps)
+    ]
     return np.array(boundary, dtype=float).reshape(-1, 3), np.ones(len(boundary))
 
 
@@ -78,12 +84,16 @@ def evaluate_by_hand(
     step = np.array(spacing, dtype=float)
     for definition, metrics in ((nsd, ("nsd",)), (hd95, ("hd95", "hd", "assd"))):
         surfels = definition == "surfel"
-        (pi, pw), (ti, tw) = (surfel_elements(m, step) if surfels else voxel_elements(m) for m in (p, t))
+        (pi, pw), (ti, tw) = (
+            surfel_elements(m, step) if surfels else voxel_elements(m) for m in (p, t)
+        )
         matrix = np.sqrt((((pi[:, None] - ti[None]) * step) ** 2).sum(axis=-1))
         from_p, from_t = matrix.min(axis=1), matrix.min(axis=0)
         both, weight = np.concatenate((from_p, from_t)), np.concatenate((pw, tw))
         if "nsd" in metrics:
-            values[f"nsd@{tolerance}"] = float(weight[both <= tolerance + 1e-6].sum() / weight.sum())
+            values[f"nsd@{tolerance}"] = float(
+                weight[both <= tolerance + 1e-6].sum() / weight.sum()
+            )
             continue
         if definition == "surfel":
             values["hd95"] = max(weighted_quantile(from_p, pw), weighted_quantile(from_t, tw))

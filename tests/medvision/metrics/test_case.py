@@ -32,7 +32,10 @@ def long_pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     shape = draw(st.sampled_from([(2, 3, 64), (3, 2, 129), (1, 4, 190), (2, 2, 63), (5, 6, 65)]))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     masks = []
-    for density in (draw(st.sampled_from([0.002, 0.02, 0.2])), draw(st.sampled_from([0.002, 0.02, 0.2]))):
+    for density in (
+        draw(st.sampled_from([0.002, 0.02, 0.2])),
+        draw(st.sampled_from([0.002, 0.02, 0.2])),
+    ):
         mask = generator.random(shape) < density
         mask[tuple(generator.integers(shape))] = True
         masks.append(mask)
@@ -60,7 +63,9 @@ def test_equals_evaluation_by_hand(by_hand, pair, spacing, tolerance, nsd, hd95)
 
 @pytest.mark.parametrize(("nsd", "hd95"), itertools.product(SURFACES, SURFACES))
 def test_blobs_equal_evaluation_by_hand(by_hand, nsd, hd95):
-    """Every pair of definitions on shapes like real ones, with a tolerance that some distances equal."""
+    """Every pair of definitions on shapes like real ones, with a tolerance that some distances
+    equal.
+    """
     x, y, z = np.ogrid[:18, :16, :20]
     truth = ((x - 8) / 6) ** 2 + ((y - 7) / 5) ** 2 + ((z - 9) / 7) ** 2 < 1
     prediction = ((x - 9) / 6) ** 2 + ((y - 7) / 6) ** 2 + ((z - 8) / 6) ** 2 < 1
@@ -81,23 +86,34 @@ def test_does_not_depend_on_how_the_grid_is_stored(pair, spacing, definition, da
     other = evaluate_case(*moved, [spacing[axis] for axis in order], **options)
     # More voxels outside move specificity and accuracy, and nothing else.
     keys = [key for key in result if key not in ("specificity", "accuracy", "status")]
-    assert [other[key] for key in keys] == pytest.approx([result[key] for key in keys], rel=1e-12, abs=1e-12)
+    assert [other[key] for key in keys] == pytest.approx(
+        [result[key] for key in keys], rel=1e-12, abs=1e-12
+    )
 
 
 @settings(deadline=None, max_examples=60)
 @given(pair=small_pairs(), spacing=SPACING, definition=st.sampled_from(SURFACES))
 def test_swapped_masks_swap_sensitivity_and_precision_only(pair, spacing, definition):
     options = {"nsd": definition, "hd95": definition, "tolerances": (0.5, 2.0)}
-    one, other = evaluate_case(*pair, spacing, **options), evaluate_case(*pair[::-1], spacing, **options)
+    one, other = (
+        evaluate_case(*pair, spacing, **options),
+        evaluate_case(*pair[::-1], spacing, **options),
+    )
     assert (one["sensitivity"], one["precision"]) == (other["precision"], other["sensitivity"])
     for key in ("dice", "jaccard", "accuracy", "nsd@0.5", "nsd@2.0", "hd95", "hd", "assd"):
         assert one[key] == other[key]
 
 
 @settings(deadline=None, max_examples=60)
-@given(mask=hnp.arrays(bool, LENGTHS).filter(np.any), spacing=SPACING, definition=st.sampled_from(SURFACES))
+@given(
+    mask=hnp.arrays(bool, LENGTHS).filter(np.any),
+    spacing=SPACING,
+    definition=st.sampled_from(SURFACES),
+)
 def test_a_mask_agrees_with_itself(mask, spacing, definition):
-    result = evaluate_case(mask, mask, spacing, nsd=definition, hd95=definition, tolerances=(0.0,), strict=True)
+    result = evaluate_case(
+        mask, mask, spacing, nsd=definition, hd95=definition, tolerances=(0.0,), strict=True
+    )
     for key in ("dice", "jaccard", "sensitivity", "precision", "accuracy", "nsd@0.0"):
         assert result[key] == 1.0
     for key in ("hd95", "hd", "assd"):
@@ -168,4 +184,9 @@ def test_full_masks_have_a_boundary_at_the_edge_of_the_volume():
     full = np.ones((4, 5, 70), np.uint8)
     result = evaluate_case(full, full, (1, 1, 1))
     assert math.isnan(result["specificity"])
-    assert (result["dice"], result["hd"], result["nsd@1.0"], result["status"]) == (1.0, 0.0, 1.0, "ok")
+    assert (result["dice"], result["hd"], result["nsd@1.0"], result["status"]) == (
+        1.0,
+        0.0,
+        1.0,
+        "ok",
+    )

@@ -26,7 +26,13 @@ def few_rows(monkeypatch):
     distances._nearest_rows.cache_clear()
 
 
-SPACINGS = [(1.0, 1.0, 1.0), (0.3, 2.0, 0.9), (4.0, 0.25, 1.0), (0.01, 1.0, 30.0), (50.0, 1.0, 0.02)]
+SPACINGS = [
+    (1.0, 1.0, 1.0),
+    (0.3, 2.0, 0.9),
+    (4.0, 0.25, 1.0),
+    (0.01, 1.0, 30.0),
+    (50.0, 1.0, 0.02),
+]
 SHAPES = [(40, 30, 100), (2, 90, 200), (90, 2, 65), (60, 50, 3)]
 
 
@@ -66,7 +72,15 @@ def test_patience_decides_how_far_rows_are_looked_at_but_never_what_is_found():
     decided = []
     for patience in (0, 20_000, 10**9):
         found = search.nearest_by_rows(
-            pack(source), pack(target), len(expected), offsets, lateral, squares, np.inf, 20, patience
+            pack(source),
+            pack(target),
+            len(expected),
+            offsets,
+            lateral,
+            squares,
+            np.inf,
+            20,
+            patience,
         )
         known = found >= 0
         np.testing.assert_allclose(found[known], expected[known], rtol=1e-12)
@@ -76,4 +90,6 @@ def test_patience_decides_how_far_rows_are_looked_at_but_never_what_is_found():
 
 def test_coordinates_are_in_scan_order():
     mask = sparse(3, (11, 7, 150), 90)
-    np.testing.assert_array_equal(kernels.coordinates(pack(mask), int(mask.sum())), np.argwhere(mask))
+    np.testing.assert_array_equal(
+        kernels.coordinates(pack(mask), int(mask.sum())), np.argwhere(mask)
+    )

@@ -1,4 +1,6 @@
-"""Values of MONAI and of scipy's ingredients on shapes like organs; other libraries: benchmarks/metrics.py."""
+"""Values of MONAI and of scipy's ingredients on shapes like organs; other libraries:
+benchmarks/metrics.py.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,18 @@ def test_monai(spacing):
     assert voxel["hd95"] == pytest.approx(
         metrics.compute_hausdorff_distance(*tensors, percentile=95, **options).item(), rel=1e-5
     )
-    assert voxel["hd"] == pytest.approx(metrics.compute_hausdorff_distance(*tensors, **options).item(), rel=1e-5)
+    assert voxel["hd"] == pytest.approx(
+        metrics.compute_hausdorff_distance(*tensors, **options).item(), rel=1e-5
+    )
     assert voxel["assd"] == pytest.approx(
-        metrics.compute_average_surface_distance(*tensors, symmetric=True, **options).item(), rel=1e-5
+        metrics.compute_average_surface_distance(*tensors, symmetric=True, **options).item(),
+        rel=1e-5,
     )
     surfel = evaluate_case(prediction, truth, spacing, tolerances=(1.7,))
     for result, subvoxels in ((voxel, False), (surfel, True)):
-        dice = metrics.compute_surface_dice(*tensors, [1.7], use_subvoxels=subvoxels, **options).item()
+        dice = metrics.compute_surface_dice(
+            *tensors, [1.7], use_subvoxels=subvoxels, **options
+        ).item()
         assert result["nsd@1.7"] == pytest.approx(dice, abs=1e-6)
 
 
@@ -47,7 +54,9 @@ def test_voxel_pooled_is_made_of_erosion_and_distance_transform(spacing):
     edges = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, truth)]
     fields = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
     both = np.concatenate((fields[1][edges[0]], fields[0][edges[1]]))
-    result = evaluate_case(prediction, truth, spacing, tolerances=(2.0,), nsd="voxel-pooled", hd95="voxel-pooled")
+    result = evaluate_case(
+        prediction, truth, spacing, tolerances=(2.0,), nsd="voxel-pooled", hd95="voxel-pooled"
+    )
     assert result["hd95"] == pytest.approx(np.percentile(both, 95), rel=1e-12)
     assert result["hd"] == pytest.approx(both.max(), rel=1e-12)
     assert result["assd"] == pytest.approx(both.mean(), rel=1e-12)

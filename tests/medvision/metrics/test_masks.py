@@ -19,9 +19,13 @@ LAYOUTS = {
     "Fortran": np.asfortranarray,
     "permuted axes": lambda mask: np.ascontiguousarray(mask.transpose(1, 2, 0)).transpose(2, 0, 1),
     "negative strides": lambda mask: np.ascontiguousarray(mask[::-1, :, ::-1])[::-1, :, ::-1],
-    "every second of a larger one": lambda mask: np.repeat(np.repeat(mask, 2, axis=0), 2, axis=2)[::2, :, ::2],
+    "every second of a larger one": lambda mask: np.repeat(np.repeat(mask, 2, axis=0), 2, axis=2)[
+        ::2, :, ::2
+    ],
     "read-only": lambda mask: np.frombuffer(mask.tobytes(), mask.dtype).reshape(mask.shape),
-    "read-only Fortran": lambda mask: np.frombuffer(mask.T.tobytes(), mask.dtype).reshape(mask.T.shape).T,
+    "read-only Fortran": lambda mask: (
+        np.frombuffer(mask.T.tobytes(), mask.dtype).reshape(mask.T.shape).T
+    ),
 }
 DTYPES = ["?", "i1", "u1", "i2", ">i2", "u4", "<i8", ">u8"]
 
@@ -64,7 +68,10 @@ HOLED = np.where(np.arange(131) == 3, np.nan, FLOAT)
 @pytest.mark.parametrize(
     ("prediction", "message"),
     [
-        (PREDICTION[0], r"prediction must be a 3D mask \[X, Y, Z\], got shape \(7, 131\); 2D is not supported"),
+        (
+            PREDICTION[0],
+            r"prediction must be a 3D mask \[X, Y, Z\], got shape \(7, 131\); 2D is not supported",
+        ),
         (PREDICTION[None], r"3D.*got shape \(1, 9, 7, 131\)"),
         (PREDICTION[:, :0], r"no voxels: shape \(9, 0, 131\)"),
         (PREDICTION[:8], r"same shape, got \(8, 7, 131\) and \(9, 7, 131\).*resample"),
@@ -82,7 +89,9 @@ def test_wrong_masks(prediction, message):
             evaluate_case(TRUTH, prediction, SPACING)
 
 
-@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1, 1), 1.0, (1, 0, 1), (1, -2, 1), (1, np.nan, 1), (1, 1, np.inf)])
+@pytest.mark.parametrize(
+    "spacing", [(1, 1), (1, 1, 1, 1), 1.0, (1, 0, 1), (1, -2, 1), (1, np.nan, 1), (1, 1, np.inf)]
+)
 def test_wrong_spacing(spacing):
     with pytest.raises(ValueError, match="spacing must be three positive finite numbers in mm"):
         evaluate_case(PREDICTION, TRUTH, spacing)
@@ -96,7 +105,9 @@ def test_wrong_tolerances(tolerances):
 
 @pytest.mark.parametrize("option", ["nsd", "hd95"])
 def test_unknown_definition(option):
-    with pytest.raises(ValueError, match=f"{option} must be one of surfel, voxel-max, voxel-pooled, got 'voxel'"):
+    with pytest.raises(
+        ValueError, match=f"{option} must be one of surfel, voxel-max, voxel-pooled, got 'voxel'"
+    ):
         evaluate_case(PREDICTION, TRUTH, SPACING, **{option: "voxel"})
 
 

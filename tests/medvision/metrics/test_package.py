@@ -37,9 +37,9 @@ def test_names_are_had_without_numerical_packages(module):
 
 def test_numba_comes_with_the_first_call():
     code = (
-        "import sys, numpy as np; from medvision.metrics import evaluate_case; print('numba' in sys.modules);"
-        "evaluate_case(np.ones((2, 2, 2), int), np.ones((2, 2, 2), int), (1, 1, 1));"
-        "print('numba' in sys.modules, 'torch' in sys.modules)"
+        "import sys, numpy as np; from medvision.metrics import evaluate_case; print('numba' in "
+        "sys.modules);evaluate_case(np.ones((2, 2, 2), int), np.ones((2, 2, 2), int), (1, 1, "
+        "1));print('numba' in sys.modules, 'torch' in sys.modules)"
     )
     assert run(code).split() == ["False", "True", "False"]
 
@@ -48,8 +48,14 @@ def test_metrics_name_every_result():
     result = evaluate_case([[[1, 0]]], [[[1, 1]]], (1, 1, 1), tolerances=(1,))
     assert set(result) - {"status"} == set(METRICS) - {"nsd"} | {nsd_key(1)}
     assert result["status"] in STATUSES
-    assert {name for name, info in METRICS.items() if not info["higher_is_better"]} == {"hd95", "hd", "assd"}
-    assert all((info["unit"] == "mm") == (not info["higher_is_better"]) for info in METRICS.values())
+    assert {name for name, info in METRICS.items() if not info["higher_is_better"]} == {
+        "hd95",
+        "hd",
+        "assd",
+    }
+    assert all(
+        (info["unit"] == "mm") == (not info["higher_is_better"]) for info in METRICS.values()
+    )
     assert all(set(info) == {"higher_is_better", "unit", "title"} for info in METRICS.values())
     assert len(SURFACES) == 3
 
@@ -60,8 +66,8 @@ def test_no_attribute_but_the_public_ones():
 
 
 USE_A_KERNEL = (
-    "import numpy as np; from medvision.metrics import kernels;"
-    "print(kernels.__file__, kernels.coordinates(np.full((1, 1, 1), 5, np.uint64), 2).tolist())"
+    "import numpy as np; from medvision.metrics import kernels;print(kernels.__file__, "
+    "kernels.coordinates(np.full((1, 1, 1), 5, np.uint64), 2).tolist())"
 )
 
 
@@ -69,7 +75,9 @@ USE_A_KERNEL = (
 def read_only_package(tmp_path):
     """A copy of the package whose folder takes no cache, for root neither."""
     copy = tmp_path / "site" / "medvision"
-    shutil.copytree(PACKAGE / "metrics", copy / "metrics", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PACKAGE / "metrics", copy / "metrics", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(PACKAGE / "__init__.py", copy)
     (copy / "metrics" / "__pycache__").write_text("no folder")
     return copy.parent
@@ -95,11 +103,13 @@ def test_compiled_code_of_a_read_only_package(tmp_path, read_only_package, home_
 
 
 def test_no_thread_is_started():
-    """But for the idle ones of BLAS, which come with importing numba and are bounded by the usual variable."""
+    """But for the idle ones of BLAS, which come with importing numba and are bounded by the usual
+    variable.
+    """
     code = (
-        "import numpy as np, psutil; from medvision.metrics import evaluate_case;"
-        "before = psutil.Process().num_threads(); g = np.random.default_rng(0);"
-        "evaluate_case(g.random((40, 40, 40)) < 0.01, g.random((40, 40, 40)) < 0.5, (1, 1, 1));"
-        "print(psutil.Process().num_threads() - before)"
+        "import numpy as np, psutil; from medvision.metrics import evaluate_case;before = "
+        "psutil.Process().num_threads(); g = np.random.default_rng(0);evaluate_case(g.random((40, "
+        "40, 40)) < 0.01, g.random((40, 40, 40)) < 0.5, (1, 1, "
+        "1));print(psutil.Process().num_threads() - before)"
     )
     assert run(code, OPENBLAS_NUM_THREADS="1") == "0"

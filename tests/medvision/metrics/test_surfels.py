@@ -31,19 +31,25 @@ def test_a_code_has_the_area_of_its_complement():
     np.testing.assert_array_equal(areas, areas[::-1])
 
 
-@pytest.mark.parametrize(("axes", "flips"), itertools.product(itertools.permutations(range(3)), (0, 1, 5, 7)))
+@pytest.mark.parametrize(
+    ("axes", "flips"), itertools.product(itertools.permutations(range(3)), (0, 1, 5, 7))
+)
 def test_a_turned_or_mirrored_code_has_the_same_area(axes, flips):
     corners = np.array(list(itertools.product((0, 1), repeat=3)))  # corner n is bit n
     moved = (corners ^ [flips >> 2 & 1, flips >> 1 & 1, flips & 1])[:, axes] @ [4, 2, 1]
     codes = [sum((code >> bit & 1) << int(moved[bit]) for bit in range(8)) for code in range(256)]
     spacing = SPACINGS[1]
-    np.testing.assert_allclose(surfel_areas(spacing[list(axes)])[codes], surfel_areas(spacing), rtol=1e-12)
+    np.testing.assert_allclose(
+        surfel_areas(spacing[list(axes)])[codes], surfel_areas(spacing), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("spacing", SPACINGS, ids=str)
 @pytest.mark.parametrize("size", [(1, 1, 1), (4, 6, 9), (3, 2, 80)])
 def test_box_is_bevelled(spacing, size):
-    """Its faces are half a voxel smaller all around, its twelve edges are flat bevels, its eight corners triangles."""
+    """Its faces are half a voxel smaller all around, its twelve edges are flat bevels, its eight
+    corners triangles.
+    """
     mask = np.pad(np.ones(size, bool), 2)
     a, b, c = (np.array(size) - 1) * spacing
     x, y, z = spacing
@@ -56,7 +62,9 @@ def test_box_is_bevelled(spacing, size):
 
 @pytest.mark.parametrize("spacing", SPACINGS, ids=str)
 def test_diagonal_plane_has_its_own_area(spacing):
-    """A staircase of voxels below x + y = n is cut exactly along that plane; all else of the prism is known."""
+    """A staircase of voxels below x + y = n is cut exactly along that plane; all else of the prism
+    is known.
+    """
     n, length = 7, 12
     x, y, _ = np.ogrid[:n, :n, :length]
     stairs = np.broadcast_to(x + y < n, (n, n, length))

@@ -1,0 +1,1 @@
+"""Where cases lie: one reader a layout of folders."""

@@ -1,0 +1,1 @@
+"""Training of one model: loop, state of an unfinished one, losses, batches, saved weights."""

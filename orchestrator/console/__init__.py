@@ -1,0 +1,1 @@
+"""What a person sees while a study runs: progress on the terminal, log files."""

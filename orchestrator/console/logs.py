@@ -1,0 +1,80 @@
+"""Log files of a study: one per trial, and one for what Ray and MLflow have to say, which is kept
+off the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator.planning.events import Event
+from record.local_files import local_folder
+from record.store import Store
+
+_TITLE = ("event", "cell", "eval_id", "lane")
+
+
+class TrialLogs:
+    """Appends every event of a trial to STUDY/logs/TRAIN_ID.log, with its time.
+
+    Args:
+        trials: eval_id -> train_id.
+    """
+
+    def __init__(self, store: Store, trials: Mapping[str, str]) -> None:
+        self.folder, self.trials = local_folder(store, "logs"), trials
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        """Write one event down; a full disk is told of by the result store, not here."""
+        train_id = self.trials.get(event.get("eval_id", ""))
+        if train_id is None:
+            return
+        said = "  ".join(f"{key} {value}" for key, value in event.items() if key not in _TITLE)
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {event['event']:11s}  {said}".rstrip() + "\n"
+        if event["event"] == "started":
+            line = f"--- {event['cell']}\n{line}"
+        with self._lock, contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / f"{train_id}.log").open("a") as file:
+                file.write(line)
+
+
+@contextlib.contextmanager
+def libraries_log(store: Store, *names: str) -> Iterator[Path]:
+    """While it lasts, what the named loggers say goes to STUDY/logs/driver.log instead of the
+    terminal.
+
+    Ray must be imported before, because importing it sets its logger up; `py.warnings` are Python's
+    warnings.
+    """
+    path = local_folder(store, "logs") / "driver.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault(
+        "MLFLOW_CONFIGURE_LOGGING", "false"
+    )  # or importing MLflow puts its own handler back
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(name)s  %(message)s"))
+    before = {}
+    warnings = "py.warnings" in names
+    if warnings:
+        logging.captureWarnings(True)
+    for name in names:
+        logger = logging.getLogger(name)
+        before[logger] = (logger.handlers[:], logger.propagate, logger.level)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    try:
+        yield path
+    finally:
+        if warnings:
+            logging.captureWarnings(False)
+        for logger, (handlers, propagate, level) in before.items():
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,194 @@
+"""What every way of running trials shares: claims, the record of failures, and what follows a
+failure.
+
+`orchestrator.executors.lanes.driver` runs trials in Ray lanes, `orchestrator.executors.in_process`
+in this process; both go through `run_to_the_end`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import statistics
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.planning.events import Emit
+from orchestrator.planning.identity import Job
+from orchestrator.planning.retry import State, micro_batch, next_state
+from record.store import Store, StoreError, read_table
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot be reached, or cannot hold a single trial."""
+
+
+class AttemptFailed(Exception):  # says what happened; callers catch it as a result
+    """One attempt failed.
+
+    Args:
+        reason: one line.
+        details: the traceback, or the last words of a lost worker.
+        kind: `orchestrator.planning.retry.Kind`.
+        epoch: how many epochs were finished.
+    """
+
+    def __init__(
+        self, reason: str, details: str = "", kind: str = "exception", epoch: int = 0
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.details, self.kind, self.epoch = reason, details, kind, epoch
+
+
+class AttemptInterrupted(Exception):  # the attempt did as it was told
+    """The attempt saved its checkpoint and ended because it was told to; `final`: because the whole
+    run stops.
+    """
+
+    def __init__(self, final: bool) -> None:
+        super().__init__("interrupted")
+        self.final = final
+
+
+def run_to_the_end(
+    job: Job,
+    store: Store,
+    attempt: Callable[[Job], Mapping[str, Any]],
+    emit: Emit,
+    *,
+    max_attempts: int,
+    rank_batch: int = 1,
+) -> State:
+    """Attempt a job until it is finished or quarantined, or the run stops.
+
+    Each attempt gets its own token, and claims the trial with it before it starts: what an orphan
+    of an earlier driver commits later is refused.
+
+    Args:
+        attempt: runs one attempt to its commit, and raises AttemptFailed or AttemptInterrupted.
+        rank_batch: cases of a batch on one rank, which a lack of memory halves.
+
+    Returns:
+        FINISHED, QUARANTINED, or PENDING where the run was told to stop.
+
+    Raises:
+        StoreError: the storage failed, which is no trial's fault.
+    """
+    failures = store.failures_of(job.eval_id)
+    name = {"cell": job.title, "eval_id": job.eval_id}
+
+    def finish(result: Mapping[str, Any]) -> State:
+        store.remove(f"failures/{job.eval_id}")
+        if all(store.read(f"commits/{sibling}.json") is not None for sibling in job.siblings):
+            store.remove(f"checkpoints/{job.train_id}")
+        emit({"event": State.FINISHED.value, **name, **result})
+        return State.FINISHED
+
+    if (known := recorded(job, store)) is not None:  # its lane was lost after the commit
+        return finish(known)
+    while (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
+        token = f"{job.token}-{uuid.uuid4().hex[:8]}"
+        micro = micro_batch(failures, rank_batch)
+        store.write_json(f"claims/{job.train_id}.json", {"token": token, "eval_id": job.eval_id})
+        emit({"event": "started", **name, "attempt": len(failures) + 1})
+        try:
+            result = attempt(replace(job, token=token, micro_batch=micro))
+        except AttemptInterrupted as interruption:
+            if (known := recorded(job, store)) is not None:
+                return finish(known)
+            emit({"event": "interrupted", **name})
+            if interruption.final:
+                return State.PENDING
+        except AttemptFailed as failure:
+            # Its workers may have been lost between the commit and their word of it.
+            if (known := recorded(job, store)) is not None:
+                return finish(known)
+            record = {
+                "token": token,
+                "kind": failure.kind,
+                "reason": failure.reason,
+                "details": failure.details,
+                "epoch": failure.epoch,
+                "micro_batch": micro or rank_batch,
+                "time": time.time(),
+                "cell": job.to_json()["cell"],
+            }
+            store.write_json(f"failures/{job.eval_id}/{token}.json", record)
+            # Its files stay for `orchestrator.planning.study_files.sweep`: a worker that only seems
+            # to be lost may still commit them.
+            failures = [*failures, record]
+            if (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
+                emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
+        else:
+            return finish(result)
+    # Also of a trial that a lane gave up before it died.
+    last = failures[-1]
+    emit(
+        {
+            "event": state.value,
+            **name,
+            "reason": last["reason"],
+            "kind": last.get("kind", "exception"),
+        }
+    )
+    return state
+
+
+def recorded(job: Job, store: Store) -> dict[str, Any] | None:
+    """What a job's record says of it, as `finished` tells it: seconds and Dice; None while the job
+    is not finished.
+    """
+    record = store.read_json(job.record)
+    if record is None:
+        return None
+    if job.tuning:
+        value = math.nan if record["value"] is None else record["value"]
+        return {"seconds": record["seconds"], "dice": value, "pruned": record["state"] == "pruned"}
+    dice: list[float] = []
+    with contextlib.suppress(
+        StoreError, KeyError
+    ):  # only shown; the report says what is wrong with the table
+        rows = read_table(store, record["files"]["cases"])["dice"].to_pylist()
+        dice = [value for value in rows if value is not None and not math.isnan(value)]
+    return {
+        "seconds": record["cost"]["seconds"],
+        "dice": statistics.fmean(dice) if dice else math.nan,
+    }
+
+
+def has_ended(job: Job, store: Store, max_attempts: int) -> bool:
+    """Whether a job is finished or quarantined."""
+    return store.read(job.record) is not None or (
+        next_state(store.failures_of(job.eval_id), max_attempts) is State.QUARANTINED
+    )
+
+
+@contextlib.contextmanager
+def stop_signals(first: Callable[[], None]) -> Iterator[threading.Event]:
+    """Ctrl-C or SIGTERM once calls `first` and sets the event that is given; twice raises
+    KeyboardInterrupt at once.
+
+    Outside the main thread, where Python takes no signals, the event is never set.
+    """
+    asked = threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        first()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

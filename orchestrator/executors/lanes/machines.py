@@ -1,0 +1,93 @@
+"""What the machines of a cluster hold, now and once it has grown; a trial that none can ever hold
+is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from orchestrator.executors.base import ClusterError
+from orchestrator.executors.lanes.scheduler import capacity, impossible
+from orchestrator.planning.events import Emit
+from orchestrator.spec.resources import WorkerResources
+
+HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster
+BOOTSTRAP = Path(
+    "~/ray_bootstrap_config.yaml"
+)  # `ray up` leaves its configuration here on the head
+KINDS = ("CPU", "GPU")
+WAITS = "Such trials wait for machines that can hold them"
+
+
+def nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of every living machine."""
+    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{kind: float(node.get(kind, 0)) for kind in KINDS} for node in living]
+
+
+def is_our_own() -> bool:
+    """Whether this process started its Ray, which then never grows."""
+    node = ray._private.worker._global_node
+    return node is not None and bool(node.head)
+
+
+def check_shapes(shapes: Sequence[WorkerResources], max_lanes: int | None, emit: Emit) -> None:
+    """Say at once what no machine can hold: an event `waiting` where a machine that can may still
+    come, else an error.
+
+    Raises:
+        ClusterError: with the shape and what the machines hold.
+    """
+    now, ours = nodes(), is_our_own()
+    grows = max_lanes is not None and not ours
+    remedy = "Lower resources.workers, cpus_per_worker or gpus_per_worker"
+    grown = machines_of_ray_up() if grows else None
+    for shape in shapes:
+        problem = impossible([shape], now)
+        if problem is None:
+            continue
+        if not grows:
+            other = "" if ours else ", or set resources.max_lanes for a cluster that grows"
+            raise ClusterError(f"{problem}. {remedy}{other}")
+        if grown is not None and (never := impossible([shape], grown(shape))):
+            raise ClusterError(f"{never}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
+        emit({"event": "waiting", "reason": f"{problem}. {WAITS}"})
+
+
+def machines_of_ray_up() -> Callable[[WorkerResources], list[dict[str, float]]] | None:
+    """The machines of the grown cluster, chosen so that they hold most of a shape; None where
+    nothing says what may come.
+
+    The configuration of `ray up` says so, and is read on the head only: on another machine it would
+    be another cluster's.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    if not any(
+        HEAD_RESOURCE in node["Resources"] for node in ray.nodes() if node["NodeID"] == here
+    ):
+        return None
+    try:
+        config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+        types, most = dict(config["available_node_types"]), int(config["max_workers"])
+        head, workers = _held(types.pop(config["head_node_type"])), list[dict[str, float]]()
+        for kind in types.values():
+            count = min(most, kind.get("max_workers", most))
+            if count and not kind["resources"]:  # such a machine says what it has when it is there
+                return None
+            workers += [_held(kind)] * count
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None
+
+    def grown(shape: WorkerResources) -> list[dict[str, float]]:
+        return [head, *sorted(workers, key=lambda machine: -capacity(shape, machine))[:most]]
+
+    return grown
+
+
+def _held(kind: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(kind["resources"].get(name, 0)) for name in KINDS}

@@ -1,0 +1,248 @@
+"""What a trial is called: two ids that change exactly when the numbers can change.
+
+`train_id` covers all that can change the weights, `eval_id` all that can change the scores.
+Resources, storage, names and logging are no part of either. Pure; imports no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from medvision.data.splits import Roles
+from medvision.versions import EVAL_NUMERICS, TRAIN_NUMERICS
+from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.study import Spec
+
+Identity = dict[str, Any]
+_NAMES = {"name": True, "params": {"match": {"name"}}}
+_NO_NUMBERS = {"root", "on_bad_case"}  # of data: the fingerprints and the roles tell
+_SAME_NUMBERS = {
+    "checkpoint_epochs",
+    "gradient_checkpointing",
+}  # training settings that cannot change a weight
+# Settings that came after the first results, at the values that leave the numbers as they were:
+# absent from an id there, so that a new setting does not outdate what was trained without it.
+_UNUSED: dict[str, Any] = {
+    "attention": "global",
+    "fusion": False,
+    "extra_width": None,
+    "params": None,
+    "llm.block": "layer",
+    "llm.weights": "pretrained",
+    "llm.random_seed": 0,
+    "llm.trainable": False,
+    "lora.targets": ["mappers"],
+    "heads": [3, 6, 12, 24],
+    "compile": False,
+    "augmentation.flip": [0.0, 0.0, 0.0],
+    "augmentation.elastic": 0.0,
+    "augmentation.gamma": 0.0,
+    "augmentation.noise": 0.0,
+    "data.ct_window": [-1000.0, 1000.0],
+    "data.spacing": None,
+    "data.crop": False,
+    "task.label_groups": None,
+    "task.modality": None,
+    "task.ct_window": None,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid; `model` is the name shown in tables."""
+
+    model: str
+    task: str
+    fraction: float
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} {self.task} fraction {self.fraction:g} fold {self.fold} seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Makes a job one of a search's trials: it trains on the search's cases and tests nothing.
+
+    `medians`: (steps, validation Dice) below which it is ended; none in a trial that may not be
+    pruned.
+    """
+
+    search: str
+    number: int
+    medians: Sequence[Sequence[float]] = ()
+
+    def identity(self, training: Identity) -> Identity:
+        """The identity of this trial, out of that of its training."""
+        return training | {"search": {"id": self.search, "number": self.number}}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told: everything else stands in the study.
+
+    `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most so many cases of a
+    rank at once, after a lack of memory. `settings`: dotted, in the place of the spec's, as a
+    search chose them. `siblings`: the run's other evaluations of the same training, which go on
+    from its checkpoint.
+    """
+
+    cell: Cell
+    train_id: str
+    eval_id: str
+    token: str
+    rescore_of: str | None = None
+    micro_batch: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    siblings: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        """How people are told of it."""
+        if self.tuning is None:
+            return str(self.cell)
+        return (
+            f"{self.cell.model} {self.cell.task} search "
+            f"{self.tuning.search[:8]}/{self.tuning.number}"
+        )
+
+    @property
+    def record(self) -> str:
+        """The study's file that is there when the job is finished."""
+        tuning = self.tuning
+        return (
+            f"search/{tuning.search}/{tuning.number}.json"
+            if tuning
+            else f"commits/{self.eval_id}.json"
+        )
+
+    def batch_size(self, default: int) -> int:
+        """Cases of a step; `default` is the spec's."""
+        return int(self.settings.get("training.batch_size", default))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Job:
+        tuning = Tuning(**value["tuning"]) if value.get("tuning") else None
+        return cls(**{**value, "cell": Cell(**value["cell"]), "tuning": tuning})
+
+
+def train_identity(
+    spec: Spec,
+    model: Any,
+    task: TaskSpec,
+    seed: int,
+    roles: Roles,
+    fingerprints: Mapping[str, str],
+    block: str | None,
+) -> Identity:
+    """All that can change the weights of one trial.
+
+    Args:
+        fingerprints: case id -> content fingerprint.
+        block: fingerprint of the language-model block, None without one.
+    """
+    settings = _without_unused(model.model_dump(mode="json", exclude=_NAMES))
+    with_block = settings["params"]["match"] if "params" in settings else settings
+    if "llm" in with_block:  # by its content, wherever it lies
+        told = {key: value for key, value in with_block["llm"].items() if key != "source"}
+        control = (
+            {"control": "identity"} if told.get("block") == "identity" else {}
+        )  # `block` holds the fingerprint
+        with_block["llm"] = told | {"block": block} | control
+    return {
+        "numerics": TRAIN_NUMERICS,
+        "model": settings,
+        "task": _without_unused(task.model_dump(mode="json", exclude={"tolerances"}), "task."),
+        "train_cases": _content(roles.train, fingerprints),
+        "validation_cases": _content(roles.validation, fingerprints),
+        "seed": seed,
+        "data": _without_unused(spec.data.model_dump(mode="json", exclude=_NO_NUMBERS), "data."),
+        "training": _without_unused(spec.training.model_dump(mode="json", exclude=_SAME_NUMBERS)),
+    }
+
+
+def eval_identity(
+    spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]
+) -> Identity:
+    """All that can change the scores of a trained model."""
+    scoring = spec.evaluation.model_dump(mode="json", include={"nsd", "hd95", "strict_tolerance"})
+    return {
+        "numerics": EVAL_NUMERICS,
+        "train_id": train_id,
+        "test_cases": _content(roles.test, fingerprints),
+        "scoring": scoring | {"tolerances": spec.tolerances(task)},
+    }
+
+
+def digest(identity: Identity) -> str:
+    """sha256 of the canonical JSON form."""
+    return hashlib.sha256(_canonical(identity).encode()).hexdigest()
+
+
+def differences(old: Identity, new: Identity) -> list[str]:
+    """What changed between two identities, one readable line per key: `training.epochs: 10 ->
+    5`.
+    """
+    before, after = dict(flattened(old)), dict(flattened(new))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _without_unused(settings: Any, prefix: str = "") -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _without_unused(value, f"{prefix}{key}.")
+        for key, value in settings.items()
+        if not (f"{prefix}{key}" in _UNUSED and value == _UNUSED[f"{prefix}{key}"])
+    }
+
+
+def _content(cases: Sequence[str], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """A role's cases in their order, short: their number and one hash over ids and contents."""
+    return {
+        "count": len(cases),
+        "sha256": digest({"cases": [[case, fingerprints[case]] for case in cases]}),
+    }
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def split_and_metric(name: str) -> tuple[str, str]:
+    """A metric of an epoch as the history calls it: `val_dice` is (val, dice), `lr` is (train,
+    lr).
+    """
+    split, _, metric = name.rpartition("_")
+    return split or "train", metric
+
+
+def flattened(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested mappings as pairs of dotted key and value."""
+    if not (isinstance(value, Mapping) and value):
+        return [(prefix, value)]
+    inside = ((f"{prefix}.{name}" if prefix else str(name), inner) for name, inner in value.items())
+    return [pair for name, inner in inside for pair in flattened(inner, name)]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return "absent"
+    text = _canonical(values[key])
+    return text[:11] + '…"' if len(text) > 40 else text

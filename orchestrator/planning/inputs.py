@@ -1,0 +1,279 @@
+"""Gathers what a plan needs to know of data and checkpoints.
+
+A dry run takes only what is remembered (`remembered`): it reads no image and no weight. A real run
+makes it (`gathered`): it fetches embedded assets, hashes what changed, and extracts the
+language-model blocks.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medvision.assets import ASSETS, AssetError, fetch
+from medvision.cache import limit_bytes
+from medvision.data.embedded import embedded_root, write_embedded_task
+from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
+from medvision.data.grouping import read_patients
+from medvision.data.readers.declared import read_declared
+from medvision.data.readers.msd import DataError, Task, read_task
+from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
+from medvision.models.settings import LlmSettings, block_of
+from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
+from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.study import Spec, model_name
+
+DATA_VARIABLE = "MEDVISION_DATA"
+EMBEDDED = "embedded"
+
+
+class InputError(ValueError):
+    """Data or checkpoints that a run needs are missing or wrong; `str()` has one line each."""
+
+
+def data_root(spec: Spec) -> Path | None:
+    """Folder of the tasks: `data.root`, or the variable MEDVISION_DATA; None where neither says."""
+    if spec.data.root == EMBEDDED:
+        return embedded_root()
+    root = spec.data.root or os.environ.get(DATA_VARIABLE)
+    return Path(root).expanduser().resolve() if root else None
+
+
+def remembered(spec: Spec) -> Inputs:
+    """What is known without reading data: whatever is not is named in `Inputs.missing`."""
+    return Inputs(
+        tasks={task.name: _task(spec, task, measure=False) for task in spec.tasks},
+        blocks={name: _remembered_block(llm) for name, llm in _with_block(spec).items()},
+    )
+
+
+def gathered(spec: Spec) -> Inputs:
+    """Everything a run needs, made where it is not there.
+
+    Raises:
+        InputError: whatever cannot be had, all at once.
+    """
+    problems: list[str] = []
+    try:
+        limit_bytes()
+    except ValueError as error:
+        problems.append(str(error))
+    if spec.data.root == EMBEDDED:
+        try:
+            write_embedded_task()
+        except AssetError as error:
+            problems.append(str(error))
+    tasks = {task.name: _task(spec, task, measure=True) for task in spec.tasks}
+    blocks = {name: _prepared_block(name, llm) for name, llm in _with_block(spec).items()}
+    inputs = Inputs(tasks, blocks)
+    if problems := [*problems, *inputs.missing]:
+        raise InputError("\n".join(problems))
+    return inputs
+
+
+def resolved(spec: Spec) -> Spec:
+    """The spec with what each task's own dataset.json decides, so that planner and workers go by
+    the same values.
+
+    That is the label groups where they are `each`, and the modality for protocol `corrected`. A
+    task whose folder is not there stays as it is: `gathered` says so.
+
+    Raises:
+        InputError: a dataset.json that does not say what is asked of it.
+    """
+    root, problems, tasks = data_root(spec), [], []
+    for task in spec.tasks:
+        declared = read_declared(root / task.name) if root and (root / task.name).is_dir() else None
+        changes: dict[str, Any] = {}
+        if declared and spec.data.label_groups == "each" and task.label_groups is None:
+            changes["label_groups"] = dict(declared.labels)
+            if not declared.labels:
+                problems.append(
+                    f"data.label_groups: each: the dataset.json of {task.name} declares no labels; "
+                    "name them"
+                )
+        if declared and spec.data.protocol == "corrected" and task.modality is None:
+            changes["modality"] = list(declared.modality)
+            if not declared.modality:
+                problems.append(
+                    "data.protocol: corrected: say `modality: [CT]` or `[MRI]` of the task "
+                    f"{task.name}"
+                )
+        tasks.append(task.model_copy(update=changes))
+    if problems:
+        raise InputError("\n".join(problems))
+    return spec.model_copy(update={"tasks": tasks})
+
+
+def _with_block(spec: Spec) -> dict[str, LlmSettings]:
+    return {model_name(model): llm for model in spec.models if (llm := block_of(model))}
+
+
+def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
+    root = data_root(spec)
+    if root is None:
+        return TaskInputs(
+            missing=f"no data folder is set: give data.root, or the variable {DATA_VARIABLE}"
+        )
+    try:
+        found = read_task(root, task.name)
+        cases = index_cases(found) if measure else cached_index(found)
+        if cases is None:
+            return TaskInputs(
+                missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does"
+            )
+        unused = {case.id for case in found.test_cases} if spec.splits.scheme != "fixed" else set()
+        paths = {case.id: case.image for case in (*found.cases, *found.test_cases)}
+        usual = Counter(case.channels for case in cases if not case.errors).most_common(1)
+        bad = {
+            case.id: why
+            for case in cases
+            if case.id not in unused
+            and (why := case.errors or _channels(case, paths[case.id], task, usual[0][0]))
+        }
+        if bad and spec.data.on_bad_case == "stop":
+            return TaskInputs(missing=_bad_cases(found, len(cases), bad))
+        good = [case for case in cases if not case.errors and case.id not in bad]
+        shortened = {
+            case: [reason.replace(f"{found.folder}/", "") for reason in why]
+            for case, why in bad.items()
+        }
+        fingerprints = {case.id: case.fingerprint for case in good}
+        used = [case for case in good if case.id not in unused]
+        patients = _patients(spec, found, [case.id for case in used])
+        folds, reserved = _folds(spec, found, used, patients)
+        return TaskInputs(
+            folds, fingerprints, excluded=shortened, reserved=reserved, patients=patients
+        )
+    except DataError as error:
+        return TaskInputs(missing=str(error))
+
+
+def _channels(case: CaseIndex, image: Path, task: TaskSpec, usual: int) -> tuple[str, ...]:
+    """Why the number of a case's channels is no use to this study, if so."""
+    if task.channel == "all":
+        wanted = (
+            ""
+            if case.channels == usual
+            else f"most cases have {usual}, and channel: all takes them all"
+        )
+    else:
+        wanted = "" if case.channels > task.channel else f"channel {task.channel} was asked for"
+    return (f"{image}: has {case.channels} channels, {wanted}",) if wanted else ()
+
+
+def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
+    """Every bad case with every reason, a line each, and what to do."""
+    lines = [
+        f"task {task.name!r}, case {case}: {reason}"
+        for case, reasons in bad.items()
+        for reason in reasons
+    ]
+    remedy = (
+        f"mend them (python -m medvision.data check {task.folder}), or set data.on_bad_case: "
+        "exclude"
+    )
+    return "\n".join(
+        [*lines, f"task {task.name!r}: {len(bad)} of {cases} cases cannot be used: {remedy}"]
+    )
+
+
+def _patients(spec: Spec, found: Task, cases: Iterable[str]) -> dict[str, str]:
+    """Case id -> patient of the cases in use; empty without a grouping."""
+    named, pattern = spec.splits.group_file, spec.splits.group_pattern
+    listed = read_patients(found.folder / Path(named).expanduser()) if named else None
+    try:
+        return patients_of(cases, group_pattern=pattern, patients=listed)
+    except ValueError as error:
+        raise DataError(f"task {found.name!r}: {error}") from error
+
+
+def _folds(
+    spec: Spec, found: Task, cases: list[CaseIndex], patients: Mapping[str, str]
+) -> tuple[tuple[Fold, ...], tuple[tuple[str, ...], ...]]:
+    """The folds, and the patients that a search has for itself."""
+    given = {case.id for case in found.test_cases}
+    tested = (
+        [case.id for case in cases if case.id in given] if spec.splits.scheme == "fixed" else []
+    )
+    volumes = {case.id: case.volume_mm3 for case in cases}
+    grouped = patients or None
+    try:
+        divide = functools.partial(
+            make_folds,
+            scheme=spec.splits.scheme,
+            seed=spec.splits.seed,
+            folds=spec.folds,
+            test_fraction=spec.splits.test_fraction,
+            fixed_test=tested,
+            patients=grouped,
+        )
+        folds = divide(volumes)
+        if spec.search is None:
+            return tuple(folds), ()
+        if spec.search.cases == "nested":
+            fewest = min(len(fold.order) for fold in folds)
+            _enough(fewest, "cases: nested", "use more cases, or search.cases: reserved")
+            return tuple(folds), ()
+        untested = {case: volume for case, volume in volumes.items() if case not in set(tested)}
+        share = spec.search.reserved_fraction
+        reserved = reserve(untested, share=share, seed=spec.splits.seed, patients=grouped)
+        _enough(
+            len(reserved), f"reserved_fraction: {share:g}", "raise it, or set search.cases: nested"
+        )
+        taken = {case for unit in reserved for case in unit}
+        folds = divide({case: volume for case, volume in volumes.items() if case not in taken})
+    except ValueError as error:
+        raise DataError(f"task {found.name!r}: {error}") from error
+    return tuple(folds), reserved
+
+
+def _enough(units: int, setting: str, remedy: str) -> None:
+    if units < VALIDATION_EVERY:
+        raise ValueError(
+            f"search.{setting} leaves the search {units} cases (or patients); it needs "
+            f"{VALIDATION_EVERY}, one to validate and the others to train: {remedy}"
+        )
+
+
+def _remembered_block(llm: LlmSettings) -> BlockInputs:
+    from medvision.llm import BlockError, cached_fingerprint
+
+    try:
+        fingerprint = cached_fingerprint(llm.source, llm.layer)
+    except (AssetError, BlockError) as error:
+        return BlockInputs(size=_size(llm), missing=str(error))
+    if fingerprint is None:
+        return BlockInputs(
+            size=_size(llm), missing=f"block {llm.source!r} was not read yet; the first run does"
+        )
+    return BlockInputs(fingerprint, _size(llm))
+
+
+def _prepared_block(name: str, llm: LlmSettings) -> BlockInputs:
+    from medvision.llm import BlockError, prepare_block
+
+    try:
+        if llm.source in ASSETS:
+            fetch(llm.source)
+        return BlockInputs(prepare_block(llm.source, llm.layer), _size(llm))
+    except (AssetError, BlockError) as error:
+        return BlockInputs(missing=f"model {name}: llm.source: {error}")
+
+
+def _size(llm: LlmSettings) -> dict[str, Any] | None:
+    """Width of a layer and weights of its matrices, for the estimate only."""
+    from medvision.llm import BlockError, describe_block
+
+    try:
+        about = describe_block(llm.source)
+    except (AssetError, BlockError):
+        return None
+    width = int(about["hidden_size"])
+    attention = 2 * about["head_dim"] * (about["heads"] + about["kv_heads"])
+    feed_forward = (3 if about["gated"] else 2) * about["intermediate_size"]
+    return {"hidden_size": width, "parameters": width * int(attention + feed_forward)}

@@ -1,0 +1,76 @@
+"""States of a trial and what follows a failed attempt. Pure logic.
+
+| kind of failure | counted as an attempt |
+|---|---|
+| `exception` | yes |
+| `hang`: no sign of life for `resources.hang_seconds` | yes |
+| `memory`: out of memory | only with micro-batches of one case; before that, they are halved |
+| `training`: for example a loss of NaN | the last one: the same seed would end the same way |
+| `lost`: process or machine gone | every third loss without a new epoch |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal
+
+Kind = Literal["exception", "hang", "memory", "training", "lost"]
+LOSSES_PER_ATTEMPT = 3
+Failure = Mapping[str, Any]
+
+
+class State(StrEnum):
+    """What is known of a trial."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+def next_state(failures: Sequence[Failure], max_attempts: int) -> State:
+    """After these failed attempts: PENDING (never failed), FAILED (try again) or QUARANTINED (no
+    more).
+    """
+    if not failures:
+        return State.PENDING
+    hopeless = failures[-1].get("kind") == "training"
+    return (
+        State.QUARANTINED
+        if hopeless or counted_attempts(failures) >= max_attempts
+        else State.FAILED
+    )
+
+
+def counted_attempts(failures: Sequence[Failure]) -> int:
+    """How many of the failures count, by the table above; `epoch` is how far an attempt came."""
+    counted = losses = best_epoch = 0
+    for failure in failures:
+        kind = failure.get("kind", "exception")
+        if kind == "lost":
+            progress = failure.get("epoch", 0) > best_epoch
+            losses = 0 if progress else losses + 1
+            if losses == LOSSES_PER_ATTEMPT:
+                counted, losses = counted + 1, 0
+        elif kind != "memory" or failure.get("micro_batch") == 1:
+            counted += 1
+        best_epoch = max(best_epoch, failure.get("epoch", 0))
+    return counted
+
+
+def micro_batch(failures: Sequence[Failure], cases: int) -> int | None:
+    """Cases of a rank that go through the network at once: halved by every failure for memory, None
+    where none was.
+
+    Args:
+        cases: of one batch that one rank takes.
+    """
+    halvings = sum(failure.get("kind") == "memory" for failure in failures)
+    return max(1, cases // 2**halvings) if halvings else None
+
+
+def reason(failures: Sequence[Failure]) -> str:
+    """The last failure in one line."""
+    return str(failures[-1]["reason"]) if failures else ""

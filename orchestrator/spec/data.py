@@ -1,0 +1,198 @@
+"""The parts of a spec that say which images there are, what a network sees of them, and who trains
+and tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
+
+from medvision.models.registry import Settings
+from medvision.recipe import (
+    Channel,
+    Intensity,
+    LabelGroups,
+    Modality,
+    Protocol,
+    Size,
+    Spacing,
+    Window,
+)
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+def _place(value: str) -> str:
+    """Refuse what no file system takes, before anything is opened."""
+    if (
+        not value.isprintable()
+        or len(value.encode()) > 1000
+        or any(len(part) > 200 for part in value.split("/"))
+    ):
+        raise ValueError("no path or address: a character that cannot be printed, or too long")
+    if os.path.expanduser(value).startswith("~"):
+        raise ValueError(f"this machine has no such home folder: {value.split('/')[0]}")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_place)]
+
+
+def _expand_task(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class TaskSpec(Settings):
+    """A task, and what is its own: give its name alone where nothing is."""
+
+    name: str = Field(pattern=NAME, max_length=200, description="the task's folder under data.root")
+    channel: Channel = Field(
+        default=0, description="which channel of a 4D image is the input; all: every channel"
+    )
+    label_groups: LabelGroups | None = Field(
+        default=None, description="of this task, instead of data.label_groups"
+    )
+    modality: list[Modality] | None = Field(
+        default=None,
+        min_length=1,
+        description="of each channel, the last one for all that follow; by default as dataset.json "
+        "says. CT is clipped to ct_window, everything else to percentiles (protocol: corrected)",
+    )
+    ct_window: Window | None = Field(
+        default=None, description="of this task, instead of data.ct_window"
+    )
+    tolerances: list[PositiveFloat] | None = Field(
+        default=None,
+        min_length=1,
+        description="NSD tolerances in mm of this task, instead of evaluation.tolerances",
+    )
+
+
+Task = Annotated[TaskSpec, BeforeValidator(_expand_task, json_schema_input_type=str | TaskSpec)]
+
+
+class DataSpec(Settings):
+    """Where the images are and what a network gets to see of them."""
+
+    root: Place | None = Field(
+        default=None,
+        description="folder of MSD tasks; `embedded` is the quickstart's; by default the variable "
+        "MEDVISION_DATA",
+    )
+    protocol: Protocol = Field(
+        default="paper",
+        description="paper: whole volume resized to image_size, then scaled as `intensity` says; "
+        "corrected: turned to RAS, shown in its true proportions, clipped to ct_window (CT) or to "
+        "the 0.5th and 99.5th percentile, then scaled",
+    )
+    intensity: Intensity = Field(
+        default="min-max",
+        description="min-max: scaled to [0, 1], as the paper; z-score: mean 0, standard deviation "
+        "1",
+    )
+    ct_window: Window = Field(
+        default=(-1000.0, 1000.0), description="HU that a CT is clipped to (protocol: corrected)"
+    )
+    spacing: Spacing | None = Field(
+        default=None,
+        description="mm per voxel of the network's grid along right, anterior, superior, larger by "
+        "one factor where a case would not fit; by default the smallest cubes with which a case "
+        "fits (protocol: corrected)",
+    )
+    crop: bool = Field(
+        default=False,
+        description="show only the box around what is no air in the image (protocol: corrected)",
+    )
+    image_size: Size = Field(
+        default=(128, 128, 128),
+        description="voxels of the network's grid, a multiple of patch_size",
+    )
+    patch_size: Size = Field(
+        default=(8, 8, 8), description="voxels of one token of the transformers"
+    )
+    label_groups: LabelGroups | Literal["each"] = Field(
+        default={"foreground": "all"},
+        description="output channels: a name and its labels; all = every label above 0, as in the "
+        "paper; `each` in place of names: every label that the task's dataset.json declares, one "
+        "group each",
+    )
+    on_bad_case: Literal["stop", "exclude"] = Field(
+        default="stop",
+        description="a case that is broken (`python -m medvision.data check`): stop before any "
+        "training, or leave it out for all models and say so in the report",
+    )
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> DataSpec:
+        if any(size % patch for size, patch in zip(self.image_size, self.patch_size, strict=True)):
+            raise ValueError(
+                f"image_size {list(self.image_size)} must be a multiple of patch_size "
+                f"{list(self.patch_size)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _used(self) -> DataSpec:
+        defaults = {
+            name: type(self).model_fields[name].default for name in ("ct_window", "spacing", "crop")
+        }
+        unused = [name for name, value in defaults.items() if getattr(self, name) != value]
+        if unused and self.protocol == "paper":
+            raise ValueError(
+                f"{', '.join(unused)}: no part of protocol `paper`; set protocol: corrected"
+            )
+        return self
+
+
+class SplitsSpec(Settings):
+    """Which cases train, validate and test: decided once per task, the same for every model."""
+
+    scheme: Literal["kfold", "holdout", "fixed"] = Field(
+        default="kfold",
+        description="kfold: every case is tested once; holdout: one test set; fixed: the task's "
+        "imagesTs/labelsTs",
+    )
+    seed: int = Field(
+        default=0, description="decides the folds and the one order that fractions are prefixes of"
+    )
+    test_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="share of the test cases, for holdout"
+    )
+    group_file: Place | None = Field(
+        default=None,
+        description="CSV with the columns case and patient, a path or a file in each task's "
+        "folder; cases of one patient stay together",
+    )
+    group_pattern: str | None = Field(
+        default=None,
+        description="regular expression with one group that gives the patient of a case id; cases "
+        "of one patient stay together",
+    )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+            if groups != 1:
+                raise ValueError(f"{value!r} must have exactly one (group), it has {groups}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_grouping(self) -> SplitsSpec:
+        if self.group_file is not None and self.group_pattern is not None:
+            raise ValueError("give group_file or group_pattern, not both")
+        return self

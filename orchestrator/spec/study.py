@@ -1,0 +1,323 @@
+"""The YAML that a researcher writes, as pydantic models: unknown keys are errors and every default
+is visible.
+
+`ablations/schema.json` is the JSON Schema of `Spec`, so that editors complete the YAML. Reading a
+file, with line numbers and `--set`, is `orchestrator.spec.yaml_file`. Imports no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from medvision.data.tasks import tolerance_mm
+from medvision.metrics.definitions import METRICS
+from medvision.models.registry import MODEL_LABELS, Settings, canonical_label
+from medvision.models.settings import ModelSettings
+from medvision.recipe import LabelGroups, Preparation, Scoring, Training
+from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
+from orchestrator.spec.resources import ResourcesSpec
+from orchestrator.spec.search import SearchSpec, check_space
+
+
+def _expand_model(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"label": canonical_label(value)}
+    if isinstance(value, dict) and isinstance(value.get("label"), str):
+        return value | {"label": canonical_label(value["label"])}
+    return value
+
+
+def _spelled(name: Any) -> str:
+    """A label as the paper spells it; any other name as it is."""
+    try:
+        return canonical_label(str(name))
+    except ValueError:
+        return str(name)
+
+
+def _fraction(value: Any) -> Any:
+    return 1.0 if value == "full" else value
+
+
+def _metric(value: str) -> str:
+    if value not in METRICS:
+        raise ValueError(f"unknown metric {value!r}; known metrics: {', '.join(METRICS)}")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Model = Annotated[
+    ModelSettings,
+    BeforeValidator(_expand_model, json_schema_input_type=Literal[MODEL_LABELS] | ModelSettings),
+]
+Fraction = Annotated[
+    float,
+    BeforeValidator(_fraction, json_schema_input_type=float | Literal["full"]),
+    Field(gt=0, le=1),
+]
+Metric = Annotated[
+    str, AfterValidator(_metric), Field(json_schema_extra={"enum": list(METRICS)})
+]  # the definitions are evaluation's
+
+
+class EvaluationSpec(Scoring):
+    """What is scored for every test case, on the case's own grid in mm, and what the tables show of
+    it.
+    """
+
+    metrics: list[Metric] = Field(
+        default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"],
+        min_length=1,
+        description="the tables' metrics, the paper's six by default; every metric is stored, "
+        "whatever stands here",
+    )
+    both_empty: Literal["exclude", "perfect"] = Field(
+        default="exclude",
+        description="a case without structure and without prediction: left out, or a perfect score",
+    )
+
+
+class ComparisonSpec(Settings):
+    """Paired tests of candidates against a baseline."""
+
+    baseline: str = Field(description="name of a model")
+    candidates: list[str] = Field(
+        min_length=1, description="names of models, each tested against the baseline"
+    )
+    metrics: list[Metric] | None = Field(
+        default=None, min_length=1, description="by default all of evaluation.metrics"
+    )
+    family: list[Literal["candidate", "task", "fraction", "metric"]] = Field(
+        default=["candidate", "fraction"],
+        description="comparisons that agree in these columns are one family, corrected together by "
+        "Holm and BH",
+    )
+    equivalence: dict[Metric, PositiveFloat] = Field(
+        default={},
+        description="per metric, the largest difference without practical importance, such as "
+        "dice: 0.01; the table then says where the 95 % interval of the difference lies against it",
+    )
+
+
+class TrackingSpec(Settings):
+    """MLflow, a view of the results. `uri: null` is MLFLOW_TRACKING_URI, or SQLite beside the
+    studies.
+    """
+
+    enabled: bool = Field(default=True, description="false: no MLflow at all")
+    uri: Place | None = Field(
+        default=None, description="the tracking server or database; see docs/tracking.md"
+    )
+    log_model: bool = Field(
+        default=False, description="also log every trial's weights, as an MLflow model"
+    )
+
+
+class Spec(Settings):
+    """One ablation study: model x task x fraction x fold x seed."""
+
+    name: str = Field(pattern=NAME, max_length=200, description="the study's folder under storage")
+    models: list[Model] = Field(
+        min_length=1,
+        description="a label, or a label with settings; `name` tells two of one label apart",
+    )
+    tasks: list[Task] = Field(
+        min_length=1, description="names of folders under data.root, or such a name with settings"
+    )
+    fractions: list[Fraction] = Field(
+        default=[1.0],
+        min_length=1,
+        description="shares of each fold's training cases, nested; `full` is 1",
+    )
+    folds: int = Field(
+        default=5, ge=2, le=1000, description="folds of the cross-validation (splits.scheme: kfold)"
+    )
+    seeds: list[int] = Field(
+        default=[0],
+        min_length=1,
+        description="of initialisation, batches and augmentation; never of the split",
+    )
+    data: DataSpec = DataSpec()
+    splits: SplitsSpec = SplitsSpec()
+    training: Training = Training()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    comparisons: Annotated[
+        list[ComparisonSpec],
+        BeforeValidator(_listed, json_schema_input_type=ComparisonSpec | list[ComparisonSpec]),
+    ] = Field(default=[], description="by default every other model against the first")
+    search: SearchSpec | None = Field(
+        default=None,
+        description="Optuna chooses these settings for every model before the grid; see "
+        "docs/search.md",
+    )
+    storage: Place = Field(
+        default="runs", description="folder or fsspec URI that holds the studies"
+    )
+    tracking: TrackingSpec = TrackingSpec()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _matched_by_name(cls, models: Any) -> Any:
+        """`params: match NAME` becomes the settings of the study's model of that name."""
+        if not isinstance(models, list):
+            return models
+        given = [model for model in models if isinstance(model, dict)]
+        known = {str(model.get("name") or _spelled(model.get("label"))): model for model in given}
+
+        def resolved(model: Any) -> Any:
+            params = model.get("params") if isinstance(model, dict) else None
+            if not isinstance(params, str) or not params.startswith("match "):
+                return model
+            target = known.get(params[6:]) or known.get(_spelled(params[6:]))
+            if target is None:
+                raise ValueError(
+                    f"`params: {params}` names no model of this study with a language-model block"
+                )
+            return model | {"params": {"match": _expand_model(target)}}
+
+        return [resolved(model) for model in models]
+
+    @field_validator("models")
+    @classmethod
+    def _unique_models(cls, models: list[Any]) -> list[Any]:
+        _unique(
+            [model_name(model) for model in models], "models with the same name; give each a `name`"
+        )
+        return models
+
+    @field_validator("tasks")
+    @classmethod
+    def _unique_tasks(cls, tasks: list[Any]) -> list[Any]:
+        _unique([task.name for task in tasks], "tasks named twice")
+        return tasks
+
+    @field_validator("fractions", "seeds")
+    @classmethod
+    def _unique_values(cls, values: list[Any]) -> list[Any]:
+        _unique([str(value) for value in values], "values given twice")
+        return values
+
+    @field_validator("comparisons")
+    @classmethod
+    def _known_models(
+        cls, comparisons: list[ComparisonSpec], info: ValidationInfo
+    ) -> list[ComparisonSpec]:
+        if "models" not in info.data:
+            return comparisons  # the models have an error of their own
+        names = [model_name(model) for model in info.data["models"]]
+        for comparison in comparisons:
+            for name in (comparison.baseline, *comparison.candidates):
+                if name not in names:
+                    raise ValueError(
+                        f"{name!r} is no model of this study; its models are {', '.join(names)}"
+                    )
+            if comparison.baseline in comparison.candidates:
+                raise ValueError(f"{comparison.baseline!r} is baseline and candidate at once")
+        return comparisons
+
+    @field_validator("resources")
+    @classmethod
+    def _known_shapes(cls, resources: ResourcesSpec, info: ValidationInfo) -> ResourcesSpec:
+        known = {
+            "models": [model_name(model) for model in info.data.get("models", [])],
+            "tasks": [task.name for task in info.data.get("tasks", [])],
+        }
+        for kind, names in known.items():
+            for name in (name for shape in resources.shapes for name in getattr(shape, kind) or ()):
+                if names and name not in names:
+                    raise ValueError(
+                        f"shapes: {name!r} is none of this study's {kind}: {', '.join(names)}"
+                    )
+        return resources
+
+    @field_validator("search")
+    @classmethod
+    def _searchable(cls, search: SearchSpec | None, info: ValidationInfo) -> SearchSpec | None:
+        if (
+            search is not None and {"models", "training"} <= info.data.keys()
+        ):  # or they have errors of their own
+            check_space(
+                search,
+                info.data["training"],
+                {model_name(model): model for model in info.data["models"]},
+            )
+        return search
+
+    def tolerances(self, task: TaskSpec) -> list[float]:
+        """NSD tolerances in mm of one task; the first is the one in the tables."""
+        if task.tolerances:
+            return list(task.tolerances)
+        if self.evaluation.tolerances == "msd":
+            return [tolerance_mm(task.name)]
+        return list(self.evaluation.tolerances)
+
+    @model_validator(mode="after")  # of the whole, or the message would repeat the value
+    def _no_password(self) -> Spec:
+        if re.search(r"//[^/@]*:[^@]*@", self.storage):
+            raise ValueError(
+                "storage holds a password, which logs and results would show; give it to fsspec by "
+                "environment variables or its configuration file"
+            )
+        return self
+
+    def groups(self, task: TaskSpec) -> LabelGroups:
+        """Label groups of one task; empty where they are `each` and the task was not read yet
+        (`orchestrator.planning.inputs`).
+        """
+        if task.label_groups is not None:
+            return task.label_groups
+        return {} if self.data.label_groups == "each" else self.data.label_groups
+
+    def preparation(self, task: TaskSpec) -> Preparation:
+        """What a network gets to see of the cases of one task.
+
+        Raises:
+            pydantic.ValidationError: a task that was not read yet has no label groups or no
+                modality.
+        """
+        given = self.data.model_dump(
+            include={"image_size", "intensity", "protocol", "spacing", "crop"}
+        )
+        modality = tuple(task.modality or ("MRI",))
+        if task.channel != "all":
+            modality = modality[task.channel : task.channel + 1] or modality[-1:]
+        return Preparation(
+            groups=self.groups(task),
+            channel=task.channel,
+            modality=modality,
+            ct_window=task.ct_window or self.data.ct_window,
+            **given,
+        )
+
+    def all_comparisons(self) -> list[ComparisonSpec]:
+        """The declared comparisons, or every other model against the first."""
+        names = [model_name(model) for model in self.models]
+        if self.comparisons or len(names) < 2:
+            return self.comparisons
+        return [ComparisonSpec(baseline=names[0], candidates=names[1:])]
+
+
+def model_name(model: Any) -> str:
+    """The name that tables show."""
+    return str(model.name or model.label)
+
+
+def _unique(names: list[str], problem: str) -> None:
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValueError(f"{problem}: {', '.join(twice)}")

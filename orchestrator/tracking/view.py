@@ -1,0 +1,279 @@
+"""A study in MLflow: an experiment per study name, a parent run per study, a child run per trial.
+
+Nothing here is a record. Live events come from the study's journal, everything else from its result
+store, and whatever is told twice arrives once (`orchestrator.tracking.server`), so deleting MLflow
+loses nothing: `forget`, then `sync`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.planning.events import Event
+from orchestrator.planning.identity import split_and_metric
+from orchestrator.tracking.journal import Journal
+from orchestrator.tracking.server import TEXT_LIMIT, Server
+from record.local_files import local_folder
+from record.redact import shown
+from record.store import CELL, Store, read_plan, read_table
+
+MAX_EVENTS_AT_ONCE = 5000
+STATUS = {
+    "started": "RUNNING",
+    "failed": "FAILED",
+    "quarantined": "FAILED",
+    "interrupted": "KILLED",
+}
+_SPENT = ("seconds", "peak_memory_bytes")
+_NO_METRICS = {"event", "epoch", "eval_id", "cell", "lane", "time"}
+
+
+class View:
+    """One study on one server, or in one SQLite file; for one thread.
+
+    Every method raises what the server or the file says; what was not delivered is delivered by the
+    next call.
+
+    Args:
+        log_model: also log every finished trial's weights as an MLflow model.
+
+    Raises:
+        StoreError: this is no study.
+    """
+
+    def __init__(self, store: Store, uri: str, *, log_model: bool = False) -> None:
+        self.store, self.uri, self.log_model = store, uri, log_model
+        plan = read_plan(store)
+        self.trials: dict[str, dict[str, Any]] = {
+            trial["eval_id"]: trial for trial in plan["trials"]
+        }
+        self.metrics = set(plan["metrics"])
+        git = str((store.read_json("manifest.json") or {}).get("git", {}).get("commit"))
+        beside = (
+            Path(store.root, "mlartifacts").as_uri()
+            if uri.startswith("sqlite:///") and store.local
+            else None
+        )
+        self.server = Server(uri, str(plan["name"]), store.uri, git, beside)
+        folder = local_folder(store, "tracking")
+        self.journal = Journal(folder / "events.jsonl")
+        # whether to look for commits; a listing is slow and costs money in an object store
+        self.look = True
+        self._at_once = 100  # events between two notes of how far this came
+        self._record_file = folder / "delivered.json"
+        self._record = _nothing() | self._records().get(shown(uri), {})
+
+    def pending(self) -> bool:
+        """Whether events or commits wait, as far as is known here; asks no server."""
+        return self.journal.size() > self._record["offset"] or (
+            self.look and bool(self._undelivered())
+        )
+
+    def forget(self) -> None:
+        """Take nothing for delivered."""
+        self._record, self.look = _nothing(), True
+        self._save()
+
+    def sync(self) -> int:
+        """Deliver failures and the journal's new events, then the plan's commits not delivered yet;
+        returns how many commits.
+
+        The store's failures come once and first: where a journal knows more of a trial, it has the
+        last word.
+        """
+        with self._connected():
+            if not self._record["failures"]:
+                self._play(self._failed())
+                self._record["failures"] = True
+                self._save()
+            while True:
+                events, offset = self.journal.read(self._record["offset"], self._at_once)
+                if offset == self._record["offset"]:
+                    break
+                self._play(events)
+                self._record["offset"] = offset
+                self._save()
+                self._at_once = min(2 * self._at_once, MAX_EVENTS_AT_ONCE)
+            waiting = self._undelivered() if self.look else []
+            for eval_id in waiting:
+                self._log_commit(
+                    self.trials[eval_id], self.store.read_json(f"commits/{eval_id}.json")
+                )
+                self._record["commits"].append(eval_id)
+                self._save()
+            self.look = False
+        return len(waiting)
+
+    def log_report(self, *, complete: bool) -> None:
+        """Put report, manifest and spec on the parent run and end it; nothing happens where it has
+        them as they are.
+        """
+        contents = {
+            f"report/{name}": self.store.read(f"report/{name}") or b""
+            for name in self.store.names("report")
+        }
+        contents["manifest.json"] = self.store.read("manifest.json") or b"{}"
+        contents["spec.json"] = json.dumps(
+            self.store.read_json("study.json")["spec"], indent=1
+        ).encode()
+        digest = hashlib.sha256(repr((complete, sorted(contents.items()))).encode()).hexdigest()
+        if digest == self._record["report"]:
+            return
+        with self._connected() as client, tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "report").mkdir()
+            for name, content in contents.items():
+                (Path(scratch) / name).write_bytes(content)
+            client.log_artifacts(self.server.parent, scratch)
+            note = contents.get("report/significance.md", b"").decode()
+            client.set_tag(self.server.parent, "mlflow.note.content", note[:TEXT_LIMIT])
+            self.server.set_status(
+                self.server.parent, "FINISHED" if complete else "FAILED", int(1000 * time.time())
+            )
+            self._record["report"] = digest
+            self._save()
+
+    def _undelivered(self) -> list[str]:
+        waiting = {name.removesuffix(".json") for name in self.store.names("commits")} - set(
+            self._record["commits"]
+        )
+        return [name for name in self.trials if name in waiting]
+
+    def _failed(self) -> Iterator[Event]:
+        """The recorded failures of unfinished trials, as the events that a journal would have of
+        them.
+        """
+        failures, finished = self.store.failures(), set(self.store.names("commits"))
+        for eval_id, trial in self.trials.items():
+            if f"{eval_id}.json" in finished:
+                continue
+            for attempt, failure in enumerate(failures.get(trial["eval_id"], ()), start=1):
+                about = {"eval_id": eval_id, "time": failure["time"]}
+                yield {"event": "started", "attempt": attempt, **about}
+                yield {"event": "failed", "reason": failure["reason"], **about}
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
+        try:
+            client = self.server.connect()
+            if self._record["parent"] != self.server.parent:  # a new or emptied server
+                self.forget()
+                self._record["parent"] = self.server.parent
+            yield client
+        except BaseException:
+            self.server.distrust()
+            self.look = True
+            self._at_once = 1  # small steps, so that even a server that fails now and then gets on
+            raise
+
+    def _play(self, events: Iterable[Event]) -> None:
+        server = self.server
+        for event in events:
+            kind, now = event["event"], int(1000 * event["time"])
+            trial = self.trials.get(event.get("eval_id", ""))
+            if kind == "driver-started":
+                server.flush()
+                server.end_orphans(now)
+                server.set_status(server.parent, "RUNNING", now)
+                self._record["report"] = None  # its report ends it again
+            elif kind == "driver-stopped":
+                server.flush()
+                server.set_status(server.parent, "KILLED", now)
+            elif kind == "finished":
+                self.look = True
+            elif kind == "epoch" and trial:
+                metrics = {name: value for name, value in event.items() if name not in _NO_METRICS}
+                # An epoch repeated after the loss of a worker gives the same numbers: the first
+                # telling stays.
+                server.add(
+                    server.child(trial, now), _named(metrics), event["epoch"], now, once=True
+                )
+            elif kind in STATUS and trial:  # a trial of an earlier plan is passed over
+                server.flush()
+                child = server.child(trial, now)
+                server.set_status(child.run_id, STATUS[kind], now)
+                if kind == "started":
+                    self._record["commits"] = [
+                        name for name in self._record["commits"] if name != event["eval_id"]
+                    ]
+                told = {
+                    f"medvision.{name}": event[name]
+                    for name in ("attempt", "reason")
+                    if name in event
+                }
+                server.describe(child, {name: trial[name] for name in CELL}, told)
+        server.flush()
+
+    def _log_commit(self, trial: Mapping[str, Any], marker: Mapping[str, Any]) -> None:
+        """All that the store holds of a finished trial, and the run's end."""
+        server, client = self.server, self.server.client
+        finished = datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        end, lasted = int(1000 * finished.timestamp()), int(1000 * marker["cost"]["seconds"])
+        child = server.child(trial, end - lasted)
+        history = read_table(self.store, marker["files"]["history"]).to_pylist()
+        last = max((row["epoch"] for row in history), default=1)
+        for row in history:
+            then = end - lasted + lasted * row["epoch"] // last
+            server.add(child, {f"{row['split']}/{row['metric']}": row["value"]}, row["epoch"], then)
+        cases = read_table(self.store, marker["files"]["cases"]).to_pandas()
+        for name in cases.select_dtypes("number"):
+            if name.partition("@")[0] in self.metrics:
+                server.add(
+                    child, {f"test/{name}": cases[name].mean()}, 0, end
+                )  # over this trial's test cases
+        server.add(
+            child,
+            {f"cost/{name}": marker["cost"][name] for name in _SPENT if name in marker["cost"]},
+            0,
+            end,
+        )
+        server.flush()
+        # The file and the tag of MLflow's `log_table`, which itself would append to what an
+        # uncertain delivery left.
+        client.log_text(child.run_id, cases.to_json(orient="split", index=False), "cases.json")
+        client.log_dict(child.run_id, dict(marker), "commit.json")
+        if self.log_model:
+            from orchestrator.tracking.model import log_model
+
+            log_model(client, child.run_id, self.store, marker)
+        tags = {"mlflow.loggedArtifacts": '[{"path": "cases.json", "type": "table"}]'}
+        tags |= {f"medvision.attempt.{name}": value for name, value in marker["attempt"].items()}
+        server.describe(child, {**trial, **marker["identity"], "cost": marker["cost"]}, tags)
+        server.set_status(child.run_id, "FINISHED", end)
+        server.ended(str(trial["eval_id"]))
+
+    def _records(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._record_file.read_text()))
+        except (OSError, ValueError):  # without it the server is asked
+            return {}
+
+    def _save(self) -> None:
+        """Remember how far this server has been told; lost, it costs questions to the server and
+        nothing else.
+        """
+        self._record_file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._record_file.with_suffix(".new")
+        fresh.write_text(json.dumps(self._records() | {shown(self.uri): self._record}))
+        fresh.replace(self._record_file)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"parent": None, "failures": False, "offset": 0, "commits": [], "report": None}
+
+
+def _named(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """`train_loss` becomes `train/loss`, as the history calls it, so that MLflow groups its
+    charts.
+    """
+    return {
+        name if "/" in name else "/".join(split_and_metric(name)): float(value)
+        for name, value in metrics.items()
+    }

@@ -1,0 +1,340 @@
+"""One attempt at one trial: prepare, train, predict, score, commit. The same code runs in a lane
+and in-process.
+
+Everything but the job's few words is read from the study, and the ids are computed again from what
+is found there, so that a worker can never train something else than the plan meant.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medvision.activations import picture_arrays
+from medvision.evaluation import predict, score
+from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
+from medvision.training.loop import Interrupted, Ranks, TrainingError, Watch
+from medvision.training.state import Trained, summed
+from orchestrator.planning.events import Emit
+from orchestrator.planning.identity import Job, split_and_metric
+from orchestrator.trial.context import Measure, TrialContext, train_model
+from orchestrator.trial.energy import joules
+from orchestrator.trial.log_tail import LAST_WORDS
+from orchestrator.trial.system_metrics import SystemMetrics
+from orchestrator.trial.tuning import run_tuning
+from record.store import Store, StoreError, table_bytes
+
+
+def run_attempt(
+    job: Job,
+    store: Store,
+    ranks: Ranks,
+    emit: Emit,
+    watch: Watch | None = None,
+    *,
+    measure: Measure = lambda context, model: {},
+) -> dict[str, Any] | None:
+    """Run one job to its commit; rank 0 returns the marker's cost and mean scores, the others None.
+
+    Args:
+        emit: takes events of rank 0 (`{"event": "epoch", ...}`), for a live view only.
+        measure: further numbers of the model at the end of an epoch, for the history; draws no
+            random numbers.
+
+    Raises:
+        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+        Exception: whatever goes wrong; nothing is committed then.
+    """
+    LAST_WORDS.lines.clear()
+    started = time.perf_counter()
+    watch = replace(watch or Watch(), spent=_meter(ranks))
+    context = TrialContext(job, store)
+    if job.tuning:
+        return run_tuning(context, ranks, emit, watch)
+    if job.rescore_of:
+        rows, files, cost = _rescore(context, ranks, watch)
+    else:
+        rows, files, cost = _train_and_score(context, ranks, emit, watch, measure)
+    if ranks.rank:
+        return None
+    files["cases"] = f"{context.folder}/cases-{job.eval_id[:16]}.parquet"
+    store.write(files["cases"], table_bytes(rows))
+    if not job.rescore_of:  # which keeps what the training took
+        cost["seconds"] += time.perf_counter() - started
+    marker = {
+        "eval_id": job.eval_id,
+        "train_id": job.train_id,
+        "token": job.token,
+        "cell": job.to_json()["cell"],
+        "identity": context.identity,
+        "files": files,
+        "cost": cost,
+        "notes": list(context.roles.notes),
+        "attempt": {
+            "world": ranks.world,
+            "threads": torch.get_num_threads(),
+            "micro_batch": job.micro_batch,
+            "device": _device_name(ranks.device),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        },
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    store.commit(marker)
+    dice = [row["dice"] for row in rows]
+    return {
+        "seconds": cost["seconds"],
+        "dice": float(np.nanmean(dice)) if not np.isnan(dice).all() else float("nan"),
+    }
+
+
+def failure_of(error: Exception) -> dict[str, Any]:
+    """Kind (`orchestrator.planning.retry`, or `storage`), reason and traceback of what an attempt
+    raised.
+    """
+    kind = "exception"
+    if isinstance(error, TrainingError):
+        kind = "training"
+    elif isinstance(error, StoreError):
+        kind = "storage"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in _NO_MEMORY
+    ):
+        kind = "memory"
+    reason = str(error) if kind == "storage" else f"{type(error).__name__}: {error}"
+    details = "".join(traceback.format_exception(error)) + LAST_WORDS.text()
+    return {
+        "kind": kind,
+        "reason": reason.splitlines()[0] if kind == "memory" else reason,
+        "details": details,
+    }
+
+
+_NO_MEMORY = (
+    # torch's allocator on a CPU, which raises RuntimeError
+    "not enough memory", "can't allocate memory",
+    # What a GPU says outside of torch's allocator: contexts, pinned memory, libraries' own
+    # workspaces.
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
+
+def _meter(ranks: Ranks) -> Callable[[], dict[str, float]]:
+    """Tells what this attempt has spent since now: seconds, and the joules of all ranks' GPUs. All
+    ranks ask together.
+    """
+    started, energy = time.perf_counter(), joules(ranks.device)
+
+    def spent() -> dict[str, float]:
+        used = None if energy is None else (joules(ranks.device) or energy) - energy
+        used_by_all = [value for value in ranks.gather(used) if value is not None]
+        energy_joules = {"energy_joules": sum(used_by_all)} if used_by_all else {}
+        return {"seconds": time.perf_counter() - started} | energy_joules
+
+    return spent
+
+
+def _train_and_score(
+    context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
+    job, spec, roles = context.job, context.spec, context.roles
+    usage, name = SystemMetrics(ranks.device), {"cell": str(job.cell), "eval_id": job.eval_id}
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        emit({"event": "epoch", **name, "epoch": epoch, **metrics, **usage()})
+
+    model, trained = train_model(context, ranks, watch, on_epoch, measure)
+    model.load_state_dict(trained.state, strict=False)
+    mine = _predict_and_score(context, model, ranks, watch)
+    scored = [part for share in ranks.gather(mine) for part in share]
+    scored.sort(key=lambda part: roles.test.index(part["case"]))
+    spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
+    if ranks.rank:
+        return [], {}, {}
+    files = {name: f"{context.folder}/{file}" for name, file in _FILES.items()}
+    context.store.write(files["history"], table_bytes(_history_rows(trained)))
+    context.store.write(files["weights"], save_checkpoint(model, _about(context, model)))
+    context.store.write(files["masks"], _pack_masks(scored))
+    if (
+        job.cell.fold == 0 and job.cell.seed == spec.seeds[0]
+    ):  # enough for the figures, and it keeps a study small
+        files[PICTURES] = f"{context.folder}/arrays.npz"
+        context.store.write(files[PICTURES], _pictures(context, model, scored, ranks.device))
+    cost = {
+        "epochs": len(trained.history),
+        "chosen_epoch": trained.epoch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "peak_memory_bytes": _peak_memory(ranks.device),
+        **summed(trained.spent, spent),  # with what earlier attempts at this training took
+    }
+    return [row for part in scored for row in part["rows"]], files, cost
+
+
+PICTURES = "arrays"
+_FILES = {"history": "history.parquet", "weights": "weights.safetensors", "masks": "masks.npz"}
+
+
+def _about(context: TrialContext, model: nn.Module) -> About:
+    """What `medvision.predict` needs to know of the weights."""
+    return About(
+        model=context.model_spec,
+        block=block_fingerprint(model),
+        task=context.task.name,
+        patch_size=context.spec.data.patch_size,
+        in_channels=len(context.prepared(context.roles.test[0]).image),
+        preparation=context.spec.preparation(context.task),
+        precision=context.spec.training.precision,
+    )
+
+
+def _pictures(
+    context: TrialContext,
+    model: nn.Module,
+    scored: Sequence[Mapping[str, Any]],
+    device: torch.device,
+) -> bytes:
+    return picture_arrays(
+        model,
+        context.roles.test,
+        cases=context.cases,
+        prepared=context.prepared,
+        dice={
+            part["case"]: float(np.mean([row["dice"] for row in part["rows"]])) for part in scored
+        },
+        groups=context.groups,
+        channel=0 if context.task.channel == "all" else context.task.channel,
+        device=device,
+        precision=context.spec.training.precision,
+    )
+
+
+def _predict_and_score(
+    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
+) -> list[dict[str, Any]]:
+    """This rank's share of the test cases: case id, mask as one bit a voxel with its shape, and
+    rows.
+    """
+    scored = []
+    for position in range(0, len(context.roles.test), ranks.world):
+        watch.beat()
+        if ranks.any(watch.stop()):
+            raise Interrupted("stopped while predicting; the training is kept")
+        if position + ranks.rank >= len(context.roles.test):
+            break
+        case = context.roles.test[position + ranks.rank]
+        truth = context.truth(case)
+        mask = predict(
+            model,
+            context.prepared(case),
+            truth.masks.shape[1:],
+            device=ranks.device,
+            precision=context.spec.training.precision,
+        )
+        scored.append(
+            {
+                "case": case,
+                "bits": np.packbits(mask),
+                "shape": mask.shape,
+                "rows": _rows(context, case, mask, truth),
+            }
+        )
+    return scored
+
+
+def _rescore(
+    context: TrialContext, ranks: Ranks, watch: Watch
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
+    """Score the kept masks of an earlier evaluation of the same training with other definitions."""
+    earlier = context.store.read_json(f"commits/{context.job.rescore_of}.json")
+    masks = _unpack_masks(context.store.read(earlier["files"]["masks"]) or b"")
+    rows: list[dict[str, Any]] = []
+    for case in context.roles.test if ranks.rank == 0 else ():
+        watch.beat()
+        rows += _rows(context, case, masks[case], context.truth(case))
+    return (
+        rows,
+        {kind: earlier["files"][kind] for kind in (*_FILES, PICTURES) if kind in earlier["files"]},
+        dict(earlier["cost"]),
+    )
+
+
+def _rows(context: TrialContext, case: str, mask: np.ndarray, truth: Any) -> list[dict[str, Any]]:
+    """Rows of cases.parquet: the cell, the ids, the case, then what `medvision.evaluation.score`
+    gives.
+    """
+    job = context.job
+    scored = score(
+        mask,
+        truth,
+        list(context.groups),
+        context.spec.evaluation,
+        context.spec.tolerances(context.task),
+    )
+    return [
+        {
+            **job.to_json()["cell"],
+            "train_id": job.train_id,
+            "eval_id": job.eval_id,
+            "case": case,
+            **row,
+        }
+        for row in scored
+    ]
+
+
+def _history_rows(trained: Trained) -> list[dict[str, Any]]:
+    """`train_loss` of epoch 3 becomes (3, "train", "loss", value)."""
+    rows = []
+    for epoch, metrics in enumerate(trained.history, start=1):
+        for name, value in metrics.items():
+            split, metric = split_and_metric(name)
+            rows.append({"epoch": epoch, "split": split, "metric": metric, "value": float(value)})
+    return rows
+
+
+def _pack_masks(scored: Sequence[Mapping[str, Any]]) -> bytes:
+    """Masks as one bit a voxel, compressed; `shape/CASE` holds each shape."""
+    arrays = {f"bits/{part['case']}": part["bits"] for part in scored}
+    arrays |= {f"shape/{part['case']}": np.asarray(part["shape"]) for part in scored}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _unpack_masks(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        shapes = {
+            name.removeprefix("shape/"): arrays[name]
+            for name in arrays.files
+            if name.startswith("shape/")
+        }
+        return {
+            case: np.unpackbits(arrays[f"bits/{case}"], count=int(np.prod(shape)))
+            .reshape(shape)
+            .astype(bool)
+            for case, shape in shapes.items()
+        }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )  # of the process, over all its trials so far
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

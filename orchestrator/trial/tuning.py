@@ -1,0 +1,77 @@
+"""One trial of a search: train on the search's cases, record the validation Dice, test nothing.
+
+A trial below the median of those before it is ended at the end of an epoch, which counts as a
+normal end: only a search may do so, because no test of the report is computed from its trials.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from medvision.training.loop import Interrupted, Ranks, Watch
+from medvision.training.state import unpacked
+from orchestrator.planning.events import Emit
+from orchestrator.planning.search import is_hopeless
+from orchestrator.trial.context import TrialContext, checkpoints_of, train_model
+
+
+def run_tuning(
+    context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch
+) -> dict[str, Any] | None:
+    """Run one trial of a search to its record; rank 0 returns its seconds and validation Dice, the
+    others None.
+
+    Raises:
+        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+        FencedError: another attempt holds the claim; nothing is recorded.
+    """
+    job, tuning, started = context.job, context.job.tuning, time.perf_counter()
+    assert tuning is not None  # noqa: S101  # the caller's choice
+    recipe, cases = context.spec.training, len(context.roles.train)
+    total, per_epoch = recipe.total_steps(cases), recipe.steps_per_epoch(cases)
+    # Rank 0 decides; a trial that goes on knows what it did before.
+    before = (unpacked(checkpoints_of(context, ranks).load()) if ranks.rank == 0 else None) or {}
+    dice: list[float] = [metrics["val_dice"] for metrics in before.get("history", ())]
+
+    def curve() -> list[tuple[int, float]]:
+        return [(min(epoch * per_epoch, total), value) for epoch, value in enumerate(dice, start=1)]
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        dice.append(metrics["val_dice"])
+        emit(
+            {"event": "epoch", "cell": job.title, "eval_id": job.eval_id, "epoch": epoch, **metrics}
+        )
+
+    def hopeless() -> bool:
+        return is_hopeless(curve(), tuning.medians)
+
+    try:
+        _, trained = train_model(
+            context, ranks, replace(watch, stop=lambda: watch.stop() or hopeless()), on_epoch
+        )
+        state, value = "complete", trained.history[trained.epoch - 1]["val_dice"]
+    except Interrupted:
+        if not ranks.any(hopeless()):
+            raise
+        state, value = "pruned", max(dice, default=0.0)
+    if ranks.rank:
+        return None
+    seconds = before.get("spent", {}).get("seconds", 0.0) + time.perf_counter() - started
+    context.store.require_claim(job.train_id, job.token)
+    if context.store.read(job.record) is None:  # the first record stays
+        space = context.spec.search.space  # type: ignore[union-attr]
+        own = {key: setting for key, setting in job.settings.items() if key in space}
+        record = {
+            "number": tuning.number,
+            "settings": own,
+            "state": state,
+            "value": value,
+            "curve": curve(),
+        }
+        context.store.write_json(job.record, record | {"seconds": seconds})
+    context.store.remove(
+        f"checkpoints/{job.train_id}"
+    )  # no later run would: `_tidy` knows the grid's trials only
+    return {"seconds": seconds, "dice": value, "pruned": state == "pruned"}

@@ -1,0 +1,91 @@
+"""What a study was made with: git commit, package versions, hardware. Holds no secrets and but one
+environment variable.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+COMMIT_VARIABLE = "MEDVISION_COMMIT"  # what an image was built from: `Dockerfile`
+PACKAGES = (
+    "ray",
+    "torch",
+    "transformers",
+    "peft",
+    "nibabel",
+    "monai",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "mlflow",
+    "numba",
+    "optuna",
+    "gguf",
+    "safetensors",
+)
+
+
+def manifest(spec: dict[str, Any], fingerprints: dict[str, Any]) -> dict[str, Any]:
+    """Versions, commit and hardware beside the resolved spec and the fingerprints of data and
+    blocks.
+    """
+    return {
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "gpus": _gpus(),
+        },
+        "fingerprints": fingerprints,
+        "spec": spec,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():  # installed, perhaps below somebody else's repository
+        return {"commit": os.environ.get(COMMIT_VARIABLE) or None, "uncommitted_changes": False}
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    changed = _output(["git", "-C", str(root), "status", "--porcelain"])
+    return {"commit": commit or None, "uncommitted_changes": bool(changed)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _gpus() -> list[str]:
+    return _output(
+        ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    ).splitlines()
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,1 @@
+"""Tables as values, and the same in Markdown, LaTeX and HTML."""

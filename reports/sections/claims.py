@@ -1,0 +1,338 @@
+"""The paper's claims against a study's rows: `confirmed`, `contradicted` or `cannot be tested`,
+with evidence and reason.
+
+A claim is a row of YAML with a rule (`reports.sections.claim_rules`). Whatever the rows say, a
+study whose models, data or recipe are not what the file's `conditions` accept decides nothing about
+the paper: its verdict is `cannot be tested`, and the evidence says which way its rows point. What
+this service does differently on purpose is named beside every other verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from reports.render.layout import Cell, Section, Table
+from reports.sections.claim_rules import RULES, Evidence, Study, UntestableError
+from reports.sections.details import model_settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "ablations" / "claims"
+NOT_THE_PAPERS = "not the paper's study"
+CONFIRMED, CONTRADICTED, OPEN = "confirmed", "contradicted", "cannot be tested"
+
+
+class ClaimsError(ValueError):
+    """A claims file holds something that no rule understands; the message names file, claim and
+    what is known.
+    """
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim's verdict. `agrees`: whether the study's own rows point the claim's way; None where
+    they say nothing; `why`: what the verdict rests on; `details`: in what the study is not the
+    paper's, or what of our recipe is not."""
+
+    id: str
+    text: str
+    verdict: str
+    agrees: bool | None
+    evidence: str
+    why: str
+    details: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """`why` with its details."""
+        return f"{self.why}: {'; '.join(self.details)}" if self.details else self.why
+
+
+def read_claims(path: Path) -> dict[str, Any]:
+    """A claims file; conditions that are the name of a file beside it are those of that file.
+
+    Raises:
+        ClaimsError: no mapping with `claims`, an unknown rule, a claim without id, text or
+            candidate, or a condition whose accepted values are no list.
+    """
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict) or not isinstance(content.get("claims"), list):
+        raise ClaimsError(f"{path}: must be a mapping with a list `claims`")
+    for place, claim in enumerate(content["claims"], start=1):
+        if missing := [key for key in ("id", "rule", "text", "candidate") if key not in claim]:
+            raise ClaimsError(f"{path}: claim {place} lacks {', '.join(missing)}")
+        if claim["rule"] not in RULES:
+            raise ClaimsError(
+                f"{path}: claim {claim['id']}: unknown rule {claim['rule']!r}; known: "
+                f"{', '.join(RULES)}"
+            )
+    if isinstance(conditions := content.get("conditions", {}), str):
+        return content | {"conditions": read_claims(path.with_name(conditions))["conditions"]}
+    for where, accepted in {
+        "recipe": conditions.get("recipe", {}),
+        **conditions.get("models", {}),
+    }.items():
+        if wrong := [
+            key for key, values in accepted.items() if not (isinstance(values, list) and values)
+        ]:
+            raise ClaimsError(
+                f"{path}: conditions of {where}: {wrong[0]} needs a list of accepted values"
+            )
+    return content
+
+
+def judge(content: Mapping[str, Any], study: Study) -> list[Finding]:
+    """Every claim of a file, in its order."""
+    return [_judge(claim, content.get("conditions", {}), study) for claim in content["claims"]]
+
+
+def _judge(claim: Mapping[str, Any], conditions: Mapping[str, Any], study: Study) -> Finding:
+    tasks = {
+        task: facts
+        for task, facts in conditions.get("tasks", {}).items()
+        if claim.get("modality") in (None, facts.get("modality"))
+    }
+    try:
+        found_models = {
+            role: _model(claim[role], conditions, study)
+            for role in ("candidate", "baseline")
+            if role in claim
+        }
+        names = {role: name for role, (name, _) in found_models.items()}
+        asked = {**claim, **names} | ({"tasks": list(tasks)} if "modality" in claim else {})
+        found: Evidence = RULES[claim["rule"]](asked, study)
+    except UntestableError as error:
+        return Finding(claim["id"], claim["text"], OPEN, None, "", f"{error}")
+    aliases = [f"{claim[role]}: {name}" for role, name in names.items() if name != claim[role]]
+    evidence = "; ".join([found.text, *aliases])
+    unmet = [*found.lacks, *_unmet_data(claim, tasks, conditions, study)]
+    unmet += [f"{name}: {one}" for name, deviations in found_models.values() for one in deviations]
+    refused, declared = _recipe_deviations(conditions, study)
+    if unmet := [*unmet, *refused]:
+        return Finding(
+            claim["id"], claim["text"], OPEN, found.agrees, evidence, NOT_THE_PAPERS, tuple(unmet)
+        )
+    verdict = OPEN if found.agrees is None else CONFIRMED if found.agrees else CONTRADICTED
+    why = f"{found.rule}; under our recipe" if declared else found.rule
+    return Finding(
+        claim["id"], claim["text"], verdict, found.agrees, evidence, why, tuple(declared)
+    )
+
+
+def _model(label: str, conditions: Mapping[str, Any], study: Study) -> tuple[str, list[str]]:
+    """The model that a label stands for, the nearest to the paper's of those with it, and its
+    deviations.
+
+    Raises:
+        UntestableError: there is none, or several are equally near.
+    """
+    settings = {name: study.settings.get(name, {}) for name in study.plan["models"]}
+    accepted = conditions.get("models", {}).get(label, {})
+    deviations = {
+        name: list(_deviations(values, accepted))
+        for name, values in settings.items()
+        if values.get("label", name) == label
+    }
+    if not deviations:
+        raise UntestableError(f"no {label} in the study")
+    fewest = min(map(len, deviations.values()))
+    nearest = [name for name, found in deviations.items() if len(found) == fewest]
+    if len(nearest) > 1:
+        told = [f"{name} ({', '.join(deviations[name])})" if fewest else name for name in nearest]
+        raise UntestableError(
+            f"{label} is ambiguous, these are equally near to the paper's: {', '.join(told)}"
+        )
+    return nearest[0], deviations[nearest[0]]
+
+
+def _unmet_data(
+    claim: Mapping[str, Any], tasks: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
+) -> Iterator[str]:
+    """In what the study's cases differ from the paper's, as far as this claim needs them."""
+    if absent := [task for task in tasks if task not in study.plan["tasks"]]:
+        yield f"{len(absent)} of its {len(tasks)} tasks are not in the study"
+    counts: Mapping[Any, int] = (
+        study.scores.groupby("task", observed=True)["case"].nunique().to_dict()
+        if len(study.scores)
+        else {}
+    )
+    with_nsd = "nsd" in (claim.get("metric"), *claim.get("metrics", ()))
+    tolerances = study.plan.get("scoring", {}).get("tolerances", {})
+    for task, facts in tasks.items():
+        if task not in absent and counts.get(task, 0) != facts["cases"]:
+            yield f"{task} has {counts.get(task, 0)} cases, not {facts['cases']}"
+        if task not in absent and with_nsd and "tolerance" in facts:
+            used = tolerances.get(task, [None])[0]
+            if used != facts["tolerance"]:
+                yield (
+                    f"the NSD's tolerance of {task} is {_shown(used)} mm, not {facts['tolerance']}"
+                )
+    known = conditions.get("tasks", {})
+    if extra := [task for task in study.plan["tasks"] if known and task not in known]:
+        yield f"other tasks: {', '.join(extra)}"
+
+
+def _recipe_deviations(conditions: Mapping[str, Any], study: Study) -> tuple[list[str], list[str]]:
+    """In what its trials' recipes differ from the paper's: what refuses the study, and what the
+    file declares ours.
+    """
+    declared = conditions.get("declared", [])
+    ours = {one["setting"]: one["values"] for one in declared if "setting" in one}
+    accepted = {
+        key: [*values, *ours.get(key, [])] for key, values in conditions.get("recipe", {}).items()
+    }
+    refused = [one for recipe in study.recipes for one in _deviations(recipe, accepted)]
+    told = [
+        one["text"]
+        for one in declared
+        if "setting" not in one
+        or any(_fits(_at(recipe, one["setting"]), one["values"]) for recipe in study.recipes)
+    ]
+    return list(dict.fromkeys(refused)), told
+
+
+def _deviations(values: Mapping[str, Any], accepted: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    for key, allowed in accepted.items():
+        if not _fits(value := _at(values, key), allowed):
+            yield (
+                f"{key} is {_shown(value)}, not "
+                f"{'off' if allowed[0] is None else _shown(allowed[0])}"
+            )
+
+
+def _fits(value: Any, allowed: Sequence[Any]) -> bool:
+    """Is a value among the accepted ones? None among them: absent or off (null, false, 0 or all
+    0).
+    """
+    off = not value or (isinstance(value, list) and not any(value))
+    return value in allowed or (None in allowed and off)
+
+
+def _at(values: Any, key: str) -> Any:
+    """A nested mapping's value at a dotted key, None where it is absent."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _shown(value: Any) -> str:
+    return (
+        "absent" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def study_of(
+    plan: Mapping[str, Any],
+    commits: Mapping[str, Any],
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    means: pd.DataFrame,
+    history: pd.DataFrame,
+    focus: pd.DataFrame,
+) -> Study:
+    """What the rules see of a study."""
+    return Study(
+        plan,
+        model_settings(plan, commits),
+        _recipes(plan, commits),
+        _trained(plan, commits),
+        table,
+        scores,
+        means,
+        history,
+        focus,
+    )
+
+
+def _recipes(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the planned trials were trained and scored with, each recipe once: parts of their
+    identities and of the plan.
+
+    Image size, patch size and epochs are the plan's, which knows the defaults; an older one's may
+    lack them.
+    """
+    known = plan.get("recipe", {})
+    sizes = {name: known[name] for name in ("image_size", "patch_size") if name in known}
+    epochs = {"epochs": known["epochs"]} if "epochs" in known else {}
+    study = {
+        "folds": len({trial["fold"] for trial in plan["trials"]}),
+        "both_empty": plan.get("both_empty"),
+        "search": bool(plan.get("searches")),
+    }
+    markers = (commits.get(trial["eval_id"], {}) for trial in plan["trials"])
+    trains = [train for marker in markers if (train := marker.get("identity", {}).get("train"))]
+    found: list[dict[str, Any]] = []
+    for train in trains or [{}]:
+        recipe = {
+            "study": study,
+            "scoring": plan.get("scoring", {}),
+            "task": train.get("task", {}),
+            "data": train.get("data", {}) | sizes,
+            "training": train.get("training", {}) | epochs,
+        }
+        if recipe not in found:
+            found.append(recipe)
+    return found
+
+
+def _trained(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        trial["model"]: commits[trial["eval_id"]]["cost"]["trained_parameters"]
+        for trial in plan["trials"]
+        if "cost" in commits.get(trial["eval_id"], {})
+    }
+
+
+def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section:
+    """The verdicts, one table per claims file (title and findings)."""
+    header = ["Claim", "Verdict", "In this study", "Evidence", "Reason"]
+    words = {True: "agrees", False: "disagrees", None: "says nothing"}
+    tables, made = [], []
+    for title, found in findings:
+        numbers = {
+            text: str(number)
+            for number, text in enumerate(dict.fromkeys(t for one in found for t in one.details), 1)
+        }
+        rows = [
+            [
+                Cell(one.text),
+                Cell(one.verdict),
+                Cell(words[one.agrees]),
+                Cell(one.evidence),
+                Cell(
+                    f"{one.why} ({', '.join(numbers[text] for text in one.details)})"
+                    if one.details
+                    else one.why
+                ),
+            ]
+            for one in found
+        ]
+        counts = ", ".join(
+            f"{sum(one.verdict == name for one in found)} {name}"
+            for name in (CONFIRMED, CONTRADICTED, OPEN)
+        )
+        told = " ".join(f"({number}) {text}." for text, number in numbers.items())
+        footer = f"Verdicts: {counts}." + (f" Reasons: {told}" if told else "")
+        tables.append(Table(f"Claims of {title}", header, "lllll", rows, footer=footer))
+        made += [
+            {
+                "id": one.id,
+                "text": one.text,
+                "verdict": one.verdict,
+                "agrees": words[one.agrees],
+                "evidence": one.evidence,
+                "reason": one.reason,
+                "paper": title,
+            }
+            for one in found
+        ]
+    notes = [
+        "Recomputed from the result rows. A study with other models, data or settings than the "
+        "paper's can neither confirm nor contradict it; the third column says which way its own "
+        "rows point."
+    ]
+    return Section("claims", "The paper's claims", tables, pd.DataFrame(made), notes)

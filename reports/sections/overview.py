@@ -1,0 +1,312 @@
+"""Tables 2 to 4: means over tasks, all models with their ranks, and the shares of the training
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.render.layout import Cell, Section, Table, number, share, spread, text_cell, titled
+from reports.statistics import (
+    cliques,
+    critical_difference,
+    friedman,
+    pairwise_wilcoxon,
+    ranking_stability,
+)
+from reports.statistics.scores import common_tasks, matrix
+
+Plan = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of models over tasks or cases, and which of them no test tells apart (`bars`,
+    indices of models).
+    """
+
+    models: tuple[str, ...]
+    mean_ranks: tuple[float, ...]
+    bars: tuple[tuple[int, ...], ...]
+    n: int
+    unit: str  # "tasks" or "cases"
+    distance: float | None  # Nemenyi's critical difference; None where pairwise tests decide
+    p: float  # Friedman's, by Iman and Davenport's F
+
+
+def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Section:
+    """Table 2, the paper's headline: each comparison's means over tasks, at the largest share of
+    the data.
+    """
+    fraction = max(plan["fractions"])
+    rows, made = [], []
+    for comparison in plan["comparisons"]:
+        baseline = comparison["baseline"]
+        for candidate in comparison["candidates"]:
+            for metric in comparison["metrics"]:
+                if metric not in means.columns:
+                    continue
+                values = matrix(means, [baseline, candidate], fraction, metric)
+                if len(values):
+                    tests = table[
+                        (table["baseline"] == baseline) & (table["candidate"] == candidate)
+                        & (table["metric"] == metric) & (table["fraction"] == fraction)
+                    ]  # fmt: skip
+                    record = _mean_row(values, tests, plan["metrics"][metric])
+                    made.append(
+                        {"baseline": baseline, "candidate": candidate, "metric": metric} | record
+                    )
+                    rows.append(_mean_cells(made[-1], plan["metrics"][metric]))
+    header = [
+        "Candidate",
+        "Baseline",
+        "Metric",
+        "Tasks",
+        "Baseline mean",
+        "Candidate mean",
+        "Change",
+        "Better",
+        "p < 0.05",
+    ]
+    caption = (
+        f"Mean ± standard deviation over tasks of each task's mean over cases, {share(fraction)} "
+        "training data. Better: tasks in which the candidate's mean is better; p < 0.05: tasks in "
+        "which the test favours it with raw p below 0.05."
+    )
+    return Section(
+        "means",
+        "Means over tasks",
+        [Table("", header, "lllrrrrrr", rows, caption)],
+        pd.DataFrame(made),
+        [caption],
+    )
+
+
+def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Mapping[str, Any]) -> dict[str, Any]:
+    sign = 1 if info["higher_is_better"] else -1
+    y, x = values.iloc[:, 0].to_numpy(), values.iloc[:, 1].to_numpy()
+    won = tests[tests["favours"] == tests["candidate"]]
+    return {
+        "tasks": len(values),
+        "baseline_mean": y.mean(),
+        "baseline_sd": y.std(ddof=1) if len(y) > 1 else np.nan,
+        "candidate_mean": x.mean(),
+        "candidate_sd": x.std(ddof=1) if len(x) > 1 else np.nan,
+        "change_percent": 100 * (x.mean() - y.mean()) / y.mean() if y.mean() else np.nan,
+        "better": int((sign * (x - y) > 0).sum()),
+        "raw_significant": int((won["p"] < 0.05).sum()),
+        "favours": int(np.sign(sign * (x.mean() - y.mean()))) if len(x) else 0,
+    }
+
+
+def _mean_cells(row: Mapping[str, Any], info: Mapping[str, Any]) -> list[Cell]:
+    digits = 2 if info["unit"] else 3
+    of = f"/{row['tasks']}"
+    return [
+        Cell(row["candidate"]),
+        Cell(row["baseline"]),
+        Cell(titled(info)),
+        number(row["tasks"], 0),
+        spread(row["baseline_mean"], row["baseline_sd"], digits, best=row["favours"] < 0),
+        spread(row["candidate_mean"], row["candidate_sd"], digits, best=row["favours"] > 0),
+        number(row["change_percent"], 1, sign=True, unit="%"),
+        Cell(f"{row['better']}{of}", sort=row["better"]),
+        Cell(f"{row['raw_significant']}{of}", sort=row["raw_significant"]),
+    ]
+
+
+def rank_models(
+    scores: pd.DataFrame, means: pd.DataFrame, plan: Plan, metric: str = "dice"
+) -> Ranking | None:
+    """Friedman's ranks over tasks with Nemenyi's critical difference; with one task, over its cases
+    with pairwise Wilcoxon tests (Holm). None with fewer than two comparable models or rows."""
+    fraction = max(plan["fractions"])
+    models = _finished(means, plan, fraction)
+    tasks = common_tasks(means, models, fraction)
+    if len(models) < 2 or not tasks or metric not in scores:
+        return None
+    here = scores[
+        (scores["fraction"] == fraction) & scores["model"].isin(models) & scores["task"].isin(tasks)
+    ]
+    if len(tasks) > 1:
+        values = matrix(means, models, fraction, metric).to_numpy()
+    else:
+        values = here.pivot_table(index="case", columns="model", values=metric, observed=True)[
+            models
+        ].to_numpy()
+    if len(values) < 2:
+        return None
+    higher = plan["metrics"][metric]["higher_is_better"]
+    test = friedman(values, higher_is_better=higher)
+    ranks = np.array(test.mean_ranks)
+    distance = None
+    if len(tasks) > 1:
+        distance = critical_difference(test.n, test.k)
+        differs = np.abs(ranks[:, None] - ranks[None]) > distance
+    else:
+        differs = pairwise_wilcoxon(values).matrix < 0.05
+    bars = tuple(cliques(ranks, differs))
+    unit = "tasks" if len(tasks) > 1 else "cases"
+    return Ranking(tuple(models), test.mean_ranks, bars, test.n, unit, distance, test.f_p)
+
+
+def models_section(
+    scores: pd.DataFrame, means: pd.DataFrame, plan: Plan, ranking: Ranking | None
+) -> Section:
+    """Table 3: mean Dice and NSD of all models, and their rank with its stability under resampled
+    cases.
+    """
+    fraction = max(plan["fractions"])
+    models = _finished(means, plan, fraction)
+    tasks = common_tasks(means, models, fraction)
+    made = []
+    stable = _stability(scores, models, tasks, fraction) if len(models) > 1 and tasks else None
+    for index, model in enumerate(models if tasks else []):
+        row: dict[str, Any] = {"model": model, "tasks": len(tasks)}
+        for metric in ("dice", "nsd"):
+            if metric in means:
+                values = matrix(means, models, fraction, metric)[model].to_numpy()
+                row |= {
+                    f"{metric}_mean": values.mean(),
+                    f"{metric}_sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+                }
+        row["mean_rank"] = ranking.mean_ranks[index] if ranking else np.nan
+        for name in ("ranks", "low", "high"):
+            row[f"rank_{name}"] = float(getattr(stable, name)[index]) if stable else np.nan
+        made.append(row)
+    frame = pd.DataFrame(made)
+    if stable:
+        frame = frame.sort_values(["rank_ranks", "mean_rank"], kind="stable").reset_index(drop=True)
+    rows = [_model_cells(row, frame) for row in frame.to_dict("records")]
+    left_out = [model for model in plan["models"] if model not in models]
+    notes = [
+        f"Mean ± standard deviation over {len(tasks)} task(s) that every listed model has "
+        f"finished, {share(fraction)} training data. Rank by Dice, 95 % of its values over 1,000 "
+        "bootstrap samples of the cases in brackets."
+    ]
+    if ranking:
+        how = (
+            f"Nemenyi's critical difference {ranking.distance:.2f}"
+            if ranking.distance is not None
+            else "pairwise Wilcoxon tests with Holm"
+        )
+        notes.append(
+            f"Mean rank over {ranking.n} {ranking.unit}: Friedman p = {ranking.p:.3g}; {how}."
+        )
+    if left_out:
+        notes.append(
+            f"Left out, no task is finished at this share of the data: {', '.join(left_out)}."
+        )
+    header = ["Model", "Tasks", "Dice", "NSD", "Rank", "Mean rank"]
+    return Section(
+        "models", "All models", [Table("", header, "lrrrrr", rows, " ".join(notes))], frame, notes
+    )
+
+
+def _finished(means: pd.DataFrame, plan: Plan, fraction: float) -> list[str]:
+    done = set(means[means["fraction"] == fraction]["model"])
+    return [model for model in plan["models"] if model in done]
+
+
+def _stability(
+    scores: pd.DataFrame, models: Sequence[str], tasks: Sequence[str], fraction: float
+) -> Any:
+    here = scores[
+        (scores["fraction"] == fraction) & scores["model"].isin(models) & scores["task"].isin(tasks)
+    ]
+    wide = here.pivot_table(index=["task", "case"], columns="model", values="dice", observed=True)[
+        list(models)
+    ]
+    return ranking_stability(wide.to_numpy(), tasks=wide.index.get_level_values("task").to_numpy())
+
+
+def _model_cells(row: Mapping[Any, Any], frame: pd.DataFrame) -> list[Cell]:
+    cells = [Cell(row["model"]), number(row["tasks"], 0)]
+    for metric in ("dice", "nsd"):
+        mean = row.get(f"{metric}_mean", np.nan)
+        best = bool(mean == frame[f"{metric}_mean"].max()) if f"{metric}_mean" in frame else False
+        cells.append(spread(mean, row.get(f"{metric}_sd", np.nan), best=best))
+    rank = row["rank_ranks"]
+    text = "" if np.isnan(rank) else f"{rank:.0f} [{row['rank_low']:.0f}, {row['rank_high']:.0f}]"
+    return [*cells, Cell(text, sort=None if np.isnan(rank) else rank), number(row["mean_rank"], 2)]
+
+
+def few_shot_section(means: pd.DataFrame, history: pd.DataFrame, plan: Plan) -> Section:
+    """Table 4: test Dice, and validation Dice after the last epoch, by share of the training
+    data.
+    """
+    made, rows = [], []
+    last = last_validation(history)
+    for fraction in plan["fractions"]:
+        models = _finished(means, plan, fraction)
+        tasks = common_tasks(means, models, fraction)
+        best = (
+            max(
+                (means_at(means, model, tasks, fraction).mean() for model in models), default=np.nan
+            )
+            if tasks
+            else np.nan
+        )
+        for model in models if tasks else []:
+            test, validation = (
+                means_at(means, model, tasks, fraction),
+                means_at(last, model, tasks, fraction),
+            )
+            row = {"fraction": fraction, "model": model, "tasks": len(tasks)}
+            for name, values in (("test", test), ("validation", validation)):
+                row |= {
+                    f"{name}_dice": values.mean() if len(values) else np.nan,
+                    f"{name}_sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+                }
+            made.append(row)
+            rows.append(
+                [
+                    Cell(share(fraction), sort=fraction),
+                    text_cell(model),
+                    number(len(tasks), 0),
+                    spread(row["test_dice"], row["test_sd"], best=bool(row["test_dice"] == best)),
+                    spread(row["validation_dice"], row["validation_sd"]),
+                ]
+            )
+    notes = [
+        "Mean ± standard deviation over tasks that every listed model has finished at that share "
+        "of the training data. Test: every test case, on its own grid. Validation: after the last "
+        "epoch, on the network's grid."
+    ]
+    header = ["Training data", "Model", "Tasks", "Test Dice", "Validation Dice, last epoch"]
+    return Section(
+        "few_shot",
+        "Few-shot",
+        [Table("", header, "llrrr", rows, notes[0])],
+        pd.DataFrame(made),
+        notes,
+    )
+
+
+def last_validation(history: pd.DataFrame) -> pd.DataFrame:
+    """Validation Dice after the last epoch, mean over folds and seeds: columns model, task,
+    fraction, dice.
+    """
+    columns = ["model", "task", "fraction", "dice"]
+    if history.empty:
+        return pd.DataFrame(columns=columns)
+    curves = history[(history["split"] == "val") & (history["metric"] == "dice")]
+    last = (
+        curves.sort_values("epoch", kind="stable")
+        .groupby([*columns[:3], "fold", "seed"], observed=True)["value"]
+        .last()
+    )
+    return last.groupby(level=[0, 1, 2]).mean().rename("dice").reset_index()
+
+
+def means_at(means: pd.DataFrame, model: str, tasks: Sequence[str], fraction: float) -> pd.Series:
+    """Dice of one model in these tasks at one fraction."""
+    here = means[
+        (means["model"] == model) & (means["fraction"] == fraction) & means["task"].isin(tasks)
+    ]
+    return here["dice"].astype(float)

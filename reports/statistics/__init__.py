@@ -1,0 +1,45 @@
+"""The statistics of the reports, all in one place: pure functions of numpy arrays.
+
+d = paired_wilcoxon(candidate, baseline)      d.p, d.p_floor, d.n_zero, d.method
+adjust([0.01, 0.04, float("nan")], "holm")    array([0.02, 0.04, nan])
+"""
+
+from reports.statistics.adjustment import adjust
+from reports.statistics.effects import (
+    Interval,
+    equivalence,
+    hodges_lehmann,
+    mean_difference,
+    rank_biserial,
+)
+from reports.statistics.ranking import (
+    Friedman,
+    PairwiseWilcoxon,
+    RankingStability,
+    cliques,
+    critical_difference,
+    friedman,
+    pairwise_wilcoxon,
+    ranking_stability,
+)
+from reports.statistics.wilcoxon import PairedWilcoxon, paired_differences, paired_wilcoxon
+
+__all__ = [
+    "Friedman",
+    "Interval",
+    "PairedWilcoxon",
+    "PairwiseWilcoxon",
+    "RankingStability",
+    "adjust",
+    "cliques",
+    "critical_difference",
+    "equivalence",
+    "friedman",
+    "hodges_lehmann",
+    "mean_difference",
+    "paired_differences",
+    "paired_wilcoxon",
+    "pairwise_wilcoxon",
+    "rank_biserial",
+    "ranking_stability",
+]

@@ -1,0 +1,194 @@
+"""From rows per case to pairs of numbers that a paired test may see.
+
+The unit is the test case. Label groups are averaged within a case, then seeds are averaged, then
+cases are paired; the case sets of both models must be the same. Treating case x seed as independent
+pairs would inflate false positives to several times the nominal rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+BOTH_EMPTY = "both-empty"
+LISTED = 5
+
+
+class PairingError(ValueError):
+    """The two models were not tested on the same cases, folds or seeds; the message lists the
+    difference.
+    """
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of the same cases, [n] each, sorted by case id; where a grouping is given of patients,
+    means over their cases.
+
+    `x`: candidate, `y`: baseline, with infinite distances as they are; `x_capped`, `y_capped`:
+    infinities replaced by the volume's diagonal in mm. `capped`: how many of the 2n scores that
+    were; `dropped`: cases left out as both-empty.
+    """
+
+    cases: tuple[str, ...]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    x_capped: NDArray[np.float64]
+    y_capped: NDArray[np.float64]
+    capped: int
+    dropped: int
+
+
+def pair(
+    rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both_empty: str = "exclude"
+) -> Pairs:
+    """Pair two models' scores of one metric over the rows of one task and fraction.
+
+    Args:
+        rows: columns model, case, seed, group, fold, status, diagonal and the metric; patient where
+            a grouping is given.
+        both_empty: `exclude` leaves a case out, for both models, where either has `both-empty` for
+            every group; `perfect` scores it as perfect.
+
+    Raises:
+        PairingError: the models' (case, seed, group) sets differ.
+    """
+    x_rows, y_rows = (by_case(rows[rows["model"] == name]) for name in (candidate, baseline))
+    return pair_sorted(
+        x_rows, y_rows, candidate=candidate, baseline=baseline, metric=metric, both_empty=both_empty
+    )
+
+
+def by_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """One model's rows in the order that `pair_sorted` needs."""
+    if "patient" not in rows:
+        rows = rows.assign(patient=rows["case"])
+    return rows.set_index(["patient", "case", "seed", "group"]).sort_index()
+
+
+def with_patients(rows: pd.DataFrame, patients: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """The rows with a column `patient`, of tasks with a grouping (task -> case -> patient);
+    elsewhere it is the case itself.
+    """
+    if not any(patients.values()) or rows.empty:
+        return rows
+    parts = [
+        rows.loc[rows["task"] == task, "case"].replace(dict(of_case))
+        for task, of_case in patients.items()
+    ]
+    return rows.assign(patient=pd.concat(parts).reindex(rows.index).fillna(rows["case"]))
+
+
+def pair_sorted(
+    x_rows: pd.DataFrame,
+    y_rows: pd.DataFrame,
+    *,
+    candidate: str,
+    baseline: str,
+    metric: str,
+    both_empty: str = "exclude",
+) -> Pairs:
+    """`pair` of rows that went through `by_case`, for many metrics of the same rows."""
+    if not x_rows.index.equals(y_rows.index):
+        raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
+    x = _per_case(x_rows, metric, both_empty)
+    y = _per_case(y_rows, metric, both_empty)
+    keep = ~(x["empty"] | y["empty"]) if both_empty == "exclude" else pd.Series(True, index=x.index)
+    dropped = int((~keep).sum())
+    x, y = (frame[keep].groupby(level="patient", sort=True).mean() for frame in (x, y))
+    return Pairs(
+        cases=tuple(map(str, x.index)),
+        x=x["raw"].to_numpy(dtype=np.float64),
+        y=y["raw"].to_numpy(dtype=np.float64),
+        x_capped=x["capped"].to_numpy(dtype=np.float64),
+        y_capped=y["capped"].to_numpy(dtype=np.float64),
+        capped=int(np.isinf(x["raw"]).sum() + np.isinf(y["raw"]).sum()),
+        dropped=dropped,
+    )
+
+
+def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
+    """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and
+    case.
+    """
+    # A model that finds something in an empty case is scored there, but cannot be compared with one
+    # that does not.
+    empty = rows["status"] == BOTH_EMPTY
+    values = perfect_where_empty(rows, metric, both_empty)
+    frame = pd.DataFrame({"raw": values, "capped": _capped(values, rows), "empty": empty})
+    levels = ["patient", "case", "seed"]
+    by_seed = frame.groupby(level=levels, sort=True).agg(
+        {"raw": "mean", "capped": "mean", "empty": "all"}
+    )
+    return by_seed.groupby(level=levels[:2], sort=True).agg(
+        {"raw": "mean", "capped": "mean", "empty": "any"}
+    )
+
+
+def seed_spread(rows: pd.DataFrame, metric: str, both_empty: str) -> float:
+    """Standard deviation over seeds of one model's mean over cases, groups averaged; NaN with one
+    seed.
+
+    rows: as `by_case` gives them. Infinite distances are capped at the diagonal.
+    """
+    by_case = (
+        capped_scores(rows, metric, both_empty).groupby(level=["patient", "case", "seed"]).mean()
+    )
+    return float(by_case.groupby(level="seed").mean().std(ddof=1))
+
+
+def capped_scores(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+    """`perfect_where_empty`, infinite distances replaced by the volume's diagonal in mm: what means
+    are made of.
+    """
+    return _capped(perfect_where_empty(rows, metric, both_empty), rows)
+
+
+def _capped(values: pd.Series, rows: pd.DataFrame) -> pd.Series:
+    return values.where(~np.isinf(values), rows["diagonal"].astype(float))
+
+
+def perfect_where_empty(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+    """One metric of every row; where `both_empty` says so, rows empty in truth and prediction count
+    as perfect.
+    """
+    values = rows[metric].astype(float)
+    if (
+        both_empty != "perfect" or metric == "sensitivity"
+    ):  # without structure there is no share of it to find
+        return values
+    # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
+    return values.mask(
+        (rows["status"] == BOTH_EMPTY) & values.isna(), 0.0 if is_distance(metric) else 1.0
+    )
+
+
+def is_distance(metric: str) -> bool:
+    """Whether 0 is perfect; every other metric is a ratio, perfect at 1."""
+    return metric in ("hd95", "hd", "assd")
+
+
+def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:
+    parts = []
+    for name, more in ((candidate, x.difference(y)), (baseline, y.difference(x))):
+        if len(more):
+            listed = ", ".join(
+                f"{case} (seed {seed}, {group})" for _, case, seed, group in list(more)[:LISTED]
+            )
+            rest = f" and {len(more) - LISTED} more" if len(more) > LISTED else ""
+            parts.append(f"only {name} has {listed}{rest}")
+    return f"{candidate} and {baseline} were not tested on the same cases: " + "; ".join(parts)
+
+
+def planned_cells(plan: Mapping[str, Any], **where: Any) -> list[dict[str, Any]]:
+    """The plan's trials whose columns equal the given values."""
+    return [
+        trial
+        for trial in plan["trials"]
+        if all(trial[key] == value for key, value in where.items())
+    ]

@@ -1,0 +1,100 @@
+"""Scores per case and per task of every model, over complete cells only: what the tables beside the
+tests draw from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.statistics.pairing import BOTH_EMPTY, capped_scores
+
+KEYS = ["model", "task", "fraction"]
+
+
+def scored_metrics(plan: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
+    """Known metrics among the rows' columns."""
+    return [metric for metric in plan["metrics"] if metric in rows.columns]
+
+
+def complete_cells(
+    plan: Mapping[str, Any], commits: Mapping[str, Any]
+) -> set[tuple[str, str, float]]:
+    """(model, task, fraction) of which every planned fold and seed has finished."""
+    cells: dict[tuple[str, str, float], bool] = {}
+    for trial in plan["trials"]:
+        key = (trial["model"], trial["task"], trial["fraction"])
+        cells[key] = cells.get(key, True) and trial["eval_id"] in commits
+    return {key for key, complete in cells.items() if complete}
+
+
+def case_scores(
+    rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]
+) -> pd.DataFrame:
+    """One row per model, task, fraction and case: groups, then seeds averaged, infinite distances
+    capped.
+
+    Where a grouping is given (a column `patient`), a row is a patient, the mean over its cases, and
+    `case` names the patient. Cells with missing trials are left out whole. A case that is empty for
+    one model is left out for all, unless the spec counts it as perfect.
+    """
+    metrics = scored_metrics(plan, rows)
+    complete = complete_cells(plan, commits)
+    if rows.empty or not complete:
+        return pd.DataFrame(columns=[*KEYS, "case", *metrics])
+    index = pd.MultiIndex.from_frame(rows[KEYS])
+    rows = rows[index.isin(list(complete))]
+    empty = rows["status"] == BOTH_EMPTY
+    frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
+    for metric in metrics:
+        frame[metric] = capped_scores(rows, metric, plan["both_empty"])
+    rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
+    by_seed = (
+        frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()
+    )
+    scores = (
+        by_seed.groupby([*KEYS, "case"], sort=False, observed=True)
+        .agg(rules | {"empty": "any"})
+        .reset_index()
+    )
+    if plan["both_empty"] == "exclude":
+        left_out = scores.groupby(["task", "fraction", "case"], observed=True)["empty"].transform(
+            "any"
+        )
+        scores = scores[~left_out.astype(bool)]
+    scores = scores.drop(columns="empty")
+    if "patient" in rows:
+        of_case = dict(
+            zip(zip(rows["task"], rows["case"], strict=True), rows["patient"], strict=True)
+        )
+        named = [of_case[key] for key in zip(scores["task"], scores["case"], strict=True)]
+        by_patient = scores.assign(case=named).groupby([*KEYS, "case"], sort=False, observed=True)
+        scores = by_patient[metrics].mean().reset_index()
+    return scores.reset_index(drop=True)
+
+
+def task_means(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over cases: one row per model, task and fraction."""
+    metrics = [name for name in scores.columns if name not in (*KEYS, "case")]
+    return scores.groupby(KEYS, sort=False, observed=True)[metrics].mean().reset_index()
+
+
+def common_tasks(means: pd.DataFrame, models: Sequence[str], fraction: float) -> list[str]:
+    """Tasks that all these models have finished at one fraction, in the order of the rows."""
+    here = means[means["fraction"] == fraction]
+    sets = [set(here[here["model"] == model]["task"]) for model in models]
+    shared = set.intersection(*sets) if sets else set()
+    return [task for task in dict.fromkeys(here["task"]) if task in shared]
+
+
+def matrix(
+    means: pd.DataFrame, models: Sequence[str], fraction: float, metric: str
+) -> pd.DataFrame:
+    """[tasks, models] of one metric over `common_tasks`."""
+    tasks = common_tasks(means, models, fraction)
+    here = means[(means["fraction"] == fraction) & means["task"].isin(tasks)]
+    return here.pivot_table(
+        index="task", columns="model", values=metric, sort=False, observed=True
+    ).reindex(index=tasks, columns=list(models))

@@ -1,0 +1,356 @@
+"""The Ray driver on a real local Ray: lanes are reused, ranks work together, a broken lane costs
+one attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.executors import in_process as local
+from orchestrator.executors.base import ClusterError
+from orchestrator.executors.lanes import driver
+from orchestrator.executors.lanes.placement_groups import OrphanedGroups
+from orchestrator.executors.lanes.worker_group import _last_stderr
+from orchestrator.planning.identity import Job
+from orchestrator.planning.inputs import gathered
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.study_files import jobs, open_store, write_study
+from orchestrator.run import main
+from orchestrator.spec.study import Spec
+from orchestrator.spec.yaml_file import load_spec
+from record.store import Store, read_results
+
+
+def prepared(spec: Spec) -> tuple[Store, list[Any]]:
+    """A study that is planned and not run."""
+    store, inputs = open_store(spec), gathered(spec)
+    plan = make_plan(spec, inputs, store.commits(), store.failures())
+    write_study(store, spec, inputs, plan)
+    return store, jobs(plan, "test")
+
+
+def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_numbers(
+    tiny_spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_spec)]) == 0
+    assert "6 of 6 trials are in this report" in capsys.readouterr().out
+    store = open_store(load_spec(tiny_spec))
+    attempts = [marker["attempt"] for marker in store.commits().values()]
+    assert len(attempts) == 6
+    assert (
+        len({attempt["pid"] for attempt in attempts}) == 1
+    )  # one lane, one TorchTrainer, one process
+    assert attempts[0]["pid"] != os.getpid()
+    assert (tmp_path / "runs" / "mlflow.db").exists()
+    assert not (Path(store.root) / "lock.json").exists()
+
+    spec = load_spec(tiny_spec, [f"storage={tmp_path / 'local'}"])
+    other, waiting = prepared(spec)
+    local.run_jobs(waiting, spec, other, lambda event: None)
+    lanes, here = read_results(store, "cases"), read_results(other, "cases")
+    assert (lanes["dice"] == here["dice"]).all()
+    assert (lanes["hd95"] == here["hd95"]).all()
+
+
+def test_two_ranks_train_one_model_and_one_the_other(tiny_spec: Path, ray_cluster: None) -> None:
+    """Five validation and test cases on two ranks: uneven shares, and a last batch that leaves one
+    rank without a case.
+    """
+    shapes = "resources.shapes=[{models: [MedVisionLlama], workers: 2}]"
+    spec = load_spec(tiny_spec, [shapes, "training.batch_size=3", "training.augmentation=null"])
+    store, waiting = prepared(spec)
+    driver.run_jobs(waiting, spec, store, lambda event: None)
+    commits = store.commits()
+    assert len(commits) == 6
+    worlds = {(marker["cell"]["model"], marker["attempt"]["world"]) for marker in commits.values()}
+    assert worlds == {("ViT_Baseline", 1), ("MedVisionLlama", 2)}
+    rows = read_results(store, "cases")
+    assert len(rows) == 30
+    assert rows["dice"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_a_lane_that_rests_leaves_its_place_to_one_that_waits_for_it(
+    tiny_spec: Path, ray_cluster: None
+) -> None:
+    """One place, two lanes: when the first trial ends, the other lane waits for its place, and no
+    trial may take it.
+    """
+    model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
+    settings = [model, "comparisons=[]", "fractions=[0.1]", "resources.max_lanes=2"]
+    spec = load_spec(
+        tiny_spec, [*settings, f"resources.cpus_per_worker={int(ray.cluster_resources()['CPU'])}"]
+    )
+    store, waiting = prepared(spec)
+    (alone,) = (job for job in waiting if not job.siblings)
+    driver.run_jobs(
+        [alone, *(job for job in waiting if job.siblings)], spec, store, lambda event: None
+    )
+    assert len(store.commits()) == 3
+
+
+@pytest.mark.slow
+def test_folds_that_train_on_the_same_cases_are_trained_once_and_each_is_tested(
+    tiny_spec: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """Of ten cases a tenth is one: two folds train on the same. On two lanes they would take the
+    claim from each other.
+    """
+    spec = load_spec(tiny_spec, ["fractions=[0.1]", "resources.max_lanes=2", "training.epochs=8"])
+    store, waiting = prepared(spec)
+    shared = {job.train_id for job in waiting if job.siblings}
+    assert len(waiting) == 6
+    assert len(shared) == 2
+    trained: Counter[str] = Counter()
+    names = {job.eval_id: job.train_id for job in waiting}
+
+    def count(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            trained[names[event["eval_id"]]] += 1
+
+    driver.run_jobs(waiting, spec, store, count)
+    assert len(store.commits()) == 6
+    assert dict(trained) == dict.fromkeys(set(names.values()), 8)
+    assert not store.names("checkpoints")
+
+    alone, waiting = prepared(
+        load_spec(tiny_spec, ["fractions=[0.1]", "training.epochs=8", f"storage={tmp_path / 'a'}"])
+    )
+    for job in waiting:  # each trained for itself
+        local.run_jobs([replace(job, siblings=())], spec, alone, lambda event: None)
+    assert read_results(store, "cases").equals(read_results(alone, "cases"))
+    assert read_results(store, "history").equals(read_results(alone, "history"))
+
+
+def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
+    tiny_spec: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(tiny_spec, ["training.epochs=1"])
+    store, waiting = prepared(spec)
+    rounds: list[int] = []
+
+    def losing(jobs: Sequence[Job], *given: Any) -> Sequence[BaseException]:
+        """A round that runs the first two and loses the others."""
+        rounds.append(len(jobs))
+        local.run_jobs(jobs[:2], spec, store, lambda event: None)
+        return [RuntimeError("the lane died")]
+
+    monkeypatch.setattr(driver, "_round", losing)
+    driver.run_jobs(waiting, spec, store, lambda event: None)
+    assert rounds == [6, 4, 2]
+    assert len(store.commits()) == 6
+    for marker in store.commits():
+        store.remove(f"commits/{marker}.json")
+    monkeypatch.setattr(driver, "_round", lambda *given: [RuntimeError("the lane died")])
+    with pytest.raises(
+        ClusterError, match="6 trials lost their lanes again and again: the lane died"
+    ):
+        driver.run_jobs(waiting, spec, store, lambda event: None)
+
+
+def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
+    tiny_spec: Path, spheres: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    data = tmp_path / "copy"
+    shutil.copytree(spheres, data)
+    changes = [
+        f"data.root={data}",
+        "fractions=[0.2]",
+        "resources.max_attempts=2",
+        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]",
+    ]
+    spec = load_spec(tiny_spec, changes)
+    folds = gathered(spec).tasks["Task99_Spheres"].folds
+    others = {
+        case
+        for fold in (folds[0], folds[2])
+        for role in vars(fold.roles(0.2)).values()
+        for case in role
+    }
+    victim = next(case for case in folds[1].test if case not in others)
+    store, waiting = prepared(spec)
+    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(
+        b""
+    )  # breaks after it was checked
+    events: list[dict[str, Any]] = []
+    driver.run_jobs(waiting, spec, store, events.append)
+    assert len(store.commits()) == 2
+    (failures,) = store.failures().values()
+    assert len(failures) == 2
+    assert f"{victim}.nii.gz" in failures[0]["reason"]
+    assert [event["event"] for event in events if event["event"] in ("failed", "quarantined")] == [
+        "failed",
+        "quarantined",
+    ]
+
+
+def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(
+    tiny_spec: Path, ray_cluster: None
+) -> None:
+    spec = load_spec(
+        tiny_spec, ["models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"]
+    )
+    store, waiting = prepared(spec)
+    workers: list[int] = []
+    events: list[dict[str, Any]] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "lane-ready":
+            workers.append(event["pid"])
+        if (
+            event["event"] == "started"
+            and event["cell"] == str(waiting[1].cell)
+            and event["attempt"] == 1
+        ):
+            os.kill(workers[0], signal.SIGKILL)
+
+    driver.run_jobs(waiting, spec, store, watch)
+    assert len(store.commits()) == 3
+    assert len(workers) == 2
+    failed = [event for event in events if event["event"] == "failed"]
+    assert len(failed) <= 1  # none, when the trial was committed before the signal arrived
+    assert {event["kind"] for event in failed} <= {"lost"}
+    assert len({marker["attempt"]["pid"] for marker in store.commits().values()}) == 2
+    (node,) = (node["NodeID"] for node in ray.nodes())
+    said = _last_stderr(
+        {"rank": 0, "node": node, "pid": workers[0]}
+    )  # where the stacks of one that hangs would be
+    assert "not to be had" not in said
+
+
+def test_a_placement_group_that_a_dead_lane_left_is_given_back(ray_cluster: None) -> None:
+    def group(**options: Any) -> Any:
+        made = ray.util.placement_group([{"CPU": 0.2}], **options)
+        ray.get(made.ready(), timeout=60)
+        return made
+
+    def states() -> list[str]:
+        return [ray.util.placement_group_table(each)["state"] for each in (left, used, kept)]
+
+    left, used, kept = group(), group(), group(name="kept", lifetime="detached")
+    strategy = PlacementGroupSchedulingStrategy(used)
+    actor = ray.remote(type("Worker", (), {"ping": lambda self: 1})).options(
+        num_cpus=0.1, scheduling_strategy=strategy
+    )
+    living = actor.remote()
+    assert ray.get(living.ping.remote(), timeout=60) == 1
+    leaks = OrphanedGroups()
+    assert leaks.sweep() == []  # it may be about to be used
+    assert leaks.sweep() == [left.id.hex()]
+    assert states() == ["REMOVED", "CREATED", "CREATED"]
+    ray.kill(living)
+    end = time.monotonic() + 60
+    while states()[1] == "CREATED" and time.monotonic() < end:
+        leaks.sweep(last=True)
+        time.sleep(0.2)
+    assert states() == ["REMOVED", "REMOVED", "CREATED"]
+
+
+def test_a_trial_that_no_machine_can_hold_is_refused(tiny_spec: Path, ray_cluster: None) -> None:
+    for lanes in ("null", "1"):  # a Ray of our own never grows
+        spec = load_spec(
+            tiny_spec, ["resources.cpus_per_worker=512", f"resources.max_lanes={lanes}"]
+        )
+        store, waiting = prepared(spec)
+        with pytest.raises(ClusterError, match="one trial asks for 512 CPU") as refused:
+            driver.run_jobs(waiting, spec, store, lambda event: None)
+        assert "that grows" not in str(refused.value)
+
+
+def test_ctrl_c_once_lets_the_lane_write_its_checkpoint_and_the_same_command_goes_on(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]",
+        "tracking.enabled=false",
+    ]
+    settings += ["training.epochs=400", "training.checkpoint_epochs=400", "folds=2"]
+    options = [
+        str(tiny_spec),
+        "--json",
+        *(word for setting in settings for word in ("--set", setting)),
+    ]
+    command = [sys.executable, "-m", "orchestrator.run", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        events: list[dict[str, Any]] = []
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if [event["event"] for event in events].count("epoch") == 3:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr.read()
+    kinds = [event["event"] for event in events]
+    assert "stopping" in kinds
+    assert kinds[-1] == "interrupted"
+    store = open_store(load_spec(tiny_spec))
+    assert len(store.names("checkpoints")) == 1
+    assert not store.commits()
+    assert not (Path(store.root) / "lock.json").exists()
+
+    assert main([*options, "--in-process"]) == 0
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    name, reached = next(
+        (event["eval_id"], event["epoch"])
+        for event in reversed(events)
+        if event["event"] == "epoch"
+    )
+    assert reached < 400  # it heard of it between epochs that follow each other without a pause
+    resumed = (
+        event["epoch"] for event in again if event["event"] == "epoch" and event["eval_id"] == name
+    )
+    assert next(resumed) == reached + 1
+    assert not store.names("checkpoints")
+
+
+def test_a_driver_whose_ray_dies_ends_and_says_so(tiny_spec: Path, tmp_path: Path) -> None:
+    settings = ["training.epochs=4000", "tracking.enabled=false", "resources.max_lanes=1"]
+    options = [
+        str(tiny_spec),
+        "--json",
+        *(word for setting in settings for word in ("--set", setting)),
+    ]
+    command = [sys.executable, "-m", "orchestrator.run", *options]
+    with (
+        (tmp_path / "stderr").open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            if '"event": "epoch"' in line:
+                break
+        children = psutil.Process(process.pid).children(recursive=True)
+        (raylet,) = [child for child in children if "raylet/raylet" in " ".join(child.cmdline())]
+        raylet.kill()
+        process.stdout.read()
+        assert process.wait(120) == 2
+    told = (tmp_path / "stderr").read_text()
+    assert "error: Ray ended on the driver's machine" in told
+    assert "run the same command" in told
+    assert "Traceback" not in told
+
+
+def test_an_address_without_a_cluster_is_a_clear_error(
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny_spec), "--address", "127.0.0.1:1"]) == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in capsys.readouterr().err

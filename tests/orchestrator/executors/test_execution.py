@@ -1,0 +1,398 @@
+"""What follows an attempt: nothing that was committed is lost, nor done twice, whenever a process
+dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.tune.experiment import Trial
+
+from orchestrator.executors import base as execution
+from orchestrator.executors.base import AttemptFailed, AttemptInterrupted, recorded, run_to_the_end
+from orchestrator.executors.lanes import lane as lanes
+from orchestrator.executors.lanes import watcher, worker_group
+from orchestrator.executors.lanes.lane import LiveTrials
+from orchestrator.executors.lanes.worker_group import WorkerGroup
+from orchestrator.planning.identity import Cell, Job, Tuning
+from orchestrator.planning.retry import State
+from orchestrator.planning.study_files import parsed_spec
+from orchestrator.spec.resources import WorkerResources
+from orchestrator.spec.study import Spec
+from orchestrator.trial.log_tail import LAST_LINES, LastWords
+from record.store import Store, StoreError, table_bytes
+
+JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
+Attempt = Callable[[Job], Mapping[str, Any]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def commit(store: Store, job: Job) -> None:
+    folder = f"trials/{job.train_id}/{job.token}"
+    rows = [
+        {"case": "a", "dice": 0.25},
+        {"case": "b", "dice": 0.75},
+        {"case": "c", "dice": math.nan},
+    ]
+    store.write(f"{folder}/cases.parquet", table_bytes(rows))
+    files = {"cases": f"{folder}/cases.parquet"}
+    store.commit(
+        {
+            "eval_id": job.eval_id,
+            "train_id": job.train_id,
+            "token": job.token,
+            "files": files,
+            "cost": COST,
+        }
+    )
+
+
+COST = {"seconds": 8.0}
+
+
+def run(store: Store, attempt: Attempt, job: Job = JOB) -> tuple[State, list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    return run_to_the_end(job, store, attempt, events.append, max_attempts=3), events
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        AttemptFailed("lost", kind="lost"),
+        AttemptFailed("died", kind="exception"),
+        AttemptInterrupted(final=True),
+    ],
+)
+def test_workers_that_are_lost_after_the_commit_have_finished_the_trial(
+    store: Store, end: Exception
+) -> None:
+    attempts: list[Job] = []
+
+    def attempt(job: Job) -> Mapping[str, Any]:
+        attempts.append(job)
+        store.write(f"checkpoints/{job.train_id}/1x1.pt", b"not removed yet")
+        commit(store, job)
+        raise end
+
+    store.write_json("failures/eval/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    state, events = run(store, attempt)
+    assert state is State.FINISHED
+    assert len(attempts) == 1
+    assert [event["event"] for event in events] == ["started", "finished"]
+    assert (events[-1]["seconds"], events[-1]["dice"]) == (8.0, 0.5)
+    marker = store.commits()["eval"]
+    assert store.read(marker["files"]["cases"]) is not None
+    assert not store.names("failures")
+    assert not store.names("checkpoints")
+
+
+def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next(
+    store: Store,
+) -> None:
+    store.write_json("claims/train.json", {"token": "first"})
+    commit(store, Job(**{**vars(JOB), "token": "first"}))
+    store.write("checkpoints/train/1x1.pt", b"not removed yet")
+    store.write_json("failures/eval/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
+    state, events = run(store, lambda job: pytest.fail("trained again"))
+    assert state is State.FINISHED
+    assert [(event["event"], event["dice"]) for event in events] == [("finished", 0.5)]
+    assert not store.names("failures")
+    assert not store.names("checkpoints")
+
+
+def test_a_checkpoint_stays_until_the_last_evaluation_of_a_training_is_finished(
+    store: Store,
+) -> None:
+    def attempt(job: Job) -> Mapping[str, Any]:
+        store.write("checkpoints/train/1x1.pt", b"state")
+        commit(store, job)
+        return {"seconds": 1.0, "dice": 0.5}
+
+    first = Job(**{**vars(JOB), "siblings": ("another",)})
+    assert run(store, attempt, first)[0] is State.FINISHED
+    assert store.names("checkpoints") == ["train"]
+    second = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
+    assert run(store, attempt, second)[0] is State.FINISHED
+    assert not store.names("checkpoints")
+
+
+def test_a_trial_that_its_lane_gave_up_before_it_died_is_not_tried_again(store: Store) -> None:
+    def attempt(job: Job) -> Mapping[str, Any]:
+        raise AttemptFailed("a bug")
+
+    assert run(store, attempt)[0] is State.QUARANTINED
+    state, events = run(store, lambda job: pytest.fail("tried again"))
+    assert state is State.QUARANTINED
+    assert [(event["event"], event["reason"]) for event in events] == [("quarantined", "a bug")]
+    sibling = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
+    assert (
+        run(store, attempt, sibling)[1][0]["attempt"] == 1
+    )  # it has test cases, and failures, of its own
+
+
+def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> None:
+    """It has written its files and checked its claim when the lane gives it up; its marker comes
+    after that.
+    """
+    attempts: list[Job] = []
+    marker: dict[str, Any] = {}
+
+    def attempt(job: Job) -> Mapping[str, Any]:
+        attempts.append(job)
+        if len(attempts) == 1:
+            commit(store, job)
+            marker.update(store.read_json("commits/eval.json"))
+            store.remove("commits/eval.json")
+            raise AttemptFailed("lost", kind="lost")
+        store.write_json("commits/eval.json", marker)
+        commit(store, job)  # the first one stays
+        return {"seconds": 1.0, "dice": 0.5}
+
+    assert run(store, attempt)[0] is State.FINISHED
+    kept = store.commits()["eval"]
+    assert kept["token"] == attempts[0].token
+    assert store.read(kept["files"]["cases"]) is not None
+
+
+def test_the_record_of_a_trial_of_a_search_tells_its_value(store: Store) -> None:
+    job = Job(**{**vars(JOB), "tuning": Tuning("s", 3)})
+    assert recorded(job, store) is None
+    store.write_json(job.record, {"seconds": 2.0, "value": 0.5, "state": "pruned"})
+    assert recorded(job, store) == {"seconds": 2.0, "dice": 0.5, "pruned": True}
+
+
+def test_a_study_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(execution, "Spec", type("Counting", (), {"model_validate": calls.append}))
+    execution.parsed_spec.cache_clear()
+    for text in ('{"name": "a"}', '{"name": "a"}', '{"name": "b"}'):
+        parsed_spec(text)
+    assert calls == [{"name": "a"}, {"name": "b"}]
+    execution.parsed_spec.cache_clear()
+
+
+def test_many_seeds_are_checked_in_no_time() -> None:
+    seeds = list(range(20_000))
+    started = time.process_time()
+    values = {
+        "name": "many",
+        "models": ["ViT_Baseline"],
+        "tasks": ["Task04_Hippocampus"],
+        "folds": 2,
+        "seeds": seeds,
+    }
+    Spec.model_validate(values | {"data": {"image_size": [16] * 3, "patch_size": [4] * 3}})
+    assert time.process_time() - started < 2.0  # 20,000 x 20,000 comparisons would be ten seconds
+
+
+def test_the_last_words_are_what_was_logged_and_warned_of() -> None:
+    words, shown = LastWords(), warnings.showwarning
+    assert words.text() == ""
+    with words.listening():
+        for number in range(LAST_LINES + 5):
+            logging.getLogger("a.library").warning("said %d", number)
+        warnings.warn("mind the gap", stacklevel=1)
+    logging.getLogger("a.library").warning("too late")
+    lines = words.text().splitlines()
+    assert lines[:2] == ["", "Last log lines:"]
+    assert len(words.lines) == LAST_LINES
+    assert "said 5\n" not in words.text()
+    assert f"WARNING  a.library  said {LAST_LINES + 4}" in words.text()
+    assert "mind the gap" in words.text()
+    assert "too late" not in words.text()
+    assert words not in [*logging.getLogger().handlers, *logging.getLogger("py.warnings").handlers]
+    assert warnings.showwarning is shown
+
+
+def group(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
+    """A group of one worker that has died, without Ray."""
+    found = object.__new__(WorkerGroup)
+    found.shape, found.hang_seconds, found.ready, found.ranks = (
+        WorkerResources(),
+        hang_seconds,
+        True,
+        {},
+    )
+    found.thread, found.outbox = threading.Thread(), None  # type: ignore[assignment]
+    found.death = type("WorkerGroupError", (RuntimeError,), death)("the group died")
+    return found
+
+
+def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
+    new = group(worker_failures={0: ImportError("no module named medvision")})
+    new.ready = False
+    failure = new._failure([], deque(), 0, 3.0)
+    assert isinstance(failure, AttemptFailed)
+    assert (failure.kind, str(failure)) == (
+        "exception",
+        "the workers did not start: no module named medvision",
+    )
+    assert "ImportError" in failure.details
+
+
+def test_what_train_wraps_is_told_by_what_ended_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    def failure(ended_by: Exception) -> AttemptFailed | StoreError:
+        wrapped = WorkerHealthCheckFailedError("A worker health check failed.", failure=ended_by)
+        return group(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
+
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
+    for ended_by, kind in ((ActorDiedError(), "lost"), (OutOfMemoryError("killed"), "memory")):
+        found = failure(ended_by)
+        assert isinstance(found, AttemptFailed)
+        assert (found.kind, found.epoch) == (kind, 2)
+
+
+def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.2)
+    lane, closed = object.__new__(lanes.Lane), threading.Event()
+    lane.busy, lane.rest = threading.Lock(), threading.Timer(0.0, closed.set)
+    monkeypatch.setattr(lane, "_close", closed.set)
+    going = threading.Event()
+
+    def run() -> dict[str, Any]:
+        going.wait(0.5)  # longer than it may be idle
+        assert not closed.is_set()
+        return {"done": True}
+
+    monkeypatch.setattr(lane, "_run", run)
+    assert lane.step() == lane.step() == {"done": True}
+    assert closed.wait(20)
+
+
+@pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])
+def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
+    silent: float, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
+    monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank['rank']}")
+    dead = group(hang_seconds=40.0)
+    dead.ranks = {0: {"rank": 0, "actor": None, "node": "n", "pid": os.getpid()}}
+    failure = dead._failure([], deque(), 2, silent)
+    assert isinstance(failure, AttemptFailed)
+    assert (failure.kind, failure.epoch) == (kind, 2)
+    assert ("stacks of rank 0" in failure.details) == (kind == "hang")
+
+
+def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_group, "POLL_SECONDS", 0.2)
+    busy = group()
+    busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
+    busy._switch = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
+    end = time.monotonic() + 20
+
+    class Worker:
+        """Tells of an epoch whenever it is asked, until it is told to stop."""
+
+        def get(self, timeout: float) -> dict[str, Any]:
+            told = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
+            if "interrupt" in told or time.monotonic() > end:
+                return {"event": "attempt-interrupted"}
+            return {"event": "epoch", "epoch": 1}
+
+    busy.outbox = Worker()  # type: ignore[assignment]
+    with pytest.raises(AttemptInterrupted) as interrupted:
+        busy.run(JOB, lambda event: None)
+    assert interrupted.value.final
+    assert time.monotonic() < end
+
+
+def test_the_scheduler_looks_at_living_trials_only_and_keeps_nothing_of_the_others() -> None:
+    class Controller:
+        live: set[Trial] = set()
+
+        def get_trials(self) -> None:
+            pytest.fail("looked at every trial")
+
+        def get_live_trials(self) -> set[Trial]:
+            return self.live
+
+    def trial(name: str, status: str) -> Trial:
+        made = Trial("lane", stub=True, trial_id=name, config={"job": name})
+        made.status = status
+        return made
+
+    controller, scheduler = Controller(), LiveTrials()
+    ended, running = trial("00001", Trial.RUNNING), trial("00004", Trial.RUNNING)
+    controller.live = {trial("00003", Trial.PENDING), trial("00002", Trial.PENDING), ended, running}
+    assert scheduler.choose_trial_to_run(controller).trial_id == "00002"
+    ended.update_last_result({"state": "finished", "training_iteration": 1})
+    ended.status = Trial.TERMINATED
+    controller.live = {running}
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert not ended.config
+    assert not ended.run_metadata.last_result
+    assert not ended.run_metadata.metric_analysis
+    assert running.config == {"job": "00004"}
+
+
+def test_the_drivers_watch_outlives_a_listener_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A closed pipe or a full disk must not keep a machine's end, or the storage's, from the
+    lanes.
+    """
+    waiting = [{"event": "epoch"}, {"event": "epoch"}, {"event": "storage-failed"}]
+    heard: list[str] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        heard.append(event["event"])
+        raise BrokenPipeError("tee is gone")
+
+    monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
+    monkeypatch.setattr(
+        watcher, "next_event", lambda box, timeout: waiting.pop(0) if waiting else None
+    )
+    with watcher.Watcher(None, on_event, None, threading.Event()):  # type: ignore[arg-type]
+        pass
+    assert heard == ["epoch", "epoch", "storage-failed"]
+    assert sum("tee is gone" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_who_stops_at_once_does_not_wait_for_lanes_that_go_on_talking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[int] = []
+
+    def endless(box: Any, timeout: float) -> dict[str, Any]:
+        time.sleep(0.01)
+        return {"event": "epoch"}
+
+    monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
+    monkeypatch.setattr(watcher, "next_event", endless)
+    monkeypatch.setattr(
+        watcher.Watcher,
+        "_sweep",
+        lambda self, last=False: pytest.fail("asked Ray for what is left"),
+    )
+    watch = watcher.Watcher(None, lambda event: heard.append(1), None, threading.Event())  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), watch:
+        raise KeyboardInterrupt
+    assert watch.thread.is_alive()  # a daemon: the lanes' end, or this process's, is its own
+    monkeypatch.setattr(watcher, "next_event", lambda box, timeout: None)
+    watch.thread.join(20)
+    assert not watch.thread.is_alive()

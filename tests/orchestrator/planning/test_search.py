@@ -1,0 +1,426 @@
+"""The search before the grid: no test case leaks into it, every model gets the same, an
+interruption changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvision.data.splits import make_folds, patients_of, reserve
+from orchestrator.executors.search_rounds import outlook, run_rounds
+from orchestrator.planning.cost import CostModel
+from orchestrator.planning.identity import Job
+from orchestrator.planning.inputs import InputError, gathered
+from orchestrator.planning.plan import Inputs, TaskInputs, Tuned, make_plan
+from orchestrator.planning.search import (
+    is_hopeless,
+    medians,
+    searches,
+    suggest,
+    tuning_roles,
+    winner,
+    with_winners,
+)
+from orchestrator.spec.search import SearchSpec
+from orchestrator.spec.study import Spec
+from orchestrator.spec.yaml_file import SpecError, load_spec
+from record.store import Store
+
+TASK = "Task99_Spheres"
+SPACE = "{training.lr: {log: [1.0e-3, 1.0e-2]}, training.weight_decay: {choices: [0, 1.0e-2]}}"
+SEARCH = f"search={{trials: 3, parallel: 2, epochs: 2, reserved_fraction: 0.34, space: {SPACE}}}"
+VOLUMES = {f"case_{index:02d}": float(index) for index in range(20)}
+quick = settings(deadline=None, max_examples=60)
+
+
+def spec_of(**search: Any) -> Spec:
+    given = {
+        "space": {
+            "training.lr": {"log": [1e-4, 1e-1]},
+            "training.weight_decay": {"choices": [0, 0.01]},
+        },
+        **search,
+    }
+    models = ["ViT_Baseline", {"label": "ViT_MLP", "depth": 2}]
+    return Spec.model_validate(
+        {"name": "s", "models": models, "tasks": ["T"], "folds": 4, "search": given}
+    )
+
+
+def inputs_of(spec: Spec) -> Inputs:
+    assert spec.search
+    reserved = reserve(VOLUMES, share=0.3, seed=0) if spec.search.cases == "reserved" else ()
+    rest = {case: volume for case, volume in VOLUMES.items() if (case,) not in reserved}
+    folds = make_folds(rest, scheme="kfold", seed=0, folds=spec.folds)
+    return Inputs(
+        {"T": TaskInputs(tuple(folds), {case: f"f-{case}" for case in VOLUMES}, reserved=reserved)},
+        {},
+    )
+
+
+def record(
+    number: int, value: float | None, *, state: str = "complete", steps: Sequence[int] = (1, 2, 3)
+) -> dict:
+    curve = [(step, (value or 0) * step / steps[-1]) for step in steps] if state != "failed" else []
+    lr = 0.001 * (number + 1)
+    chosen = {"training.lr": lr, "training.weight_decay": 0}
+    return {
+        "number": number,
+        "settings": chosen,
+        "state": state,
+        "value": value,
+        "curve": curve,
+        "reason": "why",
+    }
+
+
+# Which cases
+
+
+@given(st.integers(8, 60), st.floats(0.1, 0.5), st.integers(0, 4), st.integers(1, 3))
+@quick
+def test_reserved_patients_are_in_no_role_of_any_fold(
+    patients: int, share: float, seed: int, visits: int
+) -> None:
+    volumes = {f"p{p:02d}_v{v}": float(p) for p in range(patients) for v in range(visits)}
+    named = patients_of(volumes, group_pattern=r"^(p\d+)_")
+    reserved = reserve(volumes, share=share, seed=seed, patients=named)
+    assert len(reserved) == round(share * patients)
+    assert all(len(unit) == visits for unit in reserved)
+    taken = {case for unit in reserved for case in unit}
+    rest = {case: volume for case, volume in volumes.items() if case not in taken}
+    for fold in make_folds(rest, scheme="kfold", seed=seed, folds=3, patients=named):
+        roles, tuning = fold.roles(1.0), tuning_roles(reserved, fold)
+        assert taken.isdisjoint((*roles.train, *roles.validation, *roles.test))
+        assert {*tuning.train, *tuning.validation} == taken
+        assert not tuning.test
+
+
+@given(st.integers(8, 60), st.integers(0, 4))
+@quick
+def test_a_nested_search_never_sees_its_folds_test_cases(count: int, seed: int) -> None:
+    for fold in make_folds(
+        {f"c{c}": float(c) for c in range(count)}, scheme="kfold", seed=seed, folds=4
+    ):
+        tuning, roles = tuning_roles((), fold), fold.roles(1.0)
+        assert not {*tuning.train, *tuning.validation, *tuning.test} & set(fold.test)
+        assert (tuning.train, tuning.validation) == (roles.train, roles.validation)
+
+
+def test_reserved_cases_are_spread_over_the_volumes() -> None:
+    chosen = sorted(VOLUMES[case] for (case,) in reserve(VOLUMES, share=0.25, seed=3))
+    assert [int(volume) // 4 for volume in chosen] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("cases", ["reserved", "nested"])
+def test_no_case_of_a_task_is_tested_and_searched_on(tiny_spec: Path, cases: str) -> None:
+    spec = load_spec(tiny_spec, [SEARCH, f"search.cases={cases}", "fractions=[0.5, 1.0]"])
+    inputs = gathered(spec)
+    found = searches(spec, inputs)
+    assert len(found) == (2 if cases == "reserved" else 6)
+    for search in found:
+        for number, fold in enumerate(inputs.tasks[TASK].folds):
+            if search.fold in (None, number):
+                assert not {*search.roles.train, *search.roles.validation} & set(fold.test)
+
+
+def test_too_few_cases_to_reserve_say_what_to_do(tiny_spec: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"search.reserved_fraction: 0.2 leaves the search 3 cases .* it needs 5"
+    ):
+        gathered(load_spec(tiny_spec, [SEARCH, "search.reserved_fraction=0.2"]))
+
+
+# What is tried
+
+
+def test_suggestions_follow_from_the_trials_so_far_and_lie_in_the_space() -> None:
+    search = spec_of().search
+    assert search
+    before = [record(0, 0.1), record(1, None, state="failed"), record(2, 0.3, state="pruned")]
+    first, again = suggest(search, before, 4), suggest(search, before, 4)
+    assert first == again
+    assert first != suggest(search, before[:2], 4)
+    assert all(
+        1e-4 <= one["training.lr"] <= 1e-1 and one["training.weight_decay"] in (0, 0.01)
+        for one in first
+    )
+    turned = search.model_copy(update={"space": dict(reversed(search.space.items()))})
+    assert suggest(turned, before, 4) == first
+
+
+def test_a_trial_is_pruned_below_the_median_of_the_complete_ones_only() -> None:
+    four = [record(number, value) for number, value in enumerate((0.2, 0.4, 0.6, 0.8))]
+    assert medians(four) == []
+    limits = medians([*four, record(4, 0.9, state="pruned"), record(5, 1.0)])
+    assert limits == [(1, pytest.approx(0.2)), (2, pytest.approx(0.4)), (3, pytest.approx(0.6))]
+    assert is_hopeless([(1, 0.1)], limits)
+    assert not is_hopeless([(1, 0.5), (2, 0.1)], limits)  # its best counts
+    assert not is_hopeless([(1, 0.1)], [])
+    assert not is_hopeless([], limits)
+    late = medians([record(number, 0.5, steps=range(1, 9)) for number in range(5)])
+    assert [step for step, _ in late] == [2, 3, 4, 5, 6, 7, 8]  # the first quarter is never pruned
+
+
+def test_the_best_complete_trial_wins_the_earlier_of_equals() -> None:
+    records = [record(0, 0.5), record(1, 0.7), record(2, 0.7), record(3, 0.9, state="pruned")]
+    best = winner([*records, record(4, None, state="failed")])
+    assert best is not None
+    assert best["number"] == 1
+    assert winner([record(0, None, state="failed")]) is None
+
+
+# Rounds, with trials that train nothing
+
+
+def fake_runner(
+    store: Store, ran: list[Job], stop_after: int | None = None
+) -> Callable[[list[Job]], None]:
+    """Records a value that follows from the settings; a rate above 0.05 diverges; stops like Ctrl-C
+    after some jobs.
+    """
+
+    def run(jobs: list[Job]) -> None:
+        for job in reversed(jobs):  # lanes end in any order
+            if stop_after is not None and len(ran) >= stop_after:
+                raise KeyboardInterrupt
+            ran.append(job)
+            assert job.tuning
+            lr = job.settings["training.lr"]
+            if lr > 0.05:
+                failure = {"kind": "training", "reason": "the loss is nan", "time": 0.0}
+                store.write_json(f"failures/{job.eval_id}/a.json", failure)
+                continue
+            value = 1 - abs(lr - 0.01) - job.settings["training.weight_decay"]
+            curve = [[step, value * step / 10] for step in range(1, 11)]
+            ended = next(
+                (step for step in range(1, 10) if is_hopeless(curve[:step], job.tuning.medians)),
+                None,
+            )
+            one = {
+                "number": job.tuning.number,
+                "settings": {
+                    key: job.settings[key] for key in ("training.lr", "training.weight_decay")
+                },
+                "state": "pruned" if ended else "complete",
+                "value": curve[ended - 1][1] if ended else value,
+                "curve": curve[:ended],
+            }
+            store.write_json(job.record, one)
+
+    return run
+
+
+def test_every_model_gets_the_same_trials_of_the_same_length(tmp_path: Path) -> None:
+    spec = spec_of(trials=14, parallel=4, steps=30)
+    store, ran = Store(str(tmp_path)), list[Job]()
+    found = searches(spec, inputs_of(spec))
+    assert spec.search
+    told = run_rounds(found, spec.search, store, "t", fake_runner(store, ran))
+    assert [len(told[search.id]) for search in found] == [14, 14]
+    assert {(job.settings["training.steps"], job.settings["training.epochs"]) for job in ran} == {
+        (30, None)
+    }
+    first = {
+        model: [job.settings for job in ran if job.cell.model == model][:4]
+        for model in ("ViT_Baseline", "ViT_MLP")
+    }
+    assert first["ViT_Baseline"] == first["ViT_MLP"]  # the same random start
+    assert len({job.train_id for job in ran}) == len(ran) == 28
+    states = [one["state"] for one in told[found[0].id]]
+    assert {"complete", "pruned", "failed"} == set(states)  # a trial that diverged counts, too
+    assert any(job.tuning and job.tuning.medians for job in ran)
+    sent = Job.from_json(json.loads(json.dumps(ran[-1].to_json())))
+    assert (sent.record, sent.settings, sent.title) == (
+        ran[-1].record,
+        ran[-1].settings,
+        ran[-1].title,
+    )
+
+
+@given(st.integers(0, 25))
+@settings(deadline=None, max_examples=8)
+def test_an_interrupted_search_ends_with_the_same_trials_and_winner(
+    tmp_path_factory: pytest.TempPathFactory, stop: int
+) -> None:
+    spec = spec_of(trials=13, parallel=3)
+    assert spec.search
+    found = searches(spec, inputs_of(spec))
+    whole, parted = (Store(str(tmp_path_factory.mktemp(name))) for name in ("whole", "parted"))
+    expected = run_rounds(found, spec.search, whole, "t", fake_runner(whole, []))
+    ran: list[Job] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_rounds(found, spec.search, parted, "t", fake_runner(parted, ran, stop))
+    resumed = run_rounds(found, spec.search, parted, "u", fake_runner(parted, ran))
+    assert resumed == expected
+    assert len({job.train_id for job in ran}) == len(ran) == 26  # nothing ran twice
+
+
+def test_settings_that_a_model_cannot_take_together_are_a_failed_trial(tmp_path: Path) -> None:
+    space = {"embed_dim": {"choices": [12, 64]}, "heads": {"choices": [4, 64]}}
+    spec = spec_of(trials=12, parallel=4, space=space)
+    assert spec.search
+    found, store, ran = searches(spec, inputs_of(spec)), Store(str(tmp_path)), list[Job]()
+
+    def run(jobs: list[Job]) -> None:
+        for job in jobs:
+            ran.append(job)
+            chosen = {key: job.settings[key] for key in space}
+            assert job.tuning
+            one = {
+                "number": job.tuning.number,
+                "settings": chosen,
+                "state": "complete",
+                "value": 0.5,
+                "curve": [(1, 0.5)],
+            }
+            store.write_json(job.record, one)
+
+    told = run_rounds(found[:1], spec.search, store, "t", run)[found[0].id]
+    failed = [one for one in told if one["state"] == "failed"]
+    assert failed
+    assert len(failed) + len(ran) == 12
+    assert all("embed_dim 12 must be a multiple of heads 64" in one["reason"] for one in failed)
+
+
+# Winners and ids
+
+
+def test_a_winner_gives_the_ids_of_a_spec_that_says_so_itself() -> None:
+    spec = spec_of(cases="nested")
+    inputs = inputs_of(spec)
+    assert make_plan(spec, inputs, {}, {}).counts() == {"unknown": 8}
+    chosen = {"training.lr": 0.03, "training.weight_decay": 0.01}
+    tuned = {
+        (model, "T", fold): Tuned(chosen)
+        for model in ("ViT_Baseline", "ViT_MLP")
+        for fold in range(4)
+    }
+    plan = make_plan(spec, replace(inputs, tuned=tuned), {}, {})
+    plain = spec.model_copy(
+        update={
+            "search": None,
+            "training": spec.training.model_copy(update={"lr": 0.03, "weight_decay": 0.01}),
+        }
+    )
+    assert [trial.eval_id for trial in plan.trials] == [
+        trial.eval_id for trial in make_plan(plain, inputs, {}, {}).trials
+    ]
+    assert plan.counts() == {"new": 8}
+
+
+def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why() -> None:
+    spec = spec_of(epochs=5)
+    inputs = inputs_of(spec)
+    found = searches(spec, inputs)
+    frozen = {search.id: search.frozen([record(0, 0.5)]) for search in found}
+    assert not any(one.missing for one in with_winners(spec, inputs, frozen).tuned.values())
+
+    lr = spec.training.model_copy(
+        update={"lr": 0.5, "epochs": 9}
+    )  # both are the search's to decide
+    same = spec.model_copy(update={"training": lr, "seeds": [7], "fractions": [0.5]})
+    assert [search.id for search in searches(same, inputs)] == [search.id for search in found]
+
+    clip = spec.model_copy(
+        update={"training": spec.training.model_copy(update={"clip_norm": None})}
+    )
+    why = next(iter(with_winners(clip, inputs, frozen).tuned.values())).missing
+    assert "has to run again: train.training.clip_norm: 1.0 -> null" in why
+    more = spec_of(epochs=5, trials=30)
+    assert (
+        "search.trials: 20 -> 30"
+        in make_plan(more, with_winners(more, inputs, frozen), {}, {}).trials[0].why
+    )
+    models = [spec.models[0], spec.models[1].model_copy(update={"depth": 3})]
+    other = with_winners(spec.model_copy(update={"models": models}), inputs, frozen)
+    assert [bool(other.tuned[name, "T", 0].missing) for name in ("ViT_Baseline", "ViT_MLP")] == [
+        False,
+        True,
+    ]
+
+
+def test_models_that_differ_in_their_names_only_share_a_search(tmp_path: Path) -> None:
+    spec = spec_of()
+    named = [spec.models[0].model_copy(update={"name": name}) for name in "AB"]
+    twice = spec.model_copy(update={"models": named})
+    assert len({search.id for search in searches(twice, inputs_of(twice))}) == 1
+    shown = outlook(twice, inputs_of(twice), Store(str(tmp_path)), CostModel({}))
+    assert "1 of 2 searches with 20 trials each, 0 of 20 trials done" in shown
+
+
+# What a spec may say
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ("{trials: 3}", "search.space: this key is required"),
+        ("{space: {training.lrr: {log: [1, 2]}}}", "unknown setting 'lrr'; known: augmentation"),
+        (
+            "{space: {training.lr: {uniform: [-1, 1]}}}",
+            "training.lr: Input should be greater than 0, got -1",
+        ),
+        (
+            "{space: {training.optimizer: {choices: [adam, sgd]}}}",
+            "training.optimizer: Input should be 'adam' or 'adamw', got 'sgd'",
+        ),
+        ("{space: {training.epochs: {integers: [1, 2]}}}", "training.epochs cannot be searched"),
+        ("{space: {training.lr: {log: [2, 1]}}}", "the lowest value must be below the highest"),
+        (
+            "{space: {training.lr: {log: [1, 2], choices: [1, 2]}}}",
+            "give one of log, uniform, integers, choices",
+        ),
+        (
+            "{space: {lora.rank: {integers: [2, 8]}}}",
+            "lora.rank of the model ViT_Baseline: unknown setting 'lora'",
+        ),
+        (
+            "{space: {llm.layer: {integers: [0, 1]}}}",
+            "llm.layer cannot be searched: blocks are compared",
+        ),
+        (
+            "{space: {heads: {choices: [2, 3]}}}",
+            "heads of the model ViT_Baseline: embed_dim 64 must be a multiple of heads 3",
+        ),
+        (
+            "{space: {training.batch_size: {integers: [2, 8]}}}",
+            "with a budget in steps only (search.steps)",
+        ),
+        (
+            "{epochs: 1, steps: 2, space: {training.lr: {log: [1, 2]}}}",
+            "give epochs or steps, not both",
+        ),
+        (
+            "{cases: test, space: {training.lr: {log: [1, 2]}}}",
+            "search.cases: Input should be 'reserved' or 'nested'",
+        ),
+    ],
+)
+def test_each_mistake_of_a_search_has_a_clear_message(
+    tmp_path: Path, search: str, expected: str
+) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"name: bad\nmodels: [ViT_Baseline]\ntasks: [T]\nsearch: {search}\nseeds: []\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert expected in str(caught.value)
+    assert "seeds: List should have at least 1 item" in str(caught.value)  # all mistakes at once
+
+
+def test_a_searchable_batch_size_and_a_setting_that_every_model_has_are_fine() -> None:
+    space = {
+        "training.batch_size": {"integers": [2, 8]},
+        "dropout": {"uniform": [0, 0.5]},
+        "training.clip_norm": {"choices": [None, 1]},
+    }
+    spec = spec_of(space=space, steps=10)
+    assert isinstance(Spec.model_validate(spec.model_dump(mode="json")).search, SearchSpec)

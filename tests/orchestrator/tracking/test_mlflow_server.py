@@ -1,0 +1,359 @@
+"""A real `mlflow server`, one that dies in the middle, one that asks for a password, and ones that
+refuse or hang.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator.tracking.tracker as tracking
+from orchestrator import run, track
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.view import View
+from tools.report_screenshots import browser
+from tools.tracking_screenshots import free_port
+
+Study = Callable[..., Any]
+
+
+class Server:
+    """`mlflow server` on loopback with a SQLite file; `start` and `kill` as often as wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str, **variables: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        command += [
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder / 'server.db'}",
+        ]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command += options
+        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=quiet, start_new_session=True
+            )
+        for _ in range(600):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5),  # noqa: S310
+            ):
+                return
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            time.sleep(0.2)
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, 9)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.kill()
+
+
+class Gate:
+    """Stands before a server (or alone) and does what `mode` says to each request.
+
+    pass: hand it on. lose: hand it on and cut the line instead of answering. 500, 401: refuse.
+    hang: never answer. password: hand it on if it carries user `ann` with password `pa55`.
+    """
+
+    def __init__(self, behind: str | None = None) -> None:
+        self.mode, self.behind, self.requests = "pass", behind, 0
+        self.let_go = threading.Event()
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                gate.requests += 1
+                mode = gate.mode
+                if mode == "hang":
+                    gate.let_go.wait(120)
+                    self.close_connection = True
+                    return
+                if mode == "password":
+                    expected = "Basic " + base64.b64encode(b"ann:pa55").decode()
+                    mode = "pass" if self.headers.get("Authorization") == expected else "401"
+                if mode in ("500", "401"):
+                    self.answer(int(mode), b"no", "text/plain")
+                    return
+                host = str(gate.behind).removeprefix("http://")
+                line = http.client.HTTPConnection(host, timeout=60)
+                line.request(self.command, self.path, body, {**dict(self.headers), "Host": host})
+                answer = line.getresponse()
+                content = answer.read()
+                line.close()
+                if mode == "lose":
+                    self.close_connection = True
+                    return
+                self.answer(
+                    answer.status, content, answer.headers.get("Content-Type", "text/plain")
+                )
+
+            def answer(self, status: int, content: bytes, kind: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.uri = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.let_go.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses and patience, so that a test need not wait."""
+    monkeypatch.setattr(tracking, "BATCH_SECONDS", 0.05)
+    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.mark.parametrize("mode", ["500", "401", "hang"])
+@pytest.mark.usefixtures("hurried")
+def test_a_server_that_refuses_or_hangs_neither_fails_a_study_nor_makes_it_wait(
+    fake_study: Study, gate: Gate, mode: str, tmp_path: Path, empty_database: Path, seen: Any
+) -> None:
+    gate.mode = mode
+    study = fake_study()
+    with Tracker(study.store, gate.uri) as tracker:
+        for fold in range(2):
+            for event in study.whole(fold):
+                tracker(event)
+            wait_for(lambda: gate.requests > 0)
+        problem = tracker.finish(complete=True)
+    assert problem is not None
+    assert (
+        gate.uri.removeprefix("http://") in problem or "no end after" in problem or mode in problem
+    )
+    # The events are on disk, and another server gets all of them.
+    other = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'other.db')}"
+    assert View(study.store, other).sync() == 2
+    found = seen(other)
+    assert found.statuses() == ["FINISHED", "FINISHED"]
+    for fold, trial in enumerate(study.trials):
+        assert found.curve(trial["eval_id"]) == list(enumerate(study.losses(fold), start=1))
+
+
+@pytest.mark.usefixtures("hurried")
+def test_nobody_at_the_address_is_told_at_the_end(fake_study: Study) -> None:
+    study = fake_study()
+    with Tracker(study.store, "http://127.0.0.1:9") as tracker:
+        tracker(study.started(0))
+        assert "127.0.0.1" in str(tracker.finish(complete=False))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurried")
+def test_a_server_killed_in_the_middle_gets_everything_once(
+    fake_study: Study, server: Server, seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    study = fake_study(count=6)
+    server.start()
+    gate = Gate(server.uri)
+    with Tracker(study.store, gate.uri) as tracker:
+        tracker({"event": "driver-started"})
+        for event in (*study.whole(0), *study.whole(1)[:3]):
+            tracker(event)
+        wait_for(lambda: gate.requests > 8)
+        server.kill()  # while it works
+        for event in (*study.whole(1)[3:], *study.whole(2)):
+            tracker(event)
+        wait_for(lambda: tracker.problem is not None)
+        server.start()
+        for event in study.whole(3):
+            tracker(event)
+        wait_for(lambda: tracker.problem is None)
+        for round_ in range(6):  # every answer of half a second is lost, though the request arrived
+            gate.mode = "lose" if round_ % 2 == 0 else "pass"
+            for event in study.whole(4)[round_ : round_ + 1]:
+                tracker(event)
+            time.sleep(0.5)
+        gate.mode = "pass"
+        for event in study.whole(5):
+            tracker(event)
+        problem = tracker.finish(complete=True)
+    assert problem is None
+    found = seen(server.uri)
+    gate.close()
+    assert found.statuses() == ["FINISHED"] * 6
+    assert len(found.parents) == 1
+    for fold, trial in enumerate(study.trials):
+        assert found.curve(trial["eval_id"]) == list(enumerate(study.losses(fold), start=1))
+    assert {"cases.json", "commit.json"} <= found.artifacts(
+        found.children[study.trials[4]["eval_id"]]
+    )
+    assert found.artifacts(found.parents[0]) >= {"manifest.json", "spec.json"}
+
+    # A whole rebuild onto the same server changes nothing.
+    assert track.main([study.store.uri, "--uri", server.uri]) == 0
+    again = seen(server.uri)
+    assert again.children.keys() == found.children.keys()
+    for fold, trial in enumerate(study.trials):
+        assert again.curve(trial["eval_id"]) == list(enumerate(study.losses(fold), start=1))
+
+
+@pytest.mark.slow
+def test_a_server_with_a_password_takes_it_from_the_environment(
+    fake_study: Study,
+    server: Server,
+    seen: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = fake_study()
+    study.finished(0)
+    server.start()
+    gate = Gate(server.uri)
+    gate.mode = "password"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.uri)
+    assert track.main([study.store.uri]) == 1
+    assert "401" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pa55")
+    assert track.main([study.store.uri]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1  # nothing of MLflow's own
+    gate.close()
+    assert seen(server.uri).statuses() == ["FINISHED"]
+    assert not [
+        path
+        for path in Path(study.store.root).rglob("*")
+        if path.is_file() and b"pa55" in path.read_bytes()
+    ]
+
+
+@pytest.mark.slow
+def test_mlflows_own_server_with_users_takes_the_right_password_alone(
+    fake_study: Study,
+    server: Server,
+    seen: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip(
+        "flask_wtf", reason="Flask-WTF is not installed; it comes with mlflow[auth]"
+    )
+    study = fake_study()
+    study.finished(0)
+    settings = tmp_path / "users.ini"
+    settings.write_text(
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{tmp_path}/users.db\nadmin_username = ann\nadmin_password = "
+        "right-pa55word\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    key = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "0" * 32}  # of the server's own forms
+    server.start("--app-name", "basic-auth", MLFLOW_AUTH_CONFIG_PATH=str(settings), **key)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    assert track.main([study.store.uri]) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-pa55word")
+    assert track.main([study.store.uri]) == 1
+    told = capsys.readouterr().err
+    assert told.count("not delivered") == 2
+    assert "pa55word" not in told
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "right-pa55word")
+    assert track.main([study.store.uri]) == 0
+    assert seen(server.uri).statuses() == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_the_page_shows_a_study_its_trials_charts_and_figures(
+    tiny_spec: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    try:
+        browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    assert run.main([str(tiny_spec), "--in-process"]) == 0
+    study, folder = tmp_path / "runs" / "tiny", tmp_path / "pictures"
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.tracking_screenshots", str(study), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    pictures = sorted(folder.iterdir())
+    assert [path.name for path in pictures] == [
+        f"mlflow-{name}.png" for name in ("charts", "figure", "runs", "study")
+    ]
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 100  # no empty page

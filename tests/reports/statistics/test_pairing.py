@@ -1,0 +1,170 @@
+"""What is counted once: patients, structures, seeds; and in which direction a test points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.render.layout import to_markdown
+from reports.sections.groups import groups_section
+from reports.sections.significance import significance_table
+from reports.sections.significance_layout import details_section, significance_section
+from reports.statistics.pairing import pair, with_patients
+from reports.statistics.scores import case_scores
+
+METRICS = {
+    "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
+    "sensitivity": {"higher_is_better": True, "unit": "", "title": "Sensitivity"},
+    "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
+}
+CELL = {"task": "T_1", "fraction": 1.0, "fold": 0}
+
+
+def plan(**changes: Any) -> dict[str, Any]:
+    trials = [
+        CELL | {"model": model, "seed": 0, "train_id": model, "eval_id": model}
+        for model in ("a", "b")
+    ]
+    comparison = {"baseline": "a", "candidates": ["b"], "metrics": ["dice", "hd95"], "family": []}
+    return {
+        "name": "s",
+        "models": ["a", "b"],
+        "tasks": ["T_1"],
+        "fractions": [1.0],
+        "metrics": METRICS,
+        "both_empty": "exclude",
+        "comparisons": [comparison],
+        "trials": trials,
+        **changes,
+    }
+
+
+def rows(dice: dict[str, Any], **more: Any) -> pd.DataFrame:
+    """Scores of each model by case; the HD95 of `more`, where it is given."""
+    made = [
+        CELL
+        | {
+            "model": model,
+            "seed": 0,
+            "case": f"c{number:02d}",
+            "group": "x",
+            "status": "ok",
+            "diagonal": 200.0,
+            "dice": value,
+            "hd95": more.get("hd95", {}).get(model, [0.0] * len(values))[number],
+        }
+        for model, values in dice.items()
+        for number, value in enumerate(values)
+    ]
+    return pd.DataFrame(made)
+
+
+def table(frame: pd.DataFrame, **changes: Any) -> pd.DataFrame:
+    of = plan(**changes)
+    return significance_table(
+        frame, of, {trial["eval_id"]: {} for trial in of["trials"]}
+    ).set_index("metric")
+
+
+def test_the_scans_of_one_patient_are_one_pair() -> None:
+    rng = np.random.default_rng(0)
+    frame = rows({"a": rng.uniform(0.5, 0.7, 30), "b": rng.uniform(0.5, 0.8, 30)})
+    grouped = with_patients(
+        frame, {"T_1": {f"c{number:02d}": f"p{number // 3}" for number in range(30)}}
+    )
+    pairs = pair(grouped, candidate="b", baseline="a", metric="dice")
+    assert pairs.cases == tuple(sorted(f"p{number}" for number in range(10)))
+    first = frame[frame["case"].isin(["c00", "c01", "c02"]) & (frame["model"] == "b")][
+        "dice"
+    ].mean()
+    assert pairs.x[0] == pytest.approx(first)
+    assert table(grouped).loc["dice", "n"] == 10
+    assert table(frame).loc["dice", "n"] == 30
+    of = plan()
+    scores = case_scores(grouped, of, {"a": {}, "b": {}})
+    assert len(scores) == 20
+    assert scores["dice"].iloc[10] == pytest.approx(first)
+
+
+def test_without_a_grouping_nothing_changes() -> None:
+    frame = rows({"a": [0.5, 0.6], "b": [0.7, 0.7]})
+    assert with_patients(frame, {"T_1": {}}) is frame
+
+
+def test_significant_rows_name_the_model_that_the_ranks_favour() -> None:
+    """b is a little worse in 19 of 20 cases; a misses one structure, which decides the means."""
+    a, b = np.full(20, 5.0), 5.5 + np.arange(20) / 100
+    a[0] = np.inf
+    frame = rows({"a": np.full(20, 0.5), "b": np.full(20, 0.5)}, hd95={"a": a, "b": b})
+    found = table(frame)
+    row = found.loc["hd95"]
+    assert (row["verdict"], row["better"], row["favours"]) == ("significant", "b", "a")
+    text = to_markdown(significance_section(found.reset_index(), plan(), []), "s")
+    assert "significant, favours a by the ranks, not by the means" in text
+
+
+def test_a_case_without_structure_has_no_sensitivity_even_where_empty_is_perfect() -> None:
+    frame = rows({"a": [0.5] * 8, "b": [0.6] * 8}).assign(sensitivity=0.5)
+    empty = frame["case"] == "c00"
+    frame.loc[empty, ["dice", "sensitivity", "hd95", "status"]] = [
+        np.nan,
+        np.nan,
+        np.nan,
+        "both-empty",
+    ]
+    frame.loc[empty & (frame["model"] == "b"), ["dice", "hd95", "status"]] = [
+        0.0,
+        np.inf,
+        "spurious",
+    ]
+    comparison = {
+        "baseline": "a",
+        "candidates": ["b"],
+        "metrics": ["dice", "sensitivity"],
+        "family": [],
+    }
+    found = table(frame, both_empty="perfect", comparisons=[comparison])
+    assert list(found["n"]) == [8, 7]
+    assert list(found["dropped"]) == [0, 1]
+
+
+def test_the_region_of_equivalence_is_told() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.5, 0.7, 40)
+    frame = rows({"a": base, "b": base + rng.normal(0, 0.002, 40)})
+    comparison = plan()["comparisons"][0]
+    assert table(frame).loc["dice", "equivalence"] == ""
+    for margin, said in ((0.01, "equivalent"), (1e-4, "undecided")):
+        found = table(frame, comparisons=[comparison | {"equivalence": {"dice": margin}}])
+        assert found.loc["dice", "equivalence"] == said
+        assert found.loc["hd95", "equivalence"] == ""
+    far = rows({"a": base, "b": base - 0.05 + rng.normal(0, 0.002, 40)})
+    found = table(far, comparisons=[comparison | {"equivalence": {"dice": 0.01}}])
+    assert found.loc["dice", "equivalence"] == "below"
+    text = to_markdown(significance_section(found.reset_index(), plan(), []), "s")
+    assert "significant, favours a; smaller by more than the margin" in text
+
+
+def test_the_spread_between_seeds_is_told() -> None:
+    one, two = (rows({"a": values, "b": values}) for values in ([0.5] * 8, [0.7] * 8))
+    frame = pd.concat([one, two.assign(seed=1)])
+    found = table(frame)
+    assert found.loc["dice", "baseline_seed_sd"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    assert np.isnan(table(one).loc["dice", "baseline_seed_sd"])
+    assert "0.1414" in to_markdown(details_section(found.reset_index(), plan()), "s")
+
+
+def test_every_structure_has_a_line_of_its_own() -> None:
+    whole = rows({"a": [0.5] * 4, "b": [0.6] * 4})
+    assert groups_section(whole, plan()) is None
+    core = whole.assign(group="core", dice=[0.1, 0.2, 0.3, 0.4] * 2)
+    core.loc[3, ["dice", "hd95", "status"]] = [np.nan, np.nan, "both-empty"]
+    section = groups_section(pd.concat([whole, core]), plan())
+    assert section is not None
+    text = to_markdown(section, "s")
+    assert "| T_1 | core | a | 3 | 0.200 ± 0.100 | 0.00 ± 0.00 |" in text
+    assert "| T_1 | x | b | 4 | 0.600 ± 0.000 | 0.00 ± 0.00 |" in text
+    assert section.data.query("group == 'core' and model == 'a'")["dice_n"].item() == 3

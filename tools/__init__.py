@@ -1,0 +1,1 @@
+"""Scripts for the makers of this project; no part of the product."""
