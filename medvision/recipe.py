@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from medvision.models.registry import Settings
+from medvision.settings import NotInIds, Settings, Since
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -34,22 +34,22 @@ class Augmentation(Settings):
         default=5.0, ge=0, le=180, description="in-plane, uniform in +- this"
     )
     intensity: float = Field(default=0.1, ge=0, lt=1, description="factor uniform in 1 +- this")
-    flip: tuple[Probability, Probability, Probability] = Field(
-        default=(0.0, 0.0, 0.0), description="probability of a mirror image along X, Y and Z"
-    )
-    elastic: float = Field(
+    flip: Annotated[
+        tuple[Probability, Probability, Probability], Since("0.1", before=(0.0, 0.0, 0.0))
+    ] = Field(default=(0.0, 0.0, 0.0), description="probability of a mirror image along X, Y and Z")
+    elastic: Annotated[float, Since("0.1", before=0.0)] = Field(
         default=0.0,
         ge=0,
         le=0.4,
         description="smooth deformation: control points, four distances along each axis, move by "
         "up to this share of their distance along each axis; nothing folds below 0.4",
     )
-    gamma: float = Field(
+    gamma: Annotated[float, Since("0.1", before=0.0)] = Field(
         default=0.0,
         ge=0,
         description="exponent between 1 / (1 + this) and 1 + this, on the sample's own range",
     )
-    noise: float = Field(
+    noise: Annotated[float, Since("0.1", before=0.0)] = Field(
         default=0.0,
         ge=0,
         description="Gaussian noise, its standard deviation uniform between 0 and this",
@@ -96,10 +96,10 @@ class Training(Settings):
         default="fp32",
         description="autocast to bf16, or to fp16 with a scaled loss; parameters stay fp32",
     )
-    compile: bool = Field(
+    compile: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False, description="torch.compile; the last bits of the numbers may differ"
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: Annotated[bool, NotInIds("it changes no number")] = Field(
         default=False,
         description="compute activations again in backward instead of keeping them: less memory, "
         "about a third more time, the same numbers",
@@ -111,7 +111,9 @@ class Training(Settings):
         default="best",
         description="best: the epoch with the highest validation Dice, on cases never trained on",
     )
-    checkpoint_epochs: PositiveInt = Field(default=10, description="epochs between two checkpoints")
+    checkpoint_epochs: Annotated[PositiveInt, NotInIds("it changes no number")] = Field(
+        default=10, description="epochs between two checkpoints"
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> Training:
@@ -160,7 +162,9 @@ class Scoring(Settings):
     hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
         default="voxel-max", description="definition of HD95, HD and ASSD"
     )
-    tolerances: Literal["msd"] | list[PositiveFloat] = Field(
+    tolerances: Annotated[
+        Literal["msd"] | list[PositiveFloat], NotInIds("counted by the tolerances of each task")
+    ] = Field(
         default="msd",
         description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per "
         "task",

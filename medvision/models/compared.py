@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from medvision.models.registry import NetworkSettings
+from medvision.settings import Since
 
 
 class UNetPlusPlusSettings(NetworkSettings):
@@ -74,7 +75,10 @@ class SwinUNetSettings(NetworkSettings):
     depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         default=(2, 2, 2, 2), description="blocks of the four stages"
     )
-    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+    heads: Annotated[
+        tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt],
+        Since("0.1", before=(3, 6, 12, 24)),
+    ] = Field(
         default=(3, 6, 12, 24),
         description="heads of the four stages, whose widths are 1, 2, 4 and 8 times feature_size",
     )
@@ -133,7 +137,11 @@ class MissFormerSettings(NetworkSettings):
     network = "medvision.models.missformer:miss_former"
     label: Literal["MissFormer"]
     base_dim: int = Field(default=64, ge=2, description="width of one head and of the bridge")
-    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+    # The ids of the first results left out such heads whatever the network, so they still do.
+    heads: Annotated[
+        tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt],
+        Since("0.1", before=(3, 6, 12, 24)),
+    ] = Field(
         default=(1, 2, 5, 8),
         description="heads of the four stages; a stage is base_dim times as wide",
     )

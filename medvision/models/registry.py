@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from medvision.settings import NotInIds, Settings
 
 PRESETS: dict[str, dict[str, Any]] = {
     "ViT_Baseline": {},
@@ -34,19 +36,15 @@ PAPER_SOURCES = {
 }
 
 
-class Settings(BaseModel):
-    """Settings as values: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class NetworkSettings(Settings):
     """What every model has. `network` is where its code is, `module:callable`, imported when one is
     built.
     """
 
     network: ClassVar[str]
-    name: str | None = Field(default=None, description="shown in tables; by default the label")
+    name: Annotated[str | None, NotInIds("what tables call the model")] = Field(
+        default=None, description="shown in tables; by default the label"
+    )
 
     @model_validator(mode="before")
     @classmethod

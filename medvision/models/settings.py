@@ -19,7 +19,8 @@ from medvision.models.compared import (
     UNetPlusPlusSettings,
     UnetrSettings,
 )
-from medvision.models.registry import NetworkSettings, Settings, canonical_label
+from medvision.models.registry import NetworkSettings, canonical_label
+from medvision.settings import NotInIds, Settings, Since
 
 Placement = Literal["encoder-decoder", "after-embedding"]
 LoraTarget = Literal["mappers", "q", "k", "v", "o"]
@@ -30,7 +31,7 @@ class LoraSettings(Settings):
 
     rank: PositiveInt = Field(default=4, description="of the trained part")
     alpha: float = Field(default=4.0, gt=0, description="scale of the trained part is alpha / rank")
-    targets: tuple[LoraTarget, ...] = Field(
+    targets: Annotated[tuple[LoraTarget, ...], Since("0.1", before=("mappers",))] = Field(
         default=("mappers",),
         description="what gets a low-rank part: the mappers, and on request the block's q, k, v "
         "and o projections",
@@ -40,7 +41,7 @@ class LoraSettings(Settings):
 class LlmSettings(Settings):
     """One layer of a language model, frozen unless `trainable`, or one of its controls."""
 
-    source: str = Field(
+    source: Annotated[str, NotInIds("counted by the fingerprint of its weights")] = Field(
         min_length=1,
         description="a checkpoint's folder or file, an asset's name (smollm2-135m), or a Hugging "
         "Face id",
@@ -57,18 +58,18 @@ class LlmSettings(Settings):
     final_norm: bool = Field(
         default=True, description="apply the checkpoint's final norm after the layer"
     )
-    block: Literal["layer", "identity"] = Field(
+    block: Annotated[Literal["layer", "identity"], Since("0.1", before="layer")] = Field(
         default="layer",
         description="identity: a control that keeps the mappers and the width, without the layer",
     )
-    weights: Literal["pretrained", "random"] = Field(
+    weights: Annotated[Literal["pretrained", "random"], Since("0.1", before="pretrained")] = Field(
         default="pretrained",
         description="random: a control of the same architecture with untrained weights",
     )
-    random_seed: int = Field(
+    random_seed: Annotated[int, Since("0.1", before=0)] = Field(
         default=0, description="decides the random weights, the same in every trial"
     )
-    trainable: bool = Field(
+    trainable: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False, description="train the block with the rest; a control, the paper freezes it"
     )
 
@@ -127,11 +128,11 @@ class ViTSettings(NetworkSettings):
     extra_mlp: bool = Field(
         default=False, description="one more MLP before the projection (ViT_MLP)"
     )
-    extra_width: PositiveInt | None = Field(
+    extra_width: Annotated[PositiveInt | None, Since("0.1", before=None)] = Field(
         default=None,
         description="gives the extra MLP two inner layers of this width instead of one",
     )
-    params: MatchSettings | None = Field(
+    params: Annotated[MatchSettings | None, Since("0.1", before=None)] = Field(
         default=None,
         description="`match NAME`: resized to the parameters of that model of the study "
         "(ViT_Depth, ViT_MLP)",
@@ -143,11 +144,11 @@ class ViTSettings(NetworkSettings):
             ]
         },
     )
-    attention: Literal["global", "hybrid"] = Field(
+    attention: Annotated[Literal["global", "hybrid"], Since("0.1", before="global")] = Field(
         default="global",
         description="hybrid adds a local branch, a 3x3x3 convolution over neighbouring tokens",
     )
-    fusion: bool = Field(
+    fusion: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False, description="multi-scale fusion of the tokens before the projection"
     )
 

@@ -13,42 +13,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvision.data.splits import Roles
+from medvision.settings import counted
 from medvision.versions import EVAL_NUMERICS, TRAIN_NUMERICS
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec
 
 Identity = dict[str, Any]
-_NAMES = {"name": True, "params": {"match": {"name"}}}
-_NO_NUMBERS = {"root", "on_bad_case"}  # of data: the fingerprints and the roles tell
-_SAME_NUMBERS = {
-    "checkpoint_epochs",
-    "gradient_checkpointing",
-}  # training settings that cannot change a weight
-# Settings that came after the first results, at the values that leave the numbers as they were:
-# absent from an id there, so that a new setting does not outdate what was trained without it.
-_UNUSED: dict[str, Any] = {
-    "attention": "global",
-    "fusion": False,
-    "extra_width": None,
-    "params": None,
-    "llm.block": "layer",
-    "llm.weights": "pretrained",
-    "llm.random_seed": 0,
-    "llm.trainable": False,
-    "lora.targets": ["mappers"],
-    "heads": [3, 6, 12, 24],
-    "compile": False,
-    "augmentation.flip": [0.0, 0.0, 0.0],
-    "augmentation.elastic": 0.0,
-    "augmentation.gamma": 0.0,
-    "augmentation.noise": 0.0,
-    "data.ct_window": [-1000.0, 1000.0],
-    "data.spacing": None,
-    "data.crop": False,
-    "task.label_groups": None,
-    "task.modality": None,
-    "task.ct_window": None,
-}
 
 
 @dataclass(frozen=True)
@@ -152,23 +122,20 @@ def train_identity(
         fingerprints: case id -> content fingerprint.
         block: fingerprint of the language-model block, None without one.
     """
-    settings = _without_unused(model.model_dump(mode="json", exclude=_NAMES))
-    with_block = settings["params"]["match"] if "params" in settings else settings
-    if "llm" in with_block:  # by its content, wherever it lies
-        told = {key: value for key, value in with_block["llm"].items() if key != "source"}
-        control = (
-            {"control": "identity"} if told.get("block") == "identity" else {}
-        )  # `block` holds the fingerprint
-        with_block["llm"] = told | {"block": block} | control
+    settings = counted(model)
+    with_block = params["match"] if (params := settings.get("params")) else settings
+    if llm := with_block.get("llm"):  # `block` is where ids have the content of its weights
+        control = {"control": "identity"} if llm.get("block") == "identity" else {}
+        llm |= {"block": block} | control
     return {
         "numerics": TRAIN_NUMERICS,
         "model": settings,
-        "task": _without_unused(task.model_dump(mode="json", exclude={"tolerances"}), "task."),
+        "task": counted(task),
         "train_cases": _content(roles.train, fingerprints),
         "validation_cases": _content(roles.validation, fingerprints),
         "seed": seed,
-        "data": _without_unused(spec.data.model_dump(mode="json", exclude=_NO_NUMBERS), "data."),
-        "training": _without_unused(spec.training.model_dump(mode="json", exclude=_SAME_NUMBERS)),
+        "data": counted(spec.data),
+        "training": counted(spec.training),
     }
 
 
@@ -176,12 +143,11 @@ def eval_identity(
     spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]
 ) -> Identity:
     """All that can change the scores of a trained model."""
-    scoring = spec.evaluation.model_dump(mode="json", include={"nsd", "hd95", "strict_tolerance"})
     return {
         "numerics": EVAL_NUMERICS,
         "train_id": train_id,
         "test_cases": _content(roles.test, fingerprints),
-        "scoring": scoring | {"tolerances": spec.tolerances(task)},
+        "scoring": counted(spec.evaluation) | {"tolerances": spec.tolerances(task)},
     }
 
 
@@ -201,16 +167,6 @@ def differences(old: Identity, new: Identity) -> list[str]:
         for key in keys
         if before.get(key) != after.get(key)
     ]
-
-
-def _without_unused(settings: Any, prefix: str = "") -> Any:
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        key: _without_unused(value, f"{prefix}{key}.")
-        for key, value in settings.items()
-        if not (f"{prefix}{key}" in _UNUSED and value == _UNUSED[f"{prefix}{key}"])
-    }
 
 
 def _content(cases: Sequence[str], fingerprints: Mapping[str, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medvision.data.splits import Fold, Roles
+from medvision.settings import counted
 from orchestrator.planning.cost import arithmetic_seconds
 from orchestrator.planning.identity import (
     Cell,
@@ -71,10 +72,7 @@ class Search:
         train = self._train_identity(*tuned(self.spec, self.model, self.settings.budget))
         for key in self.settings.space:
             _forget(train if key.startswith("training.") else train["model"], key)
-        chosen = self.settings.model_dump(
-            mode="json", include={"trials", "space", "seed", "parallel", "prune"}
-        )
-        return {"numerics": SEARCH_NUMERICS, "search": chosen, "train": train}
+        return {"numerics": SEARCH_NUMERICS, "search": counted(self.settings), "train": train}
 
     @functools.cached_property
     def id(self) -> str:

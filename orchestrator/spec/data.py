@@ -17,7 +17,6 @@ from pydantic import (
     model_validator,
 )
 
-from medvision.models.registry import Settings
 from medvision.recipe import (
     Channel,
     Intensity,
@@ -28,6 +27,7 @@ from medvision.recipe import (
     Spacing,
     Window,
 )
+from medvision.settings import NotInIds, Settings, Since
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -59,19 +59,21 @@ class TaskSpec(Settings):
     channel: Channel = Field(
         default=0, description="which channel of a 4D image is the input; all: every channel"
     )
-    label_groups: LabelGroups | None = Field(
+    label_groups: Annotated[LabelGroups | None, Since("0.1", before=None)] = Field(
         default=None, description="of this task, instead of data.label_groups"
     )
-    modality: list[Modality] | None = Field(
+    modality: Annotated[list[Modality] | None, Since("0.1", before=None)] = Field(
         default=None,
         min_length=1,
         description="of each channel, the last one for all that follow; by default as dataset.json "
         "says. CT is clipped to ct_window, everything else to percentiles (protocol: corrected)",
     )
-    ct_window: Window | None = Field(
+    ct_window: Annotated[Window | None, Since("0.1", before=None)] = Field(
         default=None, description="of this task, instead of data.ct_window"
     )
-    tolerances: list[PositiveFloat] | None = Field(
+    tolerances: Annotated[
+        list[PositiveFloat] | None, NotInIds("counted with the scores, not with the training")
+    ] = Field(
         default=None,
         min_length=1,
         description="NSD tolerances in mm of this task, instead of evaluation.tolerances",
@@ -84,7 +86,7 @@ Task = Annotated[TaskSpec, BeforeValidator(_expand_task, json_schema_input_type=
 class DataSpec(Settings):
     """Where the images are and what a network gets to see of them."""
 
-    root: Place | None = Field(
+    root: Annotated[Place | None, NotInIds("counted by the contents of the cases")] = Field(
         default=None,
         description="folder of MSD tasks; `embedded` is the quickstart's; by default the variable "
         "MEDVISION_DATA",
@@ -100,16 +102,16 @@ class DataSpec(Settings):
         description="min-max: scaled to [0, 1], as the paper; z-score: mean 0, standard deviation "
         "1",
     )
-    ct_window: Window = Field(
+    ct_window: Annotated[Window, Since("0.1", before=(-1000.0, 1000.0))] = Field(
         default=(-1000.0, 1000.0), description="HU that a CT is clipped to (protocol: corrected)"
     )
-    spacing: Spacing | None = Field(
+    spacing: Annotated[Spacing | None, Since("0.1", before=None)] = Field(
         default=None,
         description="mm per voxel of the network's grid along right, anterior, superior, larger by "
         "one factor where a case would not fit; by default the smallest cubes with which a case "
         "fits (protocol: corrected)",
     )
-    crop: bool = Field(
+    crop: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False,
         description="show only the box around what is no air in the image (protocol: corrected)",
     )
@@ -126,7 +128,9 @@ class DataSpec(Settings):
         "paper; `each` in place of names: every label that the task's dataset.json declares, one "
         "group each",
     )
-    on_bad_case: Literal["stop", "exclude"] = Field(
+    on_bad_case: Annotated[
+        Literal["stop", "exclude"], NotInIds("counted by the cases of each role")
+    ] = Field(
         default="stop",
         description="a case that is broken (`python -m medvision.data check`): stop before any "
         "training, or leave it out for all models and say so in the report",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from medvision.models.registry import Settings
+from medvision.settings import Settings
 
 
 def _share_or_whole(gpus: float) -> float:

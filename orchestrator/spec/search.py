@@ -7,20 +7,23 @@ Imports no torch, no Ray and no Optuna; the search itself is `orchestrator.plann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from medvision.models.registry import Settings
 from medvision.recipe import Training
+from medvision.settings import NotInIds, Settings, mark
 
 # Settings that no search may choose: the budget is the same for all, and a block is what the study
 # compares.
 _FIXED = {
     "training.epochs": "the budget is the same for every trial; see search.epochs and search.steps",
     "training.steps": "the budget is the same for every trial; see search.epochs and search.steps",
-    "training.checkpoint_epochs": "it changes no number",
-    "training.gradient_checkpointing": "it changes no number",
+    **{
+        f"training.{name}": outside.why
+        for name, field in Training.model_fields.items()
+        if (outside := mark(field, NotInIds))
+    },
     "label": "models are compared, not chosen",
     "name": "models are compared, not chosen",
     "params": "it follows from another model",
@@ -81,12 +84,14 @@ class SearchSpec(Settings):
         description="dotted settings: of `training`, such as training.lr, or of the models, such "
         "as lora.rank, where every model has them",
     )
-    cases: Literal["reserved", "nested"] = Field(
+    cases: Annotated[
+        Literal["reserved", "nested"], NotInIds("counted by the cases of each role")
+    ] = Field(
         default="reserved",
         description="reserved: a share of each task's cases that is in no fold at all; nested: a "
         "search for every fold, on its training and validation cases",
     )
-    reserved_fraction: float = Field(
+    reserved_fraction: Annotated[float, NotInIds("counted by the cases of each role")] = Field(
         default=0.15, gt=0, lt=1, description="share of the cases (or patients) reserved"
     )
     seed: int = Field(
@@ -101,12 +106,12 @@ class SearchSpec(Settings):
         default=True,
         description="end trials whose best validation Dice is below the median of those before",
     )
-    epochs: PositiveInt | None = Field(
-        default=None, description="of one trial of the search; by default training's"
-    )
-    steps: PositiveInt | None = Field(
-        default=None, description="of one trial of the search; by default training's"
-    )
+    epochs: Annotated[
+        PositiveInt | None, NotInIds("counted by the training settings of its trials")
+    ] = Field(default=None, description="of one trial of the search; by default training's")
+    steps: Annotated[
+        PositiveInt | None, NotInIds("counted by the training settings of its trials")
+    ] = Field(default=None, description="of one trial of the search; by default training's")
 
     @model_validator(mode="after")
     def _one_budget(self) -> SearchSpec:

@@ -23,9 +23,10 @@ from pydantic import (
 
 from medvision.data.tasks import tolerance_mm
 from medvision.metrics.definitions import METRICS
-from medvision.models.registry import MODEL_LABELS, Settings, canonical_label
+from medvision.models.registry import MODEL_LABELS, canonical_label
 from medvision.models.settings import ModelSettings
 from medvision.recipe import LabelGroups, Preparation, Scoring, Training
+from medvision.settings import NotInIds, Settings
 from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_space
@@ -80,13 +81,13 @@ class EvaluationSpec(Scoring):
     it.
     """
 
-    metrics: list[Metric] = Field(
+    metrics: Annotated[list[Metric], NotInIds("it changes no score")] = Field(
         default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"],
         min_length=1,
         description="the tables' metrics, the paper's six by default; every metric is stored, "
         "whatever stands here",
     )
-    both_empty: Literal["exclude", "perfect"] = Field(
+    both_empty: Annotated[Literal["exclude", "perfect"], NotInIds("it changes no score")] = Field(
         default="exclude",
         description="a case without structure and without prediction: left out, or a perfect score",
     )
@@ -131,7 +132,9 @@ class TrackingSpec(Settings):
 class Spec(Settings):
     """One ablation study: model x task x fraction x fold x seed."""
 
-    name: str = Field(pattern=NAME, max_length=200, description="the study's folder under storage")
+    name: Annotated[str, NotInIds("what people call the study")] = Field(
+        pattern=NAME, max_length=200, description="the study's folder under storage"
+    )
     models: list[Model] = Field(
         min_length=1,
         description="a label, or a label with settings; `name` tells two of one label apart",
@@ -139,12 +142,12 @@ class Spec(Settings):
     tasks: list[Task] = Field(
         min_length=1, description="names of folders under data.root, or such a name with settings"
     )
-    fractions: list[Fraction] = Field(
+    fractions: Annotated[list[Fraction], NotInIds("counted by the cases of each role")] = Field(
         default=[1.0],
         min_length=1,
         description="shares of each fold's training cases, nested; `full` is 1",
     )
-    folds: int = Field(
+    folds: Annotated[int, NotInIds("counted by the cases of each role")] = Field(
         default=5, ge=2, le=1000, description="folds of the cross-validation (splits.scheme: kfold)"
     )
     seeds: list[int] = Field(
@@ -153,23 +156,26 @@ class Spec(Settings):
         description="of initialisation, batches and augmentation; never of the split",
     )
     data: DataSpec = DataSpec()
-    splits: SplitsSpec = SplitsSpec()
+    splits: Annotated[SplitsSpec, NotInIds("counted by the cases of each role")] = SplitsSpec()
     training: Training = Training()
     evaluation: EvaluationSpec = EvaluationSpec()
-    resources: ResourcesSpec = ResourcesSpec()
+    resources: Annotated[
+        ResourcesSpec, NotInIds("it changes no number; each attempt records it")
+    ] = ResourcesSpec()
     comparisons: Annotated[
         list[ComparisonSpec],
         BeforeValidator(_listed, json_schema_input_type=ComparisonSpec | list[ComparisonSpec]),
+        NotInIds("it changes no result, only what is made of results"),
     ] = Field(default=[], description="by default every other model against the first")
-    search: SearchSpec | None = Field(
+    search: Annotated[SearchSpec | None, NotInIds("counted by the settings that it chose")] = Field(
         default=None,
         description="Optuna chooses these settings for every model before the grid; see "
         "docs/search.md",
     )
-    storage: Place = Field(
+    storage: Annotated[Place, NotInIds("it changes no number")] = Field(
         default="runs", description="folder or fsspec URI that holds the studies"
     )
-    tracking: TrackingSpec = TrackingSpec()
+    tracking: Annotated[TrackingSpec, NotInIds("it changes no number")] = TrackingSpec()
 
     @field_validator("models", mode="before")
     @classmethod

@@ -1,0 +1,102 @@
+"""The base class of all settings, and what each setting means for the ids of results.
+
+A result is found again by an id, a hash over the settings that decide its numbers. A setting counts
+as it stands unless its field carries a mark: `Since`, which keeps results that are older than the
+setting, or `NotInIds`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+Version = tuple[int, ...]
+Mark = TypeVar("Mark", "Since", "NotInIds")
+
+
+class Settings(BaseModel):
+    """Settings as values: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Since:
+    """Marks a setting that is younger than some results: no part of an id while it is `before`.
+
+    Attributes:
+        version: the release that brings the setting, such as "0.2".
+        before: the value that stands for how things were without it. Not simply the default, which
+            may change later and must change the ids then.
+    """
+
+    version: str
+    before: Any
+
+    @property
+    def order(self) -> Version:
+        """The version as numbers that can be compared."""
+        return tuple(map(int, self.version.split(".")))
+
+
+@dataclass(frozen=True)
+class NotInIds:
+    """Marks a setting that no id contains.
+
+    Attributes:
+        why: that it changes no number, or what is in the ids in its place.
+    """
+
+    why: str
+
+
+def counted(settings: Settings) -> dict[str, Any]:
+    """What counts in an id of these settings and all settings inside them, as JSON values.
+
+    Settings inside one that is itself marked with a version are counted as they stand, unless they
+    are younger still: they were there when it came, so no older result lacks them.
+    """
+    return _counted(settings, settings.model_dump(mode="json"), ())
+
+
+def mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
+    """The mark of this kind that a field carries, None without one."""
+    return next((found for found in field.metadata if isinstance(found, kind)), None)
+
+
+@functools.cache
+def _rules(kind: type[BaseModel]) -> Mapping[str, tuple[Version, Any]]:
+    """Of every field that can count: its version, () for the first, and `before` as JSON value."""
+    rules = {}
+    for name, field in kind.model_fields.items():
+        if not mark(field, NotInIds):
+            since = mark(field, Since)
+            rules[name] = (since.order, to_jsonable_python(since.before)) if since else ((), None)
+    return rules
+
+
+def _counted(settings: BaseModel, values: Mapping[str, Any], together: Version) -> dict[str, Any]:
+    """`counted` of settings with these JSON values, inside a setting of the version `together`."""
+    found = {}
+    for name, (version, before) in _rules(type(settings)).items():
+        if not (version > together and values[name] == before):
+            inner = getattr(settings, name)
+            found[name] = _inside(inner, values[name], max(version, together))
+    return found
+
+
+def _inside(setting: Any, value: Any, together: Version) -> Any:
+    if isinstance(setting, BaseModel):
+        return _counted(setting, value, together)
+    if isinstance(setting, dict):
+        pairs = zip(setting.values(), value.items(), strict=True)
+        return {key: _inside(one, inner, together) for one, (key, inner) in pairs}
+    if isinstance(setting, list | tuple):
+        return [_inside(*pair, together) for pair in zip(setting, value, strict=True)]
+    return value
