@@ -5,11 +5,14 @@ checkpoint.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+
+from tests.waiting import Barrier, put
 
 TASK = "Task99_Spheres"
 CASES = 15
@@ -111,3 +114,15 @@ storage: "{tmp_path / "runs"}"
     path = tmp_path / "tiny.yaml"
     path.write_text(spec)
     return path
+
+
+@pytest.fixture
+def barrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Barrier]:
+    """A barrier for the trials of every process that is started after this.
+
+    It comes before a fixture that starts Ray.
+    """
+    made = Barrier(tmp_path / "barrier")
+    put(monkeypatch, made.environment)
+    yield made
+    made.lift()

@@ -25,6 +25,7 @@ import pytest
 
 from orchestrator.run import main
 from record.store import Store
+from tests.waiting import PATIENCE_SECONDS, Answer, Barrier, wait_for
 from tools.tracking_screenshots import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -35,7 +36,7 @@ SEED = int(os.environ.get("MEDVISION_CHAOS_SEED", "0"))
 KINDS = ("worker", "lane", "node", "drain", "driver", "mlflow")
 MARK = "MEDVISION_CHAOS_MARK"
 RAY = str(Path(sys.executable).with_name("ray"))
-PATIENCE_SECONDS = 300.0
+TRIALS, EPOCHS = 24, 40
 # Of every node or cluster, as long as it lives: Ray's own. A cleaner is Train's, detached, for a
 # driver that dies; it ends when it has seen that, or it does not (Ray 2.60), and holds nothing.
 RAYS_OWN = tuple(
@@ -62,8 +63,8 @@ class Machines:
     their environment.
     """
 
-    def __init__(self, folder: Path, spec: Path) -> None:
-        self.folder, self.spec = folder, spec
+    def __init__(self, folder: Path, spec: Path, barrier: Barrier) -> None:
+        self.folder, self.spec, self.barrier = folder, spec, barrier
         # paths of sockets must stay short
         self.scratch = Path("/tmp") / f"chaos-{os.getpid()}"  # noqa: S108
         self.port, self.mlflow_port, dashboard = (free_port() for _ in range(3))
@@ -86,6 +87,7 @@ class Machines:
         ]
         self.heads += [f"--system-config={json.dumps(FAST)}"]
         self.driver: subprocess.Popen[bytes] | None = None
+        self.mlflow: subprocess.Popen[bytes] | None = None
         self.raylets: list[int] = []
 
     def start(self) -> None:
@@ -158,6 +160,7 @@ class Machines:
             self.start_driver()
             return died
         if kind == "mlflow":
+            assert self.mlflow is not None
             died = True in [_killed(process) for process in reversed(self.marked("mlflow"))]
             self.mlflow.wait()
             self.start_mlflow()
@@ -175,16 +178,32 @@ class Machines:
             return died
         # Tune names every Trainable with parameters `_Inner`.
         title = {"worker": "ray::RayTrainWorker", "lane": "ray::_Inner"}[kind]
-        victims = _until(lambda: self.marked(title) or self.ended(), f"no {kind} to kill")
-        return victims is not True and _killed(rng.choice(victims))
+        return _killed(rng.choice(self.expect(f"a {kind} to kill", lambda: self.marked(title))))
 
-    def ended(self) -> bool:
-        return self.driver is not None and self.driver.poll() is not None
+    def expect(self, what: str, holds: Callable[[], Answer]) -> Answer:
+        """Wait for an event of a study that has not ended."""
+        log = self.folder / "driver.log"
+
+        def asked() -> Answer:
+            assert self.driver is not None
+            assert self.driver.poll() is None, (
+                f"the driver ended before {what}\n{log.read_text()[-3000:]}"
+            )
+            return holds()
+
+        return wait_for(what, asked, more=lambda: log.read_text()[-3000:])
 
     def stop(self) -> None:
-        for process in self.marked():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        def ended() -> bool:  # asked again, because one of them may just have started another
+            found = self.marked()
+            for process in found:
+                _killed(process)
+            return not found
+
+        wait_for("the end of every process", ended)
+        for child in (self.driver, self.mlflow):
+            if child is not None:
+                child.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _drain(self, raylet: psutil.Process) -> None:
@@ -240,18 +259,21 @@ def _killed(process: psutil.Process | subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _until(found: Callable[[], object], problem: str) -> object:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(problem)
+def one_by_one(barrier: Barrier, machines: Machines, enough: Callable[[], bool]) -> None:
+    """Let trials start one after another until enough are finished; at most two more begin."""
+    barrier.hold(0)
+
+    def asked() -> bool:
+        if not enough() and barrier.waiting() and not barrier.passes():
+            barrier.let_pass()
+        return enough()
+
+    machines.expect("the share of the next kill", asked)
 
 
 @pytest.fixture
-def machines(tmp_path: Path, chaos_spec: Path) -> Iterator[Machines]:
-    machines = Machines(tmp_path, chaos_spec)
+def machines(tmp_path: Path, chaos_spec: Path, barrier: Barrier) -> Iterator[Machines]:
+    machines = Machines(tmp_path, chaos_spec, barrier)
     try:
         machines.start()
         yield machines
@@ -261,13 +283,13 @@ def machines(tmp_path: Path, chaos_spec: Path) -> Iterator[Machines]:
 
 @pytest.fixture
 def chaos_spec(tiny_spec: Path, tmp_path: Path) -> Path:
-    """24 trials, each long enough to be hit."""
+    """Trials that may each be hit by every kill."""
     text = tiny_spec.read_text()
     text = text.replace("folds: 3", "folds: 3\nseeds: [0, 1, 2, 3]").replace(
-        "epochs: 3,", "epochs: 40, checkpoint_epochs: 5,"
+        "epochs: 3,", f"epochs: {EPOCHS}, checkpoint_epochs: 5,"
     )
     text = text.replace(
-        "resources: {max_lanes: 1}", "resources: {max_attempts: 3, hang_seconds: 120}"
+        "resources: {max_lanes: 1}", f"resources: {{max_attempts: {KILLS + 1}, hang_seconds: 120}}"
     )
     path = tmp_path / "chaos.yaml"
     path.write_text(text.replace("name: tiny", "name: chaos"))
@@ -275,7 +297,11 @@ def chaos_spec(tiny_spec: Path, tmp_path: Path) -> Path:
 
 
 def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
-    machines: Machines, chaos_spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    machines: Machines,
+    barrier: Barrier,
+    chaos_spec: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rng = random.Random(SEED)
     kinds: list[str] = []
@@ -286,18 +312,16 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     for kind in kinds:  # more than are needed: one that finds no victim is no kill
         if len(killed) == KILLS:
             break
-        # The kills are spread over the whole study: the next one waits until its share of the
-        # trials is finished.
-        share = len(killed) * 24 // (KILLS + 1)
-        _until(
-            lambda share=share: len(store.names("commits")) >= share or machines.ended(),
-            "no progress",
-        )
-        _until(lambda: machines.marked("ray::RayTrainWorker") or machines.ended(), "no worker came")
-        assert not machines.ended(), (tmp_path / "driver.log").read_text()[-3000:]
-        time.sleep(rng.uniform(0, 2))
+        # The kills are spread over the whole study: before each one its share of the trials is
+        # finished, ...
+        share = len(killed) * TRIALS // (KILLS + 1)
+        one_by_one(barrier, machines, lambda share=share: len(store.names("commits")) >= share)
+        # ... and one is at work in an epoch that is drawn, or further.
+        barrier.hold(rng.randint(1, EPOCHS), EPOCHS)
+        machines.expect("a trial in the middle", barrier.waiting)
         if machines.kill(kind, rng):
             killed.append(kind)
+    barrier.lift()
     assert len(killed) == KILLS, f"only {len(killed)} kills found a victim: {', '.join(killed)}"
     driver = machines.driver
     assert driver is not None
@@ -323,7 +347,7 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
     commits = store.commits()
-    assert len(commits) == 24
+    assert len(commits) == TRIALS
     for eval_id, marker in commits.items():  # a claim is written whenever a trial starts
         claim = Path(store.path(f"claims/{marker['train_id']}.json"))
         assert claim.stat().st_mtime <= Path(store.path(f"commits/{eval_id}.json")).stat().st_mtime
@@ -342,9 +366,11 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
         titles = [_title(process) for process in machines.marked("ray::")]
         return [title for title in titles if title and not title.startswith(RAYS_OWN)]
 
-    with contextlib.suppress(AssertionError):
-        _until(lambda: not left_behind(), "processes were left behind")
-    assert left_behind() == []
+    wait_for(
+        "the end of every process of ours",
+        lambda: not left_behind(),
+        more=lambda: "\n".join(left_behind()),
+    )
     code = (
         "import ray; from ray.util import placement_group_table as table; "
         "ray.init(log_to_driver=False); "

@@ -13,19 +13,19 @@ import site
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.waiting import Barrier, end, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE = "medvision0"
 LAPTOP = "10.77.0.254"  # where `ray up` runs: this process's own network
 ADDRESSES = ("10.77.0.1", "10.77.0.2", "10.77.0.3")
-START_SECONDS = 20.0
 
 
 def command(*words: str | Path, **settings: Any) -> str:
@@ -52,9 +52,13 @@ class Machine:
         self.name, self.link = f"medvision-{number + 1}", f"mv-link{number + 1}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, key: Path) -> None:
+    def prepare(self, key: Path, variables: Mapping[str, str]) -> None:
         """Home folder with an environment that sees this Python's packages, so that pip has nothing
         to download.
+
+        Args:
+            key: of whom may log in.
+            variables: environment of whoever logs in.
         """
         (self.folder / "ray").mkdir(parents=True)
         environment = self.folder / "home" / "medvision-venv"
@@ -67,9 +71,17 @@ class Machine:
         )
         ray.chmod(0o755)
         wheels = self.folder.parent / "wheels"
-        # beside whatever else runs here
-        settings = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} RAY_worker_niceness=0"
-        (self.folder / "home" / ".bashrc").write_text(f"export {settings}\n")
+        # Not nice, because other work may run here beside the test.
+        variables = {
+            **variables,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(wheels),
+            "RAY_worker_niceness": "0",
+        }
+        exports = "".join(
+            f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()
+        )
+        (self.folder / "home" / ".bashrc").write_text(exports)
         users = re.sub(
             "^root:.*$",
             f"root:x:0:0:root:{self.folder}/home:/bin/bash",
@@ -105,19 +117,9 @@ class Machine:
         )  # leads nowhere; Ray finds its address by it
 
     def start(self) -> None:
-        words = [
-            "ip",
-            "netns",
-            "exec",
-            self.name,
-            "unshare",
-            "-m",
-            "-p",
-            "-u",
-            "-f",
-            "--mount-proc",
-            "--kill-child",
-        ]
+        # A power cut, too, when the test itself is killed.
+        words = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.name]
+        words += ["unshare", "-m", "-p", "-u", "-f", "--mount-proc", "--kill-child"]
         words += [
             "bash",
             str(Path(__file__).with_name("host.sh")),
@@ -153,6 +155,8 @@ class Cluster:
         self.home = folder / "laptop"
         self.address = ADDRESSES[0]
         self.file = folder / "cluster.yaml"
+        self.barrier = Barrier(folder / "barrier")  # for the trials of all machines
+        self.started: list[subprocess.Popen[bytes]] = []
         self.machines = [
             Machine(folder / f"machine{number + 1}", number) for number in range(len(ADDRESSES))
         ]
@@ -180,7 +184,7 @@ class Cluster:
         command("ip", "addr", "add", f"{LAPTOP}/24", "dev", BRIDGE)
         command("ip", "link", "set", BRIDGE, "up")
         for machine in self.machines:
-            machine.prepare(key)
+            machine.prepare(key, self.barrier.environment)
             machine.start()
         config = yaml.safe_load((ROOT / "cluster-onprem.yaml").read_text())
         config["provider"] |= {"head_ip": ADDRESSES[0], "worker_ips": list(ADDRESSES[1:])}
@@ -199,11 +203,15 @@ class Cluster:
         return f"bash -c {shlex.quote(f'source ~/.bashrc; {script}')}"
 
     def background(self, number: int, script: str) -> subprocess.Popen[bytes]:
-        """A script that runs on one of the machines."""
+        """A script that runs on one of the machines; ended with the cluster at the latest."""
         words = ["ssh", *self.ssh, f"root@{ADDRESSES[number]}", self.as_logged_in(script)]
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        quiet = subprocess.DEVNULL
+        self.started.append(subprocess.Popen(words, stdin=quiet, stdout=quiet, stderr=quiet))
+        return self.started[-1]
+
+    def logs_in(self, number: int) -> bool:
+        words = ["ssh", *self.ssh, "-o", "ConnectTimeout=5", f"root@{ADDRESSES[number]}", "true"]
+        return subprocess.run(words, check=False).returncode == 0
 
     def answers(self, url: str) -> bool:
         """Whether anything listens at a URL; what it says does not matter."""
@@ -235,6 +243,8 @@ class Cluster:
         ]
 
     def remove(self) -> None:
+        for process in self.started:
+            end(process)
         for machine in self.machines:
             machine.remove()
         subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
@@ -294,15 +304,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     three.remove()  # what an earlier run that was killed has left
     try:
         three.prepare()
-        end = time.monotonic() + START_SECONDS
-        for number in range(len(ADDRESSES)):
-            while subprocess.run(
-                ["ssh", *three.ssh, f"root@{ADDRESSES[number]}", "true"], check=False
-            ).returncode:
-                assert time.monotonic() < end, (
-                    three.machines[number].folder / "sshd.log"
-                ).read_text()
-                time.sleep(0.2)
+        for number, machine in enumerate(three.machines):
+            log = machine.folder / "sshd.log"
+            wait_for(
+                f"SSH on {machine.name}",
+                lambda at=number: three.logs_in(at),
+                120,
+                more=log.read_text,
+            )
         yield three
     finally:
         three.remove()

@@ -10,13 +10,10 @@ were NFS.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,20 +22,12 @@ import pytest
 
 from orchestrator.run import main
 from record.store import Store
+from tests.cluster.conftest import command
+from tests.waiting import Barrier, end, ended_at_last, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 12
-
-
-def wait_for(
-    what: str, holds: Callable[[], Any], seconds: float, more: Callable[[], str] = lambda: ""
-) -> Any:
-    end = time.monotonic() + seconds
-    while not (answer := holds()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s\n{more()}"
-        time.sleep(1)
-    return answer
 
 
 def active(cluster: Any) -> str | None:
@@ -88,12 +77,8 @@ def local_table(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes
 def test_ray_up_brings_three_machines(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.ray("get-auth-token", "--generate")
     cluster.ray("up", "--yes", cluster.file)
-    status = wait_for(
-        "three machines",
-        lambda: active(cluster),
-        300,
-        lambda: cluster.on(0, "tail -50 /tmp/ray/*/logs/monitor*"),
-    )
+    logs = "tail -50 /tmp/ray/*/logs/monitor*"
+    status = wait_for("three machines", lambda: active(cluster), more=lambda: cluster.on(0, logs))
     with capsys.disabled():
         print(f"\n{status}")
     assert "/10000.0 lane" in status
@@ -114,37 +99,71 @@ def test_a_machine_that_does_not_see_the_storage_is_named_before_the_start(
         assert f"error: {name} does not see /tmp/ray/private/three" in said
 
 
+@pytest.fixture
+def barrier(cluster: Any) -> Iterator[Barrier]:
+    """For the trials of all machines.
+
+    After a test that failed, trials go on, and a machine that it stopped comes back.
+    """
+    yield cluster.barrier
+    cluster.barrier.lift()
+    for machine in cluster.machines:
+        if machine.process is None:
+            machine.start()
+
+
 def test_a_study_outlives_a_lost_machine_and_its_table_is_the_local_one(
-    cluster: Any, shared: Path, local_table: bytes, capsys: pytest.CaptureFixture[str]
+    cluster: Any,
+    barrier: Barrier,
+    shared: Path,
+    local_table: bytes,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Each machine trains one trial and waits with the next; the third is lost with that one, and
+    gets another when it is back.
+    """
     log, store = shared / "driver.log", Store(f"{shared}/runs/three")
+    log.touch()
     run = (
         f"cd ~/medvision; python -m orchestrator.run {shared}/three.yaml --address "
         f"{cluster.address}:6379 > {log} 2>&1"
     )
+    names = {machine.name for machine in cluster.machines}
     victim = cluster.machines[2]
 
     def hosts() -> list[str]:
         return [marker["attempt"]["host"] for marker in store.commits().values()]
 
+    def all_wait() -> bool:
+        return {one.host for one in barrier.waiting()} == names
+
+    barrier.hold(0)
     driver = cluster.background(0, run)
-    wait_for("a trial on the third machine", lambda: victim.name in hosts(), 300, log.read_text)
-    victim.stop()
-    lost_at = len(hosts())
-    assert lost_at < TRIALS
-    wait_for("a trial after the loss", lambda: len(hosts()) > lost_at, 200, log.read_text)
-    victim.start()
-    assert driver.wait(500) == 0, log.read_text()
-    with capsys.disabled():
-        print(f"\n{log.read_text()}")
-    assert len(hosts()) == TRIALS
-    assert set(hosts()) == {machine.name for machine in cluster.machines}
-    assert store.read("report/significance.csv") == local_table
-    status = wait_for(
-        "the third machine again", lambda: active(cluster), 300, lambda: cluster.on(0, "ray status")
+    wait_for("a trial on each machine", all_wait, more=log.read_text)
+    for name in names:
+        barrier.let_pass(name)
+    wait_for(
+        "a finished trial of each machine",
+        lambda: sorted(hosts()) == sorted(names),
+        more=log.read_text,
     )
+    wait_for("another trial on each machine", all_wait, more=log.read_text)
+    victim.stop()
+    barrier.let_pass(cluster.machines[1].name)
+    wait_for("a trial after the loss", lambda: len(hosts()) == 4, more=log.read_text)
+    victim.start()
+    status = wait_for(
+        "the third machine again", lambda: active(cluster), more=lambda: cluster.on(0, "ray status")
+    )
+    wait_for("a trial on it", lambda: barrier.waiting(victim.name), more=log.read_text)
+    barrier.lift()
+    wait_for("the driver's end", lambda: driver.poll() is not None, more=log.read_text)
+    assert driver.returncode == 0, log.read_text()
     with capsys.disabled():
-        print(f"\n{status}")
+        print(f"\n{log.read_text()}\n{status}")
+    assert len(hosts()) == TRIALS
+    assert hosts().count(victim.name) >= 2
+    assert store.read("report/significance.csv") == local_table
 
 
 @pytest.fixture
@@ -172,18 +191,13 @@ def tunnel(cluster: Any) -> Iterator[tuple[str, Callable[[], None]]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = ["ssh", *cluster.ssh, "-N", "-L", f"{port}:127.0.0.1:8265", f"root@{cluster.address}"]
-    process = subprocess.Popen(words)
-
-    def cut() -> None:
-        process.kill()
-        process.wait()
-
-    yield f"http://127.0.0.1:{port}", cut
-    cut()
+    with ended_at_last(subprocess.Popen(words)) as process:
+        yield f"http://127.0.0.1:{port}", lambda: end(process)
 
 
 def test_a_submitted_job_outlives_its_submitter_and_brings_its_own_code(
     cluster: Any,
+    barrier: Barrier,
     shared: Path,
     local_table: bytes,
     checkout: Path,
@@ -203,35 +217,27 @@ def test_a_submitted_job_outlives_its_submitter_and_brings_its_own_code(
         "study",
         "--working-dir",
         str(checkout),
-        "--",
     ]
-    words += [
-        "python",
-        "-m",
-        "orchestrator.run",
-        f"{shared}/three.yaml",
-        "--set",
-        f"storage={shared}/submitted",
-    ]
+    words += ["--", "python", "-m", "orchestrator.run", f"{shared}/three.yaml"]
+    words += ["--set", f"storage={shared}/submitted"]
     log = shared / "submitter.log"
-    wait_for("the tunnel", lambda: cluster.answers(address), 30)
-    with log.open("wb") as file:
-        submitter = subprocess.Popen(
-            words, env=cluster.environment, stdout=file, stderr=file, start_new_session=True
-        )
-    wait_for("the start of the job", lambda: "Starting Ray" in log.read_text(), 200, log.read_text)
-    os.killpg(submitter.pid, signal.SIGKILL)
-    submitter.wait()
-    cut()
 
     def status() -> str:
         return str(cluster.on(0, "ray job status --address http://127.0.0.1:8265 study 2>&1"))
 
+    wait_for("the tunnel", lambda: cluster.answers(address))
+    barrier.hold(0)
+    with log.open("wb") as file:
+        submitter = subprocess.Popen(words, env=cluster.environment, stdout=file, stderr=file)
+    with ended_at_last(submitter):
+        wait_for("a trial of the job", barrier.waiting, more=log.read_text)
+        assert submitter.poll() is None, log.read_text()  # it follows the job to its end
+    cut()
+    barrier.lift()
     wait_for(
         "the end of the job",
         lambda: re.search("Job 'study' (succeeded|failed)", status()),
-        500,
-        status,
+        more=status,
     )
     logs = cluster.on(0, "ray job logs --address http://127.0.0.1:8265 study 2>&1")
     assert "Job 'study' succeeded" in status(), logs
@@ -249,27 +255,17 @@ def test_ray_down_and_the_machines_leave_nothing_behind(cluster: Any) -> None:
     cluster.ray("down", "--yes", cluster.file)
     running = "ps -eo comm= | grep -cE '^(raylet|gcs_server)' || true"
     assert cluster.on(0, running).split()[-1] == "0"
-    for number in (
-        1,
-        2,
-        # `ray down` stops the head; the other machines' Ray ends when it has missed the head for a
-        # minute
-    ):
-        wait_for(
-            "the end of Ray", lambda at=number: cluster.on(at, running).split()[-1] == "0", 180
-        )
+    # `ray down` stops the head; the others' Ray ends when it has missed the head for a minute.
+    for number in (1, 2):
+        wait_for("the end of Ray", lambda at=number: cluster.on(at, running).split()[-1] == "0")
     cluster.remove()
-    assert (
-        "medvision"
-        not in subprocess.run(
-            ["ip", "netns", "list"], capture_output=True, text=True, check=True
+    for what in ("netns", "link"):
+        assert "medvision" not in command("ip", what, "list")
+
+    def left() -> str:
+        return subprocess.run(
+            ["pgrep", "-af", str(cluster.folder)], capture_output=True, text=True, check=False
         ).stdout
-    )
-    assert (
-        "medvision"
-        not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
-    )
-    left = subprocess.run(
-        ["pgrep", "-f", str(cluster.folder)], capture_output=True, text=True, check=False
-    ).stdout
-    assert left == ""
+
+    # `ray up` and `ray down` share connections, which end some seconds after their last use.
+    wait_for("the end of every process", lambda: not left(), more=left)

@@ -4,8 +4,10 @@ enough.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from record.store import Store
+from tests.waiting import PATIENCE_SECONDS, Barrier, end, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +38,24 @@ def running(words: str) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def free_job_number() -> int:
+    """A job number whose ports, of the script's making, nobody has."""
+
+    def is_free(port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return True
+        return False
+
+    numbers = random.sample(range(1000, 10_000), 1000)
+    return next(
+        number
+        for number in numbers
+        if all(is_free(20_000 + number + more) for more in (0, 10_000, 20_000))
+    )
+
+
 def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
-    tiny_spec: Path, tmp_path: Path
+    tiny_spec: Path, tmp_path: Path, barrier: Barrier
 ) -> None:
     """`srun` drops its options and runs the command here, so the allocation's two nodes are two
     raylets of one machine.
@@ -50,7 +69,7 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
     )
     stand_in(programs, "scontrol", "printf 'node1\\nnode2\\n'")
     stand_in(programs, "hostname", "echo 127.0.0.1")
-    number = 1000 + os.getpid() % 9000
+    number = free_job_number()
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("RAY_")
     } | {
@@ -69,13 +88,20 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
         "--set",
         "resources.max_lanes=null",
     ]
-    script = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    folder = f"/tmp/ray-{number}"  # noqa: S108  # what the script takes
+    folder, log = f"/tmp/ray-{number}", tmp_path / "log"  # noqa: S108  # what the script takes
+    barrier.hold(0)
+    with log.open("w") as file:
+        script = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
     try:
-        said = script.communicate(timeout=500)[0]
-        assert script.returncode == 0, said
+        # The driver does not wait for the second node, which may come when all trials are done.
+        wait_for(
+            "a trial on each node",
+            lambda: len(barrier.waiting()) == 2 or script.poll() is not None,
+            more=log.read_text,
+        )
+        barrier.lift()
+        code, said = script.wait(PATIENCE_SECONDS), log.read_text()
+        assert code == 0, said
         assert "6 of 6 trials are in this report" in said
         commits = Store(str(tmp_path / "runs" / "tiny")).commits().values()
         assert len({marker["attempt"]["pid"] for marker in commits}) == 2, (
@@ -87,11 +113,12 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
         assert [line.split(" ray ")[0] for line in started] == [
             f"--overlap --ntasks=1 --nodes=1 --nodelist=node{number}" for number in (1, 2)
         ]
-        assert running(f"{folder}/") == []
+        wait_for("the end of Ray", lambda: not running(f"{folder}/"))
     finally:
-        script.terminate()
+        end(script)
         for pid in running(f"{folder}/"):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -108,9 +108,6 @@ def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -
     head += ["--dashboard-host=127.0.0.1", "--disable-usage-stats"]
     # The sockets' paths must stay short, so Ray gets a folder of its own under the system's.
     scratch = Path("/tmp") / f"ray-{port}"  # noqa: S108
-    subprocess.run(
-        [*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True
-    )
     command = [
         sys.executable,
         "-m",
@@ -125,6 +122,9 @@ def test_a_cluster_that_somebody_else_started(tiny_spec: Path, tmp_path: Path) -
     )  # as if `ray up` had started the head
     at_home = {**environment, "HOME": str(tmp_path)}
     try:
+        subprocess.run(
+            [*head, f"--temp-dir={scratch}"], env=environment, check=True, capture_output=True
+        )
         refused = subprocess.run(
             [*command, *impossible],
             env=at_home,

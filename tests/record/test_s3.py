@@ -16,6 +16,7 @@ from orchestrator.status import main as status
 from record.lock import StudyLockedError, study_lock
 from record.store import FencedError, Store, StoreError, read_results
 from reports.build import build_report
+from tests.waiting import PATIENCE_SECONDS
 
 BUCKET = "studies"
 
@@ -95,21 +96,24 @@ def test_readers_see_the_old_file_or_the_new_one_whole(s3: str) -> None:
     store, size = Store(f"{s3}/study"), 300_000
     contents = [bytes([letter]) * size for letter in b"ab"]
     store.write("file", contents[0])
-    ended, seen = threading.Event(), set()
+    begun, ended, seen = threading.Event(), threading.Event(), set()
 
     def read() -> None:
         reader = Store(f"{s3}/study")
         while not ended.is_set():
             seen.add(reader.read("file"))
+            begun.set()
 
     thread = threading.Thread(target=read)
     thread.start()
-    for turn in range(10):
-        store.write("file", contents[turn % 2])
-    ended.set()
-    thread.join()
+    try:
+        assert begun.wait(PATIENCE_SECONDS)
+        for turn in range(10):
+            store.write("file", contents[turn % 2])
+    finally:
+        ended.set()
+        thread.join()
     assert seen <= set(contents)
-    assert seen
 
 
 def test_a_bucket_that_is_not_there_is_a_clear_error(s3: str) -> None:

@@ -14,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -266,20 +267,43 @@ def test_what_train_wraps_is_told_by_what_ended_the_process(
 
 
 def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.2)
+    """Each step ends with a timer, which the next step stops; here it rings when the test says."""
+
+    class Timer:
+        rings: list[Timer] = []
+
+        def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
+            self.seconds, self.ring, self.started = seconds, ring, False
+
+        def start(self) -> None:
+            self.rings.append(self)
+
+        def cancel(self) -> None:
+            if self in self.rings:
+                self.rings.remove(self)
+
+    monkeypatch.setattr(lanes, "threading", SimpleNamespace(Timer=Timer))
     lane, closed = object.__new__(lanes.Lane), threading.Event()
-    lane.busy, lane.rest = threading.Lock(), threading.Timer(0.0, closed.set)
+    lane.busy, lane.rest = threading.Lock(), Timer(0.0, closed.set)  # type: ignore[assignment]
     monkeypatch.setattr(lane, "_close", closed.set)
-    going = threading.Event()
+    early: list[Timer] = []
 
     def run() -> dict[str, Any]:
-        going.wait(0.5)  # longer than it may be idle
+        assert not Timer.rings
+        for timer in early:  # one that was not stopped in time finds the lane at work
+            timer.ring()
         assert not closed.is_set()
         return {"done": True}
 
     monkeypatch.setattr(lane, "_run", run)
-    assert lane.step() == lane.step() == {"done": True}
-    assert closed.wait(20)
+    assert lane.step() == {"done": True}
+    early += Timer.rings
+    assert lane.step() == {"done": True}
+    (timer,) = Timer.rings
+    assert timer.seconds == lanes.IDLE_SECONDS
+    timer.ring()
+    assert closed.is_set()
+    assert not lane.busy.locked()
 
 
 @pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])

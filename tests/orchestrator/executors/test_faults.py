@@ -33,6 +33,7 @@ from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.trial import context as trial_context
 from record.store import Store, StoreError
+from tests.waiting import PATIENCE_SECONDS
 
 ONE_MODEL = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
 
@@ -147,7 +148,7 @@ def test_trials_that_start_together_read_a_checkpoint_once(
 
     def slowly(*args: Any, **options: Any) -> Any:
         reads.append(args)
-        time.sleep(0.5)
+        time.sleep(0.5)  # time for a second reader, if there is one; a slow machine cannot make one
         return real(*args, **options)
 
     def first_trial(_: int) -> str:
@@ -322,12 +323,11 @@ import queue, sys, time
 from orchestrator.executors.lanes.worker import _Heartbeat
 class Outbox:
     def put(self, event): print(event["kind"], event["reason"], event["details"], flush=True)
-def the_hanging_place(): time.sleep(60)
-with _Heartbeat(Outbox(), 0, 1.0): the_hanging_place()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
-    )
+def the_hanging_place(): time.sleep(PATIENCE)
+with _Heartbeat(Outbox(), 0, 5.0): the_hanging_place()
+""".replace("PATIENCE", f"{PATIENCE_SECONDS}")
+    # After twice the 5 s, a timer in C would end it without a word.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("hang no sign of life for ")
     assert "the_hanging_place" in done.stdout
@@ -342,8 +342,8 @@ def test_an_attempt_that_is_told_to_stop_hears_it_while_it_computes() -> None:
     assert read.next() == {"job": 1}
     assert not read.interrupted.is_set()
     inbox.put("interrupt")
-    assert read.interrupted.wait(10)
-    inbox.put({"job": 2})  # a new job does not on_event what was meant for the one before
+    assert read.interrupted.wait(PATIENCE_SECONDS)
+    inbox.put({"job": 2})  # a new job does not hear what was meant for the one before
     assert read.next() == {"job": 2}
     assert not read.interrupted.is_set()
     inbox.put("stop")

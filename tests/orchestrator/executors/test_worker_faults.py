@@ -4,6 +4,7 @@ undisturbed run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -17,55 +18,24 @@ from orchestrator.executors.lanes import driver
 from orchestrator.spec.yaml_file import load_spec
 from record.store import read_results
 from tests.orchestrator.executors.test_driver import prepared
+from tests.waiting import Barrier, on_workers, put, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+# A worker that holds Python's lock ends after twice as long; after three times as long the lane
+# would kill it.
+HANG_SECONDS = 15
 ONE_MODEL = ["models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]", "folds=2"]
-# Python imports this before anything else, in the workers, too. The first attempt holds Python's
-# lock, the second only sleeps.
-HANGING = """
-import ctypes, importlib.util, os, sys
-
-def hangs(module):
-    real = module.run_attempt
-
-    def run_attempt(*arguments, **options):
-        for libc in (ctypes.PyDLL(None), ctypes.CDLL(None)):
-            try:
-                os.mkdir(os.path.join({folder!r}, type(libc).__name__))
-            except FileExistsError:
-                continue
-            libc.sleep(600)
-        return real(*arguments, **options)
-
-    module.run_attempt = run_attempt
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name != "orchestrator.trial.attempt":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (load(module), hangs(module))
-        return spec
-
-sys.meta_path.insert(0, Finder())
-"""
 
 
 def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_pythons_lock(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(
-        HANGING.format(folder=str(tmp_path / "hook"))
-    )
-    monkeypatch.setenv(
-        "PYTHONPATH", f"{tmp_path / 'hook'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    )
+    (tmp_path / "hangs").mkdir()
+    put(monkeypatch, on_workers("hanging", MEDVISION_TEST_HANGS=str(tmp_path / "hangs")))
     spec = load_spec(
-        tiny_spec, [*ONE_MODEL, "resources.hang_seconds=5", "resources.max_attempts=3"]
+        tiny_spec,
+        [*ONE_MODEL, f"resources.hang_seconds={HANG_SECONDS}", "resources.max_attempts=3"],
     )
     store, waiting = prepared(spec)
     failures: list[dict[str, Any]] = []
@@ -82,13 +52,14 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_python
     assert "something held Python's lock" in locked["reason"]
     assert "Timeout" in locked["details"]  # faulthandler's word, out of the dead process's stderr
     assert "no sign of life" in asleep["reason"]
-    assert "resources.hang_seconds is 5" in asleep["reason"]
-    assert all("sitecustomize.py" in failure["details"] for failure in failures)
+    assert f"resources.hang_seconds is {HANG_SECONDS}" in asleep["reason"]
+    assert all("hanging.py" in failure["details"] for failure in failures)
 
 
 def test_two_ranks_of_which_one_is_lost_give_the_numbers_of_an_undisturbed_run(
-    tiny_spec: Path, tmp_path: Path, ray_cluster: None
+    tiny_spec: Path, tmp_path: Path, barrier: Barrier, ray_cluster: None
 ) -> None:
+    """Rank 0 waits after epoch 10, with the checkpoint of epoch 8, until a rank is killed."""
     settings = ["resources.workers=2", "training.epochs=30", "training.checkpoint_epochs=4"]
     found: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     for name in ("undisturbed", "shot"):
@@ -108,35 +79,41 @@ def test_two_ranks_of_which_one_is_lost_give_the_numbers_of_an_undisturbed_run(
             if event["event"] == "epoch":
                 begun[event["eval_id"]].append(event["epoch"])
                 if name == "shot" and begun[event["eval_id"]] == [*range(1, 11)]:
-                    trial = [*begun].index(
+                    if [*begun].index(
                         event["eval_id"]
-                    )  # rank 0 in the first one, the other in the second
-                    os.kill(first[-1] if trial == 0 else other_rank(first[-1]), signal.SIGKILL)
+                    ) == 0:  # the first trial loses rank 0, which waits
+                        os.kill(first[-1], signal.SIGKILL)
+                        return
+                    os.kill(other_rank(first[-1]), signal.SIGKILL)
+                if event["epoch"] == 10:
+                    barrier.let_pass()
 
+        barrier.hold(10)
         driver.run_jobs(waiting, spec, store, on_event)
         assert {marker["attempt"]["world"] for marker in store.commits().values()} == {2}
         if name == "shot":
             assert len(first) == 3
             for epochs in begun.values():
-                again = next(
-                    epoch
-                    for epoch, before in zip(epochs[1:], epochs, strict=False)
-                    if epoch <= before
-                )
-                assert 1 < again <= 13  # from a checkpoint, not from the start
-                assert epochs[-1] == 30
+                assert epochs == [
+                    *range(1, 11),
+                    *range(9, 31),
+                ]  # from the checkpoint, not from the start
         found.append((read_results(store, "cases"), read_results(store, "history")))
     for whole, resumed in zip(*found, strict=True):
         pd.testing.assert_frame_equal(whole, resumed, check_exact=True)
 
 
 def other_rank(pid: int) -> int:
-    """The worker process beside this one."""
+    """The worker process beside this one, when those of an earlier group are gone."""
     raylet = psutil.Process(pid).parent()
     assert raylet is not None
-    (other,) = [
-        process.pid
-        for process in raylet.children()
-        if process.pid != pid and "RayTrainWorker" in " ".join(process.cmdline())
-    ]
-    return other
+
+    def others() -> list[int]:
+        found = []
+        for process in raylet.children():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != pid and "RayTrainWorker" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
+
+    return wait_for("one other rank", lambda: len(found := others()) == 1 and found)[0]

@@ -7,12 +7,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,7 @@ import orchestrator.tracking.tracker as tracking
 from orchestrator import run, track
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.view import View
+from tests.waiting import PATIENCE_SECONDS, wait_for
 from tools.report_screenshots import browser
 from tools.tracking_screenshots import free_port
 
@@ -63,15 +64,19 @@ class Server:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=quiet, start_new_session=True
             )
-        for _ in range(600):
+        log = self.folder / "server.log"
+
+        def answers() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, log.read_text()
             with (
                 contextlib.suppress(OSError),
                 urllib.request.urlopen(f"{self.uri}/health", timeout=5),  # noqa: S310
             ):
-                return
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
-        raise AssertionError((self.folder / "server.log").read_text())
+                return True
+            return False
+
+        wait_for("an answer of the server", answers, more=log.read_text)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -89,14 +94,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Gate:
-    """Stands before a server (or alone) and does what `mode` says to each request.
+    """Stands before the server `behind` (or alone) and does what `mode` says to each request.
 
     pass: hand it on. lose: hand it on and cut the line instead of answering. 500, 401: refuse.
     hang: never answer. password: hand it on if it carries user `ann` with password `pa55`.
     """
 
-    def __init__(self, behind: str | None = None) -> None:
-        self.mode, self.behind, self.requests = "pass", behind, 0
+    def __init__(self) -> None:
+        self.mode, self.behind, self.requests = "pass", "", 0
         self.let_go = threading.Event()
         gate = self
 
@@ -117,7 +122,7 @@ class Gate:
                 if mode in ("500", "401"):
                     self.answer(int(mode), b"no", "text/plain")
                     return
-                host = str(gate.behind).removeprefix("http://")
+                host = gate.behind.removeprefix("http://")
                 line = http.client.HTTPConnection(host, timeout=60)
                 line.request(self.command, self.path, body, {**dict(self.headers), "Host": host})
                 answer = line.getresponse()
@@ -171,14 +176,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    for _ in range(int(seconds / 0.1)):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that")
-
-
 @pytest.mark.parametrize("mode", ["500", "401", "hang"])
 @pytest.mark.usefixtures("hurried")
 def test_a_server_that_refuses_or_hangs_neither_fails_a_study_nor_makes_it_wait(
@@ -190,7 +187,7 @@ def test_a_server_that_refuses_or_hangs_neither_fails_a_study_nor_makes_it_wait(
         for fold in range(2):
             for event in study.whole(fold):
                 tracker(event)
-            wait_for(lambda: gate.requests > 0)
+            wait_for("a request", lambda: gate.requests > 0)
         problem = tracker.finish(complete=True)
     assert problem is not None
     assert (
@@ -216,39 +213,38 @@ def test_nobody_at_the_address_is_told_at_the_end(fake_study: Study) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_a_server_killed_in_the_middle_gets_everything_once(
-    fake_study: Study, server: Server, seen: Any, monkeypatch: pytest.MonkeyPatch
+    fake_study: Study, server: Server, gate: Gate, seen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 60.0)
-    monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     study = fake_study(count=6)
     server.start()
-    gate = Gate(server.uri)
+    gate.behind = server.uri
     with Tracker(study.store, gate.uri) as tracker:
         tracker({"event": "driver-started"})
         for event in (*study.whole(0), *study.whole(1)[:3]):
             tracker(event)
-        wait_for(lambda: gate.requests > 8)
+        wait_for("some requests", lambda: gate.requests > 8)
         server.kill()  # while it works
         for event in (*study.whole(1)[3:], *study.whole(2)):
             tracker(event)
-        wait_for(lambda: tracker.problem is not None)
+        wait_for("a failed delivery", lambda: tracker.problem is not None)
         server.start()
         for event in study.whole(3):
             tracker(event)
-        wait_for(lambda: tracker.problem is None)
-        for round_ in range(6):  # every answer of half a second is lost, though the request arrived
-            gate.mode = "lose" if round_ % 2 == 0 else "pass"
-            for event in study.whole(4)[round_ : round_ + 1]:
-                tracker(event)
-            time.sleep(0.5)
-        gate.mode = "pass"
+        wait_for("a delivery", lambda: tracker.problem is None)
+        # For a while every answer is lost, though the request arrived; then none; and so on.
+        for event, mode in zip(study.whole(4), itertools.cycle(("lose", "pass")), strict=False):
+            gate.mode = mode
+            tracker(event)
+            wait_for(mode, lambda mode=mode: (tracker.problem is None) == (mode == "pass"))
+        assert gate.mode == "pass"
         for event in study.whole(5):
             tracker(event)
         problem = tracker.finish(complete=True)
     assert problem is None
     found = seen(server.uri)
-    gate.close()
     assert found.statuses() == ["FINISHED"] * 6
     assert len(found.parents) == 1
     for fold, trial in enumerate(study.trials):
@@ -270,6 +266,7 @@ def test_a_server_killed_in_the_middle_gets_everything_once(
 def test_a_server_with_a_password_takes_it_from_the_environment(
     fake_study: Study,
     server: Server,
+    gate: Gate,
     seen: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -277,8 +274,7 @@ def test_a_server_with_a_password_takes_it_from_the_environment(
     study = fake_study()
     study.finished(0)
     server.start()
-    gate = Gate(server.uri)
-    gate.mode = "password"
+    gate.behind, gate.mode = server.uri, "password"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.uri)
     assert track.main([study.store.uri]) == 1
     assert "401" in capsys.readouterr().err
@@ -286,7 +282,6 @@ def test_a_server_with_a_password_takes_it_from_the_environment(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pa55")
     assert track.main([study.store.uri]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1  # nothing of MLflow's own
-    gate.close()
     assert seen(server.uri).statuses() == ["FINISHED"]
     assert not [
         path

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import orchestrator.tracking.tracker as tracking
 from orchestrator import track
 from orchestrator.planning.identity import flattened
 from orchestrator.planning.study_files import open_store
@@ -25,6 +26,7 @@ from orchestrator.tracking.tracker import Tracker, tracking_uri
 from orchestrator.tracking.view import View
 from record.lock import study_lock
 from record.redact import shown
+from tests.waiting import PATIENCE_SECONDS
 
 Study = Callable[..., Any]
 
@@ -270,7 +272,11 @@ def test_an_answer_that_got_lost_doubles_nothing(
     assert len(found.parents) == 1
 
 
-def test_sixteen_drivers_at_once_share_one_file(fake_study: Study, uri: str, seen: Any) -> None:
+def test_sixteen_drivers_at_once_share_one_file(
+    fake_study: Study, uri: str, seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", PATIENCE_SECONDS)
     studies = [fake_study(f"study{number}") for number in range(16)]
     problems = []
 
