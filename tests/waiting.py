@@ -67,7 +67,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def on_workers(wrapper: str, **variables: str) -> dict[str, str]:
-    """Environment in which `medvision.training.train` is what a module's `wrapped` makes of it.
+    """Environment of workers whose `medvision.training.loop.train` a module's `wrapped` replaces.
 
     Whoever has a PYTHONPATH already puts this one before it.
 
@@ -75,7 +75,7 @@ def on_workers(wrapper: str, **variables: str) -> dict[str, str]:
         wrapper: a module in `tests/on_workers`, or anywhere on PYTHONPATH.
         variables: what that module reads.
     """
-    from medvision.training import train
+    from medvision.training.loop import train
 
     return {
         "PYTHONPATH": str(ON_WORKERS),

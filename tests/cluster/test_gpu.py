@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from record.store import read_results
+from tests.waiting import Barrier, wait_for
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -88,10 +91,21 @@ def test_a_gpu_changes_samples_as_the_cpu_does() -> None:
         assert (there[1].cpu() == here[1]).float().mean() > 0.999
 
 
-def test_two_trials_share_one_gpu(tiny_spec: Path) -> None:
+def test_two_trials_share_one_gpu(tiny_spec: Path, barrier: Barrier) -> None:
+    """The first waits for the second: alone, one lane might be done before the other has begun."""
     if not gpus():
         pytest.skip("no CUDA device")
+
+    def let_both_pass() -> None:
+        with contextlib.suppress(AssertionError):  # then the assertion below fails
+            wait_for("two trials at once", lambda: len(barrier.waiting()) == 2)
+        barrier.lift()
+
+    barrier.hold(0)
+    together = threading.Thread(target=let_both_pass)
+    together.start()
     attempts = run(tiny_spec, "resources.gpus_per_worker=0.5", "resources.max_lanes=2")
+    together.join()
     assert len({attempt["pid"] for attempt in attempts}) == 2
 
 

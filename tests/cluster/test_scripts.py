@@ -147,13 +147,13 @@ def server_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "h"
     home.mkdir()
     yield home
+    for pid in running(f"host={home}"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     pids = home / "mlflow-server" / "database" / "postmaster.pid"
     if pids.exists():
         os.kill(int(pids.read_text().split()[0]), signal.SIGINT)
-    for pid in subprocess.run(
-        ["pgrep", "-f", f"host={home}"], capture_output=True, text=True, check=False
-    ).stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+        wait_for("the end of PostgreSQL", lambda: not pids.exists())
 
 
 @pytest.mark.parametrize("artifacts", ["folder", "s3"])

@@ -12,7 +12,7 @@ FOLDER = Path(os.environ["MEDVISION_TEST_BARRIER"])
 
 
 def wrapped(train):
-    """`medvision.training.train`, which waits before its first epoch and after each."""
+    """`medvision.training.loop.train`, which waits before its first epoch and after each."""
 
     def with_barrier(*arguments, **options):
         ranks, watch, on_epoch = (options[name] for name in ("ranks", "watch", "on_epoch"))

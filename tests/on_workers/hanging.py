@@ -8,7 +8,7 @@ FOLDER = os.environ["MEDVISION_TEST_HANGS"]
 
 
 def wrapped(train):
-    """`medvision.training.train`, which hangs twice."""
+    """`medvision.training.loop.train`, which hangs twice."""
 
     def hanging(*arguments, **options):
         for libc in (ctypes.PyDLL(None), ctypes.CDLL(None)):

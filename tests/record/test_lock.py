@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 from orchestrator.planning.retry import State, next_state
 from record.lock import StudyLockedError, is_stale, machine, seconds_up, study_lock
 from record.store import Store
+from tests.waiting import PATIENCE_SECONDS, ended_at_last, wait_for
 
 HERE = {
     "host": socket.gethostname(),
@@ -84,10 +86,7 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with study_lock(store, lease_seconds=0.2):
         first = store.read_json("lock.json")["renewed"]
-        deadline = time.monotonic() + 20
-        while store.read_json("lock.json")["renewed"] == first and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert store.read_json("lock.json")["renewed"] > first
+        wait_for("a renewal", lambda: store.read_json("lock.json")["renewed"] > first)
 
 
 def test_of_drivers_that_start_at_once_one_holds_the_lock(tmp_path: Path) -> None:
@@ -107,21 +106,20 @@ try:
 except StudyLockedError:
     print("refused", flush=True)
 """
-    drivers = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    for word in ("ready", "said"):
-        told = [driver.stdout.readline().strip() for driver in drivers]  # type: ignore[union-attr]
-        if word == "said":
-            assert sorted(told) == ["held", "refused", "refused", "refused"]
-        for driver in drivers:
-            if driver.poll() is None:
-                driver.stdin.write("\n")  # type: ignore[union-attr]
-                driver.stdin.flush()  # type: ignore[union-attr]
-    assert [driver.wait(30) for driver in drivers] == [0] * 4
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+        drivers = [
+            stack.enter_context(ended_at_last(subprocess.Popen(command, **pipes))) for _ in range(4)
+        ]
+        for expected in (["ready"] * 4, ["held", "refused", "refused", "refused"]):
+            told = [driver.stdout.readline().strip() for driver in drivers]
+            assert sorted(told) == expected
+            for driver, word in zip(drivers, told, strict=True):
+                if word != "refused":  # who was refused ends by itself
+                    driver.stdin.write("\n")
+                    driver.stdin.flush()
+        assert [driver.wait(PATIENCE_SECONDS) for driver in drivers] == [0] * 4
     assert not list(tmp_path.iterdir())
 
 

@@ -133,7 +133,7 @@ def test_several_processes_make_each_case_once_and_evict_without_harm(
     context = multiprocessing.get_context("fork")
     barrier, log = context.Barrier(4), tmp_path / "made"
     processes = [
-        context.Process(target=_worker, args=(str(isolated_cache), str(log), barrier))
+        context.Process(target=_worker, args=(str(isolated_cache), str(log), barrier), daemon=True)
         for _ in range(4)
     ]
     for process in processes:

@@ -36,6 +36,7 @@ from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.retry import State
 from orchestrator.run import main
 from record.store import Store
+from tests.waiting import PATIENCE_SECONDS, ended_at_last
 
 CELL = "MedVisionLlama Task01_BrainTumour fraction 0.1 fold {} seed 0"
 
@@ -286,21 +287,20 @@ def _interrupted_on_a_terminal(command: list[str], when: bytes) -> tuple[str, in
     )
     os.close(slave)
     written, pressed = b"", False
-    while True:
-        ready, _, _ = select.select([master], [], [], 1.0)
-        if ready:
-            try:
-                written += os.read(master, 65536)
-            except OSError:  # the terminal's other end is closed
+    with ended_at_last(process), os.fdopen(master, "rb", buffering=0) as terminal:
+        while True:
+            ready, _, _ = select.select([terminal], [], [], 1.0)
+            if ready:
+                try:
+                    written += terminal.read(65536)
+                except OSError:  # the terminal's other end is closed
+                    break
+            elif process.poll() is not None:
                 break
-        elif process.poll() is not None:
-            break
-        if when in written and not pressed:
-            pressed = True
-            time.sleep(1.0)
-            process.send_signal(signal.SIGINT)
-    os.close(master)
-    return written.decode(), process.wait()
+            if written.count(when) > 2 and not pressed:  # the picture has been drawn anew
+                pressed = True
+                process.send_signal(signal.SIGINT)
+        return written.decode(), process.wait(PATIENCE_SECONDS)
 
 
 def _as_shown(written: str) -> str:
