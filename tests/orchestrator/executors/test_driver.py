@@ -232,10 +232,9 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(
     assert attempts == [1, 1, 2, 1]
     assert len({marker["attempt"]["pid"] for marker in store.commits().values()}) == 2
     (node,) = (node["NodeID"] for node in ray.nodes())
-    said = _last_stderr(
-        {"rank": 0, "node": node, "pid": workers[0]}
-    )  # where the stacks of one that hangs would be
-    assert "not to be had" not in said
+    rank = {"rank": 0, "node": node, "pid": workers[0]}
+    # Where the stacks of a worker that hangs would be; Ray's agent may not be there to tell yet.
+    wait_for("its last words", lambda: "not to be had" not in _last_stderr(rank))
 
 
 def test_a_placement_group_that_a_dead_lane_left_is_given_back(ray_cluster: None) -> None:
