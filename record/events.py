@@ -79,7 +79,7 @@ class Stopping(Event, word="stopping"):
 
 
 @dataclass(frozen=True)
-class Waiting(Event, word="waiting"):
+class WaitsForMachines(Event, word="waiting"):
     """Something waits for machines, or for a machine's answer."""
 
     reason: str
@@ -215,7 +215,7 @@ class AttemptStopped(Event, word="attempt-interrupted"):
 
 @dataclass(frozen=True)
 class RankFailed(Event, word="attempt-failed"):
-    """What one rank of an attempt raised; `kind`: of `orchestrator.planning.retry`, or `storage`."""
+    """What one rank of an attempt raised; `kind`: `orchestrator.planning.retry`'s, or `storage`."""
 
     rank: int
     kind: str

@@ -6,7 +6,9 @@ does not know are kept, and `to_json` gives back exactly the keys that were set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -132,8 +134,20 @@ class StudyPlan(Stored):
     excluded: dict[str, dict[str, list[str]]] = {}
     searches: list[str] = []
 
+    def finished(self, commits: Mapping[str, Commit]) -> list[tuple[PlannedTrial, Commit]]:
+        """The trials that are finished, each with its marker."""
+        return [
+            (trial, commits[trial.eval_id])
+            for trial in self.trials
+            if trial.eval_id and trial.eval_id in commits
+        ]
 
-class Study(Stored):
+    def missing(self, commits: Mapping[str, Commit]) -> list[PlannedTrial]:
+        """The trials that are not."""
+        return [trial for trial in self.trials if trial.eval_id not in commits]
+
+
+class StudyFile(Stored):
     """study.json: the resolved spec, the fingerprints of the blocks by model, and where the data
     lie; workers read it.
     """
@@ -233,8 +247,13 @@ class Commit(Stored):
     cost: Cost
     notes: list[str] = []
     attempt: Attempt
-    finished: str = ""
+    finished: str
     sha256: dict[str, str] = {}
+
+    @property
+    def finished_at(self) -> datetime:
+        """When it was committed."""
+        return datetime.strptime(self.finished, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
 class Failure(Stored):
@@ -284,30 +303,3 @@ class SearchOutcome(Stored):
     cases: dict[str, int]
     trials: list[SearchTrial]
     identity: dict[str, Any]
-
-
-class Git(Stored):
-    """The commit of the code; None where it is not known."""
-
-    commit: str | None = None
-    uncommitted_changes: bool = False
-
-
-class Hardware(Stored):
-    """The machine of the main job."""
-
-    platform: str = ""
-    processor: str = ""
-    cores: int | None = None
-    gpus: list[str] = []
-
-
-class Manifest(Stored):
-    """manifest.json: what the run that last trained something was made with."""
-
-    git: Git = Git()
-    python: str | None = None
-    packages: dict[str, str | None] = {}
-    hardware: Hardware | None = None
-    fingerprints: dict[str, Any] = {}
-    spec: dict[str, Any] = {}
