@@ -38,15 +38,16 @@ class Event:
         return {name: value for name, value in (first | told | time).items() if value is not None}
 
 
-def from_json(value: Mapping[str, Any]) -> Event:
+def from_json(value: Any) -> Event:
     """The event of a JSON object.
 
     Raises:
-        ValueError: the word is unknown, or what belongs to it is missing.
+        ValueError: it is none, its word is unknown, or what belongs to it is missing.
     """
-    kind = _WORDS.get(value.get("event", ""))
+    word = value.get("event") if isinstance(value, Mapping) else None
+    kind = _WORDS.get(str(word))
     if kind is None:
-        raise ValueError(f"unknown event {value.get('event')!r}; known: {', '.join(_WORDS)}")
+        raise ValueError(f"unknown event {word!r}; known: {', '.join(_WORDS)}")
     names = {one.name for one in fields(kind)}
     told = {name: value.get(name) for name in names if name in value or name == "cell"}
     if "metrics" in names:

@@ -125,7 +125,7 @@ def test_a_study_outlives_a_lost_machine_and_its_table_is_the_local_one(
     victim = cluster.machines[2]
 
     def hosts() -> list[str]:
-        return [marker["attempt"]["host"] for marker in store.commits().values()]
+        return [marker.attempt.host for marker in store.commits().values()]
 
     driver = cluster.background(0, run)
     wait_for("a trial on the third machine", lambda: victim.name in hosts(), 300, log.read_text)

@@ -25,6 +25,7 @@ import orchestrator.tracking.tracker as tracking
 from orchestrator import run, track
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.view import View
+from record.events import DriverStarted
 from tools.report_screenshots import browser
 from tools.tracking_screenshots import free_port
 
@@ -225,7 +226,7 @@ def test_a_server_killed_in_the_middle_gets_everything_once(
     server.start()
     gate = Gate(server.uri)
     with Tracker(study.store, gate.uri) as tracker:
-        tracker({"event": "driver-started"})
+        tracker(DriverStarted())
         for event in (*study.whole(0), *study.whole(1)[:3]):
             tracker(event)
         wait_for(lambda: gate.requests > 8)
