@@ -35,6 +35,9 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.planning.study_files import jobs, open_store, write_study
 from orchestrator.run import main as run_main
 from orchestrator.spec.study import Spec
+from record import paths
+from record.events import Event, Finished
+from record.schema import Claim
 from record.store import Store
 
 TASK, CASES, EDGE = "Task99_Tiny", 8, 8
@@ -94,8 +97,8 @@ def lane(trials: int, workers: int = 1) -> dict[str, float]:
     with planned(trials, workers) as (spec, store, waiting), driver.cluster(None):
         started, finished, memory = time.perf_counter(), [], []
 
-        def hear(event: dict[str, Any]) -> None:
-            if event["event"] == "finished":
+        def hear(event: Event) -> None:
+            if isinstance(event, Finished):
                 finished.append(time.perf_counter())
                 if len(finished) in (1, trials):
                     memory.append(psutil.Process().memory_info().rss / 2**20)
@@ -116,7 +119,7 @@ def main_job(trials: int) -> dict[str, float]:
         started = time.time()
         code = run_main([str(path), "--quiet", "--set", f"storage={folder}/runs"])
         root = Path(folder, "runs", spec.name)
-        finished = sorted(file.stat().st_mtime for file in root.glob("commits/*.json"))
+        finished = sorted(file.stat().st_mtime for file in (root / paths.COMMITS).glob("*.json"))
         assert len(finished) == trials, f"exit code {code}, {len(finished)} of {trials} trials"
         return _times(started, finished)
 
@@ -179,7 +182,7 @@ def run_one(store: str, job: dict[str, Any]) -> None:
     from orchestrator.trial.attempt import run_attempt
 
     opened = Store(store)
-    opened.write_json(f"claims/{job['train_id']}.json", {"token": job["token"]})
+    opened.save(paths.claim(job["train_id"]), Claim(token=job["token"]))
     run_attempt(Job.from_json(job), opened, Ranks(), lambda event: None)
 
 

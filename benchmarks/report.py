@@ -23,7 +23,20 @@ from typing import Any
 import numpy as np
 
 from medvision.metrics.definitions import METRICS
-from record.store import Store, read_plan, read_results, table_bytes
+from record import paths
+from record.schema import (
+    Attempt,
+    Cell,
+    Commit,
+    Comparison,
+    Cost,
+    Metric,
+    PlannedTrial,
+    Scoring,
+    StudyPlan,
+)
+from record.store import Store
+from record.tables import read_results, table_bytes
 
 TASKS, CASES, FOLDS = 10, 480, 5
 SHOWN = ["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"]
@@ -51,9 +64,10 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                         0,
                         1,
                     )
+                    attempt = paths.attempt(key, "benchmark")
                     files = {
-                        "cases": f"trials/{key}/cases.parquet",
-                        "history": f"trials/{key}/history.parquet",
+                        paths.CASES: paths.cases(attempt, key),
+                        paths.HISTORY: paths.attempt_file(attempt, paths.HISTORY),
                     }
                     table = [
                         _row(case, float(value)) for case, value in zip(cases, dice, strict=True)
@@ -62,39 +76,34 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                         {"epoch": e, "split": "val", "metric": "dice", "value": 0.05 * e}
                         for e in range(1, 11)
                     ]
-                    for kind, content in (("cases", table), ("history", curve)):
+                    for kind, content in ((paths.CASES, table), (paths.HISTORY, curve)):
                         path = folder / files[kind]
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(table_bytes(content))
-                    trials.append(
-                        {
-                            "model": model,
-                            "task": task,
-                            "fraction": 1.0,
-                            "fold": fold,
-                            "seed": seed,
-                            "train_id": key,
-                            "eval_id": key,
-                        }
+                    cell = Cell(model, task, 1.0, fold, seed)
+                    trials.append(PlannedTrial(**vars(cell), train_id=key, eval_id=key))
+                    cost = Cost(
+                        seconds=1.0,
+                        chosen_epoch=1,
+                        peak_memory_bytes=1,
+                        trained_parameters=1,
+                        parameters=1,
                     )
-                    cost = {
-                        "seconds": 1.0,
-                        "chosen_epoch": 1,
-                        "peak_memory_bytes": 1,
-                        "trained_parameters": 1,
-                        "parameters": 1,
-                    }
-                    marker = {
-                        "eval_id": key,
-                        "files": files,
-                        "cost": cost,
-                        "attempt": {"world": 1, "threads": 1},
-                    }
-                    path = folder / f"commits/{key}.json"
+                    marker = Commit(
+                        eval_id=key,
+                        train_id=key,
+                        token="benchmark",
+                        cell=cell,
+                        files=files,
+                        cost=cost,
+                        attempt=Attempt(world=1, threads=1),
+                        finished="2026-01-01T00:00:00Z",
+                    )
+                    path = folder / paths.commit(key)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(json.dumps(marker))
+                    path.write_text(json.dumps(marker.to_json()))
                     rows += len(table)
-    store.write_json("plan.json", _plan(names, tasks, trials))
+    store.save(paths.PLAN, _plan(names, tasks, trials))
     return rows
 
 
@@ -113,29 +122,24 @@ def _row(case: int, dice: float) -> dict[str, Any]:
     }
 
 
-def _plan(names: list[str], tasks: list[str], trials: list[dict[str, Any]]) -> dict[str, Any]:
-    comparison = {
-        "baseline": names[0],
-        "candidates": names[1:2],
-        "metrics": SHOWN,
-        "family": ["candidate", "fraction"],
-    }
-    return {
-        "name": "benchmark",
-        "models": names,
-        "tasks": tasks,
-        "fractions": [1.0],
-        "metrics": METRICS,
-        "both_empty": "exclude",
-        "scoring": {
-            "nsd": "surfel",
-            "hd95": "voxel-max",
-            "tolerances": {task: [1.0] for task in tasks},
-        },
-        "comparisons": [comparison],
-        "descriptions": {},
-        "trials": trials,
-    }
+def _plan(names: list[str], tasks: list[str], trials: list[PlannedTrial]) -> StudyPlan:
+    comparison = Comparison(
+        baseline=names[0],
+        candidates=names[1:2],
+        metrics=SHOWN,
+        family=["candidate", "fraction"],
+    )
+    return StudyPlan(
+        name="benchmark",
+        models=names,
+        tasks=tasks,
+        fractions=[1.0],
+        metrics={name: Metric.model_validate(about) for name, about in METRICS.items()},
+        both_empty="exclude",
+        scoring=Scoring(nsd="surfel", hd95="voxel-max", tolerances={task: [1.0] for task in tasks}),
+        comparisons=[comparison],
+        trials=trials,
+    )
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -145,8 +149,8 @@ def measure(folder: Path) -> dict[str, float]:
 
     store = Store(str(folder))
     started = time.perf_counter()
-    plan, commits = read_plan(store), store.commits()
-    rows = read_results(store, "cases", commits)
+    plan, commits = store.plan(), store.commits()
+    rows = read_results(store, paths.CASES, commits)
     read = time.perf_counter()
     table = significance_table(rows, plan, commits)
     tested = time.perf_counter()

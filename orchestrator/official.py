@@ -29,6 +29,8 @@ from orchestrator.planning.study_files import (
 )
 from orchestrator.spec.official_flags import FlagError, case_list, flags, spec_of
 from orchestrator.spec.study import Spec, model_name
+from record import paths
+from record.events import Epoch, Event, Failed, Quarantined
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
 
@@ -122,12 +124,12 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
             {"image": str(folder / image), "label": str(folder / label)} for image, label in pairs
         ],
     }
-    store.write_json(f"data/{spec.tasks[0].name}/dataset.json", content)
-    store.remove("failures")  # who gives the command again wants it tried again
+    store.write_json(paths.case_list(spec.tasks[0].name), content)
+    store.remove(paths.FAILURES)  # who gives the command again wants it tried again
     inputs = gathered(spec)
     plan = make_plan(spec, inputs, store.commits(), {})
     write_study(store, spec, inputs, plan)
-    store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
+    store.save(paths.MANIFEST, manifest(public_values(spec), fingerprints(inputs)))
     found = inputs.tasks[spec.tasks[0].name]
     roles = found.folds[0].roles(spec.fractions[0])
     counts = (
@@ -145,14 +147,13 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
 def _run(plan: Plan, token: str, spec: Spec, store: Store, device: torch.device) -> None:
     from orchestrator.executors import in_process as local
 
-    def emit(event: dict[str, Any]) -> None:
-        if event["event"] == "epoch":
-            numbers = [f"{name} {event[name]:.4f}" for name in _SHOWN if name in event]
-            print(
-                f"epoch {event['epoch']}/{spec.training.epochs}: {', '.join(numbers)}", flush=True
-            )
-        elif "reason" in event:
-            print(f"error: {event['reason']}", file=sys.stderr, flush=True)
+    def emit(event: Event) -> None:
+        if isinstance(event, Epoch):
+            told = event.metrics
+            numbers = [f"{name} {told[name]:.4f}" for name in _SHOWN if name in told]
+            print(f"epoch {event.epoch}/{spec.training.epochs}: {', '.join(numbers)}", flush=True)
+        elif isinstance(event, Failed | Quarantined):
+            print(f"error: {event.reason}", file=sys.stderr, flush=True)
 
     local.run_jobs(jobs(plan, token), spec, store, emit, device=device, measure=epoch_scores)
 
@@ -166,7 +167,7 @@ def _finish(plan: Plan, store: Store, folder: Path) -> int:
 
     if plan.trials[0].eval_id not in store.commits():
         failures = store.failures_of(str(plan.trials[0].eval_id))
-        details = failures[-1].get("details", "") if failures else ""
+        details = failures[-1].details if failures else ""
         (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(str(details))
         print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)
         return FAILED

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.console.logs import TrialLogs, libraries_log
-from orchestrator.console.progress import Lines, Picture, Screen, duration, make_screen
+from orchestrator.console.picture import Picture
+from orchestrator.console.progress import Lines, Screen, duration, make_screen
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.search_rounds import outlook, run_searches, with_frozen
 from orchestrator.planning.identity import Job
@@ -34,6 +35,8 @@ from orchestrator.planning.study_files import (
 )
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
+from record import paths
+from record.events import DriverStarted, Event
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
 
@@ -110,7 +113,7 @@ def run(
         spec = resolved(spec)
         inputs = with_frozen(spec, inputs, store)
         if retry:
-            store.remove("failures")
+            store.remove(paths.FAILURES)
         plan = make_plan(spec, inputs, store.commits(), store.failures())
         if rerun:
             forget(store, plan, rerun)
@@ -156,14 +159,14 @@ def run(
 
 def _tidy(store: Store, plan: Plan) -> None:
     """Remove what finished trials need no more, where a driver died between a commit and that."""
-    done = {trial.eval_id for trial in plan.trials if trial.status == "done"}
-    for eval_id in done.intersection(store.names("failures")):
-        store.remove(f"failures/{eval_id}")
-    trained = {trial.train_id for trial in plan.trials} - {
-        trial.train_id for trial in plan.trials if trial.status != "done"
+    done = {str(trial.eval_id) for trial in plan.trials if trial.status == "done"}
+    for eval_id in done.intersection(store.names(paths.FAILURES)):
+        store.remove(paths.failures(eval_id))
+    trained = {str(trial.train_id) for trial in plan.trials} - {
+        str(trial.train_id) for trial in plan.trials if trial.status != "done"
     }
-    for train_id in trained.intersection(store.names("checkpoints")):
-        store.remove(f"checkpoints/{train_id}")
+    for train_id in trained.intersection(store.names(paths.CHECKPOINTS)):
+        store.remove(paths.checkpoints(train_id))
 
 
 def _tracker(spec: Spec, store: Store) -> Any:
@@ -192,7 +195,7 @@ def _run_jobs(
         from orchestrator.executors.lanes import driver
     logs = TrialLogs(store, {job.eval_id: job.train_id for job in waiting})
 
-    def emit(event: dict[str, Any]) -> None:
+    def emit(event: Event) -> None:
         for listener in (logs, tracker, screen):
             if listener is not None:
                 listener(event)
@@ -200,7 +203,7 @@ def _run_jobs(
     estimates = {job.eval_id: plan.cost.seconds(job.eval_id) for job in waiting}
     with libraries_log(store, "ray"):
         if tracker:
-            tracker({"event": "driver-started"})
+            tracker(DriverStarted())
         if not in_process:
             screen.say(
                 f"Starting Ray; {len(waiting)} trials, about {duration(_total_seconds(plan))} of "
@@ -227,7 +230,8 @@ def _report(spec: Spec, store: Store, screen: Screen, tracker: Any) -> int:
     report = build_report(store)
     screen.say(f"\n{report.markdown}", result=True)
     screen.say(
-        f"Report   {store.uri}/report/report.html (tables and figures beside it)", result=True
+        f"Report   {store.uri}/{paths.report(paths.HTML)} (tables and figures beside it)",
+        result=True,
     )
     screen.say(f"Results  {store.uri}", result=True)
     if tracker:
@@ -244,7 +248,7 @@ def _report(spec: Spec, store: Store, screen: Screen, tracker: Any) -> int:
 def _record_manifest(store: Store, spec: Spec, inputs: Any) -> None:
     from record.manifest import manifest
 
-    store.write_json("manifest.json", manifest(public_values(spec), fingerprints(inputs)))
+    store.save(paths.MANIFEST, manifest(public_values(spec), fingerprints(inputs)))
 
 
 def print_plan(plan: Plan, spec: Spec) -> None:

@@ -8,38 +8,40 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.planning.cost import CostModel
 from orchestrator.planning.retry import State, next_state, reason
+from record import paths
 from record.lock import holder, living
-from record.store import CELL, Store, StoreError, read_plan
+from record.schema import Claim, Commit, Failure, PlannedTrial, StudyFile
+from record.store import Store, StoreError
 
 
 def trial_states(
-    plan: Mapping[str, Any],
-    commits: Mapping[str, Any],
-    failures: Mapping[str, Sequence[Mapping[str, Any]]],
-    claims: Mapping[str, Any],
+    trials: Iterable[PlannedTrial],
+    commits: Mapping[str, Commit],
+    failures: Mapping[str, Sequence[Failure]],
+    claims: Mapping[str, str | None],
     max_attempts: int,
 ) -> dict[str, State]:
-    """State of every planned trial by eval_id; a claimed trial of a living driver is `running`.
-    Pure.
+    """State of every planned trial by eval_id; a claimed trial of a living driver is `running`;
+    trials without an id wait for a search and are left out. Pure.
 
     Args:
         claims: evaluations that the driver with the study's lock has claimed, by train_id; empty
             where none has it.
     """
     states = {}
-    for trial in plan["trials"]:
-        state = next_state(failures.get(trial["eval_id"], ()), max_attempts)
-        if trial["eval_id"] in commits:
+    for trial in trials:
+        if trial.eval_id is None:
+            continue
+        state = next_state(failures.get(trial.eval_id, ()), max_attempts)
+        if trial.eval_id in commits:
             state = State.FINISHED
-        elif claims.get(trial["train_id"]) == trial["eval_id"] and state is not State.QUARANTINED:
+        elif claims.get(trial.train_id or "") == trial.eval_id and state is not State.QUARANTINED:
             state = State.RUNNING
-        states[trial["eval_id"]] = state
+        states[trial.eval_id] = state
     return states
 
 
@@ -49,31 +51,31 @@ def describe(store: Store, now: float) -> str:
     Raises:
         StoreError: this is no study.
     """
-    plan, commits, failures = read_plan(store), store.commits(), store.failures()
-    waiting = [
-        trial for trial in plan["trials"] if not trial["eval_id"]
-    ]  # their settings are searched first
-    plan["trials"] = [trial for trial in plan["trials"] if trial["eval_id"]]
-    resources = store.read_json("study.json")["spec"]["resources"]
+    plan, commits, failures = store.plan(), store.commits(), store.failures()
+    study = store.load(paths.STUDY, StudyFile)
+    if study is None:
+        raise StoreError(f"{store.path(paths.STUDY)}: is missing; {StudyFile.remedy}")
+    resources = study.spec["resources"]
     lock, claims = living(store, now), {}
     if lock:
-        every = store.read_folder("claims")
-        held = {
-            name: claim for name, claim in every.items() if claim["token"].startswith(lock["token"])
+        every = store.load_folder(paths.CLAIMS, Claim)
+        claims = {
+            name: claim.eval_id
+            for name, claim in every.items()
+            if claim.token.startswith(lock.token)
         }
-        claims = {name: claim.get("eval_id") for name, claim in held.items()}
-    states = trial_states(plan, commits, failures, claims, resources["max_attempts"])
+    states = trial_states(plan.trials, commits, failures, claims, resources["max_attempts"])
     counts = {state: list(states.values()).count(state) for state in State}
     lines = [
-        f"{plan['name']}: "
+        f"{plan.name}: "
         + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
     ]
     lines.append(f"driver: {holder(lock) if lock else 'none'}")
-    if waiting:
-        done = sum(len(store.names(f"search/{name}")) for name in plan.get("searches", ()))
+    # Their settings are searched first.
+    if waiting := sum(trial.eval_id is None for trial in plan.trials):
+        done = sum(len(store.names(paths.search(name))) for name in plan.searches)
         lines.append(
-            f"{len(waiting)} more wait for the search of their settings; {done} of its trials are "
-            "done"
+            f"{waiting} more wait for the search of their settings; {done} of its trials are done"
         )
     mine = [commits[name] for name, state in states.items() if state is State.FINISHED]
     left = [
@@ -83,30 +85,23 @@ def describe(store: Store, now: float) -> str:
     ]
     if left:
         lanes = counts[State.RUNNING] or resources["max_lanes"] or 1
-        forecast = CostModel.of_study(plan, commits).forecast(left, lanes)
+        forecast = CostModel.of_study(plan.trials, commits).forecast(left, lanes)
         gpus = f", {forecast.gpu_hours:.1f} GPU-hours" if forecast.gpu_hours else ""
         lines.append(
             f"{len(left)} are left: about {forecast.lane_hours:.1f} h of lanes{gpus}, "
             f"{forecast.seconds / 3600:.1f} h on {lanes} of them"
         )
     if mine:
-        seconds = statistics.mean(marker["cost"]["seconds"] for marker in mine)
+        seconds = statistics.mean(marker.cost.seconds for marker in mine)
         lines.append(f"a trial takes {seconds:.0f} s on average")
-        recent = [marker for marker in mine if now - _finished(marker) < 3600]
+        recent = [marker for marker in mine if now - marker.finished_at.timestamp() < 3600]
         lines.append(f"{len(recent)} finished in the last hour")
-    for trial in plan["trials"]:
-        if states[trial["eval_id"]] in (State.FAILED, State.QUARANTINED):
-            cell = ", ".join(f"{name} {trial[name]}" for name in CELL)
-            lines.append(
-                f"{states[trial['eval_id']].value}: {cell}: {reason(failures[trial['eval_id']])}"
-            )
+    for trial in plan.trials:
+        state = states.get(trial.eval_id or "")
+        if state in (State.FAILED, State.QUARANTINED):
+            why = reason(failures[str(trial.eval_id)])
+            lines.append(f"{state.value}: {trial.place}: {why}")
     return "\n".join(lines)
-
-
-def _finished(marker: Mapping[str, Any]) -> float:
-    return (
-        datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

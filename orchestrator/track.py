@@ -13,8 +13,10 @@ from orchestrator.console.logs import libraries_log
 from orchestrator.spec.study import Spec
 from orchestrator.tracking.tracker import tracking_uri
 from orchestrator.tracking.view import View
+from record import paths
 from record.lock import holder, living
 from record.redact import shown
+from record.schema import StudyFile
 from record.store import Store, StoreError
 
 
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
-        spec = Spec.model_validate((store.read_json("study.json") or {}).get("spec", {}))
+        study = store.load(paths.STUDY, StudyFile)
+        spec = Spec.model_validate(study.spec if study else {})
         uri = arguments.uri or tracking_uri(spec)
         view = View(store, uri, log_model=spec.tracking.log_model)
     except (StoreError, ValueError) as error:

@@ -18,15 +18,35 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import psutil
 
+from record import paths
+from record.schema import Stored
 from record.store import Store, StoreError
 
 LEASE_SECONDS = 120.0
 SETTLE_SECONDS = 1.0  # until everybody who saw the same stale lock has written his own
-FILE = "lock.json"
+
+
+class Lock(Stored):
+    """lock.json: the driver that runs the study. `machine`: this start of it, `process_started`:
+    seconds after that, `renewed`: seconds since 1970.
+    """
+
+    remedy: ClassVar[str] = "remove it when no driver runs, and run the study's command again"
+    token: str
+    host: str = ""
+    machine: str = ""
+    pid: int
+    process_started: float
+    since: str = ""
+    renewed: float
+
+    def now(self) -> Lock:
+        """The same, with a new lease."""
+        return self.model_copy(update={"renewed": time.time()})
 
 
 class StudyLockedError(RuntimeError):
@@ -45,17 +65,18 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
             process.
     """
     token = uuid.uuid4().hex[:12]
-    mine = {
-        "token": token,
-        "host": socket.gethostname(),
-        "machine": machine(),
-        "pid": os.getpid(),
-        "process_started": seconds_up(os.getpid()),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+    mine = Lock(
+        token=token,
+        host=socket.gethostname(),
+        machine=machine(),
+        pid=os.getpid(),
+        process_started=seconds_up(os.getpid()),
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        renewed=time.time(),
+    )
     _acquire(store, mine, lease_seconds)
     stop = threading.Event()
-    usurpers: list[dict[str, Any]] = []
+    usurpers: list[Lock] = []
     interruptible = threading.current_thread() is threading.main_thread()
 
     def renew() -> None:
@@ -63,11 +84,11 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
             with contextlib.suppress(
                 StoreError
             ):  # a short loss of the storage is not the end; the lease bridges it
-                held = store.read_json(FILE)
-                if held and held["token"] != mine["token"]:
+                held = store.load(paths.LOCK, Lock)
+                if held and held.token != token:
                     usurpers.append(held)
                     break
-                store.write_json(FILE, mine | {"renewed": time.time()})
+                store.save(paths.LOCK, mine.now())
         if usurpers and interruptible and not stop.is_set():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -87,21 +108,26 @@ def study_lock(store: Store, lease_seconds: float = LEASE_SECONDS) -> Iterator[s
         stop.set()
         renewer.join()
         with contextlib.suppress(StoreError):
-            if (store.read_json(FILE) or {}).get("token") == mine["token"]:
-                store.remove(FILE)
+            held = store.load(paths.LOCK, Lock)
+            if held and held.token == token:
+                store.remove(paths.LOCK)
 
 
-def _acquire(store: Store, mine: dict[str, Any], lease_seconds: float) -> None:
+def _acquire(store: Store, mine: Lock, lease_seconds: float) -> None:
     now = None
     while now is None:  # it is when the holder ends between this driver's try and its look
-        held = store.read_json(FILE)
-        if held and is_stale(held, time.time(), lease_seconds) and store.read_json(FILE) == held:
-            store.remove(FILE)
-        store.create(FILE, json.dumps(mine | {"renewed": time.time()}).encode())
+        held = store.load(paths.LOCK, Lock)
+        if (
+            held
+            and is_stale(held, time.time(), lease_seconds)
+            and store.load(paths.LOCK, Lock) == held
+        ):
+            store.remove(paths.LOCK)
+        store.create(paths.LOCK, json.dumps(mine.now().to_json()).encode())
         if held or not store.local:
             time.sleep(SETTLE_SECONDS)
-        now = store.read_json(FILE)
-    if now["token"] != mine["token"]:
+        now = store.load(paths.LOCK, Lock)
+    if now.token != mine.token:
         raise StudyLockedError(
             f"{store.uri} is being run by {holder(now)}; wait for it, or stop it first. If that "
             f"machine is gone for good, the lock ends {lease_seconds:.0f} s after its last sign of "
@@ -109,27 +135,27 @@ def _acquire(store: Store, mine: dict[str, Any], lease_seconds: float) -> None:
         )
 
 
-def living(store: Store, now: float) -> dict[str, Any] | None:
+def living(store: Store, now: float) -> Lock | None:
     """The lock of the driver that runs a study now; None where none does."""
-    held: dict[str, Any] | None = store.read_json(FILE)
+    held = store.load(paths.LOCK, Lock)
     return held if held and not is_stale(held, now, LEASE_SECONDS) else None
 
 
-def holder(held: dict[str, Any]) -> str:
+def holder(held: Lock) -> str:
     """The driver that a lock belongs to, in words."""
-    return f"process {held.get('pid')} on {held.get('host')} since {held.get('since')}"
+    return f"process {held.pid} on {held.host} since {held.since}"
 
 
-def is_stale(held: dict[str, Any], now: float, lease_seconds: float) -> bool:
+def is_stale(held: Lock, now: float, lease_seconds: float) -> bool:
     """Whether the lock's holder is gone: on this machine by its process (id and start), elsewhere
     by its lease.
     """
-    if held.get("machine") == machine():
+    if held.machine == machine():
         try:
-            return abs(seconds_up(held["pid"]) - held["process_started"]) > 2  # Linux rounds both
+            return abs(seconds_up(held.pid) - held.process_started) > 2  # Linux rounds both
         except psutil.NoSuchProcess:
             return True
-    return now - float(held["renewed"]) > lease_seconds
+    return now - held.renewed > lease_seconds
 
 
 def machine() -> str:

@@ -11,6 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from record.schema import Stored
+
 COMMIT_VARIABLE = "MEDVISION_COMMIT"  # what an image was built from: `Dockerfile`
 PACKAGES = (
     "ray",
@@ -31,23 +35,50 @@ PACKAGES = (
 )
 
 
-def manifest(spec: dict[str, Any], fingerprints: dict[str, Any]) -> dict[str, Any]:
+class Git(Stored):
+    """The commit of the code; None where it is not known."""
+
+    commit: str | None = None
+    uncommitted_changes: bool = False
+
+
+class Hardware(Stored):
+    """The machine of the main job."""
+
+    platform: str = ""
+    processor: str = ""
+    cores: int | None = None
+    gpus: list[str] = Field(default_factory=list)
+
+
+class Manifest(Stored):
+    """manifest.json: what the run that last trained something was made with."""
+
+    git: Git = Git()
+    python: str | None = None
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    hardware: Hardware | None = None
+    fingerprints: dict[str, Any] = Field(default_factory=dict)
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+def manifest(spec: dict[str, Any], fingerprints: dict[str, Any]) -> Manifest:
     """Versions, commit and hardware beside the resolved spec and the fingerprints of data and
     blocks.
     """
-    return {
-        "git": _git(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "hardware": {
-            "platform": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "gpus": _gpus(),
-        },
-        "fingerprints": fingerprints,
-        "spec": spec,
-    }
+    return Manifest(
+        git=_git(),
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        hardware=Hardware(
+            platform=platform.platform(),
+            processor=_processor(),
+            cores=os.cpu_count(),
+            gpus=_gpus(),
+        ),
+        fingerprints=fingerprints,
+        spec=spec,
+    )
 
 
 def _version(package: str) -> str | None:
@@ -57,13 +88,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any]:
+def _git() -> Git:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # installed, perhaps below somebody else's repository
-        return {"commit": os.environ.get(COMMIT_VARIABLE) or None, "uncommitted_changes": False}
+        return Git(commit=os.environ.get(COMMIT_VARIABLE) or None, uncommitted_changes=False)
     commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
     changed = _output(["git", "-C", str(root), "status", "--porcelain"])
-    return {"commit": commit or None, "uncommitted_changes": bool(changed)}
+    return Git(commit=commit or None, uncommitted_changes=bool(changed))
 
 
 def _processor() -> str:

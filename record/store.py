@@ -1,11 +1,5 @@
 """The result store: a study's files on any path or fsspec URI; written whole or not at all in
-folders and object stores.
-
-    spec.json study.json plan.json manifest.json what is to be run, and where (the driver's)
-    splits/TASK.json which case plays which role claims/TRAIN_ID.json the token of the attempt that
-    may commit checkpoints/TRAIN_ID/ an unfinished training trials/TRAIN_ID/TOKEN/ the files of one
-    attempt commits/EVAL_ID.json the marker: this evaluation is finished, and these are its files
-    failures/EVAL_ID/TOKEN.json why an attempt failed report/ tables and figures
+folders and object stores. Where each lies is `record.paths`, what it holds `record.schema`.
 
 An attempt's files lie in a folder named by its token and count only once a commit names them, so a
 half-written or orphaned attempt is never read. Object stores need no rename for this: writing the
@@ -16,23 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import fsspec
+from pydantic import ValidationError
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
+from record import paths
+from record.schema import SCHEMA_VERSION, Claim, Commit, Failure, SearchOutcome, Stored, StudyPlan
 
-SCHEMA_VERSION = 1
-CELL = ("model", "task", "fraction", "fold", "seed")
+S = TypeVar("S", bound=Stored)
 
 
 class StoreError(RuntimeError):
@@ -155,36 +146,55 @@ class Store:
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
         return sorted(name for name in names if not name.startswith("."))
 
-    def read_folder(self, folder: str) -> dict[str, Any]:
+    def load(self, relative: str, kind: type[S]) -> S | None:
+        """A JSON file as its type, None where there is none.
+
+        Raises:
+            StoreError: the file is no JSON, or not of that type; the message says what to do.
+        """
+        value = self.read_json(relative)
+        return None if value is None else _typed(value, kind, self.path(relative))
+
+    def save(self, relative: str, value: Stored) -> None:
+        """Write a typed file whole or not at all."""
+        self.write_json(relative, value.to_json())
+
+    def load_folder(self, folder: str, kind: type[S]) -> dict[str, S]:
         """Every JSON file of a folder by its name without suffix."""
-        names = [name for name in self.names(folder) if name.endswith(".json")]
-        return {name.removesuffix(".json"): self.read_json(f"{folder}/{name}") for name in names}
+        found = {
+            paths.stem(name): self.load(f"{folder}/{name}", kind) for name in self.names(folder)
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
-    def commits(self) -> dict[str, dict[str, Any]]:
+    def committed(self) -> set[str]:
+        """Ids of the finished evaluations: a listing, nothing is read."""
+        return {paths.stem(name) for name in self.names(paths.COMMITS)}
+
+    def commits(self) -> dict[str, Commit]:
         """Commit markers by evaluation id."""
-        return self.read_folder("commits")
+        return self.load_folder(paths.COMMITS, Commit)
 
-    def commit(self, marker: Mapping[str, Any]) -> None:
+    def commit(self, marker: Commit) -> None:
         """Make an attempt's result count; the first commit of an evaluation stays.
 
         Args:
-            marker: `eval_id`, `train_id`, `token`, `cell`, `identity`, `files` (kind -> relative
-                path), `cost`, `attempt`.
+            marker: all but `sha256`, which is of what its files hold now.
 
         Raises:
             FencedError: another attempt holds the claim.
             StoreError: a named file is missing.
         """
-        self.require_claim(marker["train_id"], marker["token"])
+        self.require_claim(marker.train_id, marker.token)
         checksums = {}
-        for kind, relative in marker["files"].items():
+        for kind, relative in marker.files.items():
             content = self.read(relative)
             if content is None:
                 raise StoreError(f"{self.path(relative)}: is named by a commit and is missing")
             checksums[kind] = hashlib.sha256(content).hexdigest()
-        name = f"commits/{marker['eval_id']}.json"
+        name = paths.commit(marker.eval_id)
         if self.read(name) is None:
-            self.write_json(name, {"schema": SCHEMA_VERSION, **marker, "sha256": checksums})
+            added = {"schema_version": SCHEMA_VERSION, "sha256": checksums}
+            self.save(name, marker.model_copy(update=added))
 
     def require_claim(self, train_id: str, token: str) -> None:
         """Refuse an attempt that was superseded.
@@ -192,22 +202,61 @@ class Store:
         Raises:
             FencedError: another attempt holds the claim.
         """
-        claim = self.read_json(f"claims/{train_id}.json") or {}
-        if claim.get("token") != token:
+        claim = self.load(paths.claim(train_id), Claim)
+        held = claim.token if claim else None
+        if held != token:
             raise FencedError(
                 f"attempt {token} of trial {train_id[:12]} may not commit: the claim is now held "
-                f"by {claim.get('token')}"
+                f"by {held}"
             )
 
-    def failures(self) -> dict[str, list[dict[str, Any]]]:
+    def failures(self) -> dict[str, list[Failure]]:
         """Failed attempts by evaluation id, in the order of time."""
-        return {eval_id: self.failures_of(eval_id) for eval_id in self.names("failures")}
+        return {eval_id: self.failures_of(eval_id) for eval_id in self.names(paths.FAILURES)}
 
-    def failures_of(self, eval_id: str) -> list[dict[str, Any]]:
+    def failures_of(self, eval_id: str) -> list[Failure]:
         """Failed attempts at one trial, in the order of time."""
-        return sorted(
-            self.read_folder(f"failures/{eval_id}").values(), key=lambda entry: entry["time"]
-        )
+        found = self.load_folder(paths.failures(eval_id), Failure)
+        return sorted(found.values(), key=lambda failure: failure.time)
+
+    def outcomes(self) -> dict[str, SearchOutcome]:
+        """What the searches that have ended found, by the search's id."""
+        place, found = self.path(paths.SEARCHES), self.read_json(paths.SEARCHES) or {}
+        return {name: _typed(value, SearchOutcome, place) for name, value in found.items()}
+
+    def plan(self) -> StudyPlan:
+        """The plan that the last run wrote.
+
+        Raises:
+            StoreError: there is none: this is no study.
+        """
+        plan = self.load(paths.PLAN, StudyPlan)
+        if plan is None:
+            raise StoreError(
+                f"{self.uri}: holds no {paths.PLAN}, so it is no study; give the folder "
+                "<storage>/<name> of a run"
+            )
+        return plan
+
+
+def _typed(value: Any, kind: type[S], place: str) -> S:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise StoreError(
+            f"{place}: is not what this version reads: {_problems(error)}; {kind.remedy}"
+        ) from error
+
+
+def _problems(error: ValidationError) -> str:
+    """The first things that are wrong: `trials.3 lacks eval_id; fractions.0: ...`."""
+    told = []
+    for problem in error.errors()[:3]:
+        *place, last = map(str, problem["loc"])
+        where = ".".join([*place, last])
+        lacks = f"{'.'.join(place) or 'it'} lacks {last}"
+        told.append(lacks if problem["type"] == "missing" else f"{where}: {problem['msg']}")
+    return "; ".join(told)
 
 
 @contextlib.contextmanager
@@ -245,96 +294,3 @@ def _link(source: str, target: Path) -> None:
     except OSError:  # also of a taken name, where this fails, too
         with target.open("xb") as file:
             file.write(Path(source).read_bytes())
-
-
-def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as a Parquet file; floats keep every bit."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), buffer)
-    return buffer.getvalue()
-
-
-def read_table(store: Store, relative: str) -> pa.Table:
-    """A Parquet file of the store.
-
-    Raises:
-        StoreError: it is missing or broken.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    content = store.read(relative)
-    if content is None:
-        raise StoreError(
-            f"{store.path(relative)}: is missing; remove its commit to run the trial again"
-        )
-    try:
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    except pa.ArrowException as error:
-        raise StoreError(f"{store.path(relative)}: is no valid Parquet file: {error}") from error
-
-
-def read_results(store: Store, kind: str, commits: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """All `cases` or `history` rows of the current plan's finished trials, in the plan's order.
-
-    Columns of the cell (model, task, fraction, fold, seed) come from the plan, so a renamed model
-    needs no new run.
-
-    Args:
-        commits: the store's, where the caller has read them.
-
-    Raises:
-        StoreError: the study has no plan, or a committed file is missing or broken.
-    """
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
-    plan = read_plan(store)
-    commits = store.commits() if commits is None else commits
-    trials = [trial for trial in plan["trials"] if trial["eval_id"] in commits]
-    if not trials:
-        return pd.DataFrame(columns=[*CELL, "eval_id"])
-    tables = []
-    for trial in trials:
-        table = read_table(store, commits[trial["eval_id"]]["files"][kind])
-        tables.append(
-            table.drop_columns([name for name in (*CELL, *_IDS) if name in table.column_names])
-        )
-    counts = [table.num_rows for table in tables]
-    rows = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    cell = {
-        name: np.repeat(_column([trial[name] for trial in trials]), counts)
-        for name in (*CELL, "eval_id")
-    }
-    return pd.concat([pd.DataFrame(cell), rows], axis=1)
-
-
-_IDS = ("train_id", "eval_id")
-
-
-def _column(values: list[Any]) -> np.ndarray:
-    """Texts stay Python's, shared by all their rows, which takes a tenth of the memory of
-    fixed-width ones.
-    """
-    import numpy as np
-
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
-
-
-def read_plan(store: Store) -> dict[str, Any]:
-    """The plan that the last run wrote.
-
-    Raises:
-        StoreError: there is none: this is no study.
-    """
-    plan: dict[str, Any] | None = store.read_json("plan.json")
-    if plan is None:
-        raise StoreError(
-            f"{store.uri}: holds no plan.json, so it is no study; give the folder <storage>/<name> "
-            "of a run"
-        )
-    return plan

@@ -6,7 +6,10 @@ import argparse
 import sys
 from dataclasses import dataclass
 
-from record.store import Store, StoreError, read_plan, read_results
+from record import paths
+from record.schema import Split
+from record.store import Store, StoreError
+from record.tables import read_results
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,17 @@ def build_report(store: Store) -> Report:
     from reports.statistics.pairing import with_patients
     from reports.statistics.scores import case_scores, task_means
 
-    plan, commits = read_plan(store), store.commits()
-    missing = [trial for trial in plan["trials"] if trial["eval_id"] not in commits]
-    rows, history = read_results(store, "cases", commits), read_results(store, "history", commits)
-    patients = {
-        task: (store.read_json(f"splits/{task}.json") or {}).get("patients", {})
-        for task in plan["tasks"]
-    }
+    plan, commits = store.plan(), store.commits()
+    missing = plan.missing(commits)
+    rows, history = (read_results(store, kind, commits) for kind in (paths.CASES, paths.HISTORY))
+    splits = {task: store.load(paths.split(task), Split) for task in plan.tasks}
+    patients = {task: split.patients if split else {} for task, split in splits.items()}
     rows = with_patients(rows, patients)
     contents: dict[str, bytes] = {}
     sections: list[Section] = []
     table = pd.DataFrame(columns=list(COLUMNS))
-    facts = [("trials", f"{len(plan['trials']) - len(missing)} of {len(plan['trials'])}")]
-    if plan["comparisons"] and not rows.empty:
+    facts = [("trials", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
+    if plan.comparisons and not rows.empty:
         table = significance_table(rows, plan, commits)
         found = notes(plan, commits, missing, store, rows, table)
         sections += [significance_section(table, plan, found), details_section(table, plan)]
@@ -80,10 +81,10 @@ def build_report(store: Store) -> Report:
             else "the spec compares nothing (it has one model)"
         )
         found = notes(plan, commits, missing, store, rows, table)
-        text = f"# Significance: {plan['name']}\n\nNo table: {reason}.\n\n" + "".join(
+        text = f"# Significance: {plan.name}\n\nNo table: {reason}.\n\n" + "".join(
             f"- {note}\n" for note in found
         )
-        contents["significance.md"] = text.encode()
+        contents[paths.SIGNIFICANCE] = text.encode()
     figures: list[Figure] = []
     if not rows.empty:
         scores = case_scores(rows, plan, commits)
@@ -101,7 +102,7 @@ def build_report(store: Store) -> Report:
             sections.append(by_group)
         arrays, masks = (
             saved_arrays(store, plan, commits),
-            saved_arrays(store, plan, commits, "masks"),
+            saved_arrays(store, plan, commits, paths.MASKS),
         )
         study = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
         claims = [read_claims(path) for path in sorted(FOLDER.glob("*.yaml"))]
@@ -113,19 +114,19 @@ def build_report(store: Store) -> Report:
         figures += [*qualitative_panels(arrays, masks, plan), *activation_figures(arrays, plan)]
     sections.append(provenance_section(store, plan, commits, table))
     for section in sections:
-        contents[f"{section.name}.md"] = to_markdown(section, plan["name"]).encode()
+        contents[f"{section.name}.md"] = to_markdown(section, plan.name).encode()
         contents[f"{section.name}.tex"] = to_latex(section).encode()
         contents[f"{section.name}.csv"] = to_csv(section.data).encode()
     for figure in figures:
         contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
     names = [f"{figure.name}.pdf" for figure in figures]
     contents["report.tex"] = latex_document(
-        [section.name for section in sections], names, plan["name"]
+        [section.name for section in sections], names, plan.name
     ).encode()
-    contents["report.html"] = page(plan["name"], facts, sections, figures).encode()
+    contents[paths.HTML] = page(plan.name, facts, sections, figures).encode()
     for name, content in contents.items():
-        store.write(f"report/{name}", content)
-    return Report(contents["significance.md"].decode(), tuple(sorted(contents)), not missing)
+        store.write(paths.report(name), content)
+    return Report(contents[paths.SIGNIFICANCE].decode(), tuple(sorted(contents)), not missing)
 
 
 def _count_facts(line: str) -> list[tuple[str, str]]:
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(report.markdown)
     for name in report.files:
-        print(f"{arguments.study.rstrip('/')}/report/{name}")
+        print(f"{arguments.study.rstrip('/')}/{paths.report(name)}")
     return 0 if report.complete else 1
 
 

@@ -4,11 +4,12 @@ slices, test cases.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from record.store import Store, read_plan, read_results
+from record import paths
+from record.schema import Commit
+from record.store import Store
+from record.tables import read_results
 from reports.figures.curves import PALETTE, STYLES, finish
 from reports.figures.panels import activation_figures, qualitative_panels, saved_arrays
 from reports.render.layout import spread, to_csv
@@ -29,9 +30,9 @@ def trial_files(store: Store) -> tuple[dict[str, bytes], str]:
     """
     from matplotlib import pyplot as plt
 
-    plan, commits = read_plan(store), store.commits()
-    name, marker = plan["name"], commits[plan["trials"][0]["eval_id"]]
-    history = read_results(store, "history", commits).pivot_table(
+    plan, commits = store.plan(), store.commits()
+    name, marker = plan.name, commits[str(plan.trials[0].eval_id)]
+    history = read_results(store, paths.HISTORY, commits).pivot_table(
         index="epoch", columns=["split", "metric"], values="value", dropna=False
     )
     table = pd.DataFrame({"Epoch": history.index})
@@ -55,19 +56,22 @@ def trial_files(store: Store) -> tuple[dict[str, bytes], str]:
         axis.legend(frameon=False)
         files[f"{name}_{metric}_curve.png"] = finish(figure, metric, title).png
     files[f"{name}_training_results.csv"] = to_csv(table).encode()
-    cases = read_results(store, "cases", commits)
+    cases = read_results(store, paths.CASES, commits)
     files[f"{name}_test_cases.csv"] = to_csv(cases.drop(columns=["eval_id"])).encode()
-    arrays, masks = saved_arrays(store, plan, commits), saved_arrays(store, plan, commits, "masks")
+    arrays, masks = (
+        saved_arrays(store, plan, commits),
+        saved_arrays(store, plan, commits, paths.MASKS),
+    )
     for kind, figures in (
         ("slices", qualitative_panels(arrays, masks, plan)),
         ("activations", activation_figures(arrays, plan)),
     ):
         files |= {f"{name}_{kind}.png": figure.png for figure in figures}
-    files[f"{name}.safetensors"] = store.read(marker["files"]["weights"]) or b""
+    files[f"{name}.safetensors"] = store.read(marker.files[paths.WEIGHTS]) or b""
     return files, _summary(cases, marker)
 
 
-def _summary(cases: pd.DataFrame, marker: dict[str, Any]) -> str:
+def _summary(cases: pd.DataFrame, marker: Commit) -> str:
     shown = [
         (title, spread(cases[metric].mean(), cases[metric].std()).text)
         for metric, title in CURVES
@@ -75,6 +79,6 @@ def _summary(cases: pd.DataFrame, marker: dict[str, Any]) -> str:
     ]
     means = ", ".join(f"{title} {text}" for title, text in shown)
     return (
-        f"{cases['case'].nunique()} test cases, weights of epoch {marker['cost']['chosen_epoch']}: "
+        f"{cases['case'].nunique()} test cases, weights of epoch {marker.cost.chosen_epoch}: "
         f"{means}"
     )

@@ -26,7 +26,9 @@ from typing import Any
 from orchestrator.spec.study import Spec
 from orchestrator.tracking.server import run_name
 from orchestrator.tracking.tracker import tracking_uri
-from record.store import Store, read_plan
+from record import paths
+from record.schema import StudyFile
+from record.store import Store
 from tools.report_screenshots import QUIET, browser
 
 SIZE = (1500, 950)
@@ -180,7 +182,7 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
     """
     from mlflow import MlflowClient
 
-    client, plan = MlflowClient(server), read_plan(store)
+    client, plan = MlflowClient(server), store.plan()
     runs = client.search_runs([experiment])
     parent = next(run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags)
     report = [item.path for item in client.list_artifacts(parent, "report")]
@@ -189,12 +191,12 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
     home, made = f"{server}/#/experiments", []
     async with chromium() as page:
         await page.call("Page.navigate", url=f"{home}?{TRAINING}")
-        await page.shows("Model training", plan["name"])
+        await page.shows("Model training", plan.name)
         await page.click(CLOSE_ASSISTANT)
         await page.call("Page.navigate", url=f"{home}/{experiment}/runs?{TRAINING}")
-        await page.shows(f"study {plan['name']}")
+        await page.shows(f"study {plan.name}")
         await page.click(EXPAND)
-        await page.shows(*(run_name(trial) for trial in plan["trials"]))
+        await page.shows(*(run_name(trial) for trial in plan.trials))
         made.append(await page.picture(folder / "mlflow-runs.png"))
         await page.call(
             "Page.navigate", url=f"{home}/{experiment}/runs?compareRunsMode=CHART&{TRAINING}"
@@ -229,11 +231,12 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where the pictures go")
     arguments = parser.parse_args()
     store = Store(arguments.study)
-    backend = tracking_uri(Spec.model_validate(store.read_json("study.json")["spec"]))
+    study = store.load(paths.STUDY, StudyFile)
+    backend = tracking_uri(Spec.model_validate(study.spec if study else {}))
     with mlflow_server(backend) as server:
         from mlflow import MlflowClient
 
-        experiment = MlflowClient(server).get_experiment_by_name(read_plan(store)["name"])
+        experiment = MlflowClient(server).get_experiment_by_name(store.plan().name)
         if experiment is None:
             print(
                 f"error: {backend} holds no experiment of this study; python -m orchestrator.track "

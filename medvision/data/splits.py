@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from record.schema import Split, SplitFold
+
 VALIDATION_EVERY = 5
 RULE = (
     "A fold's `order` lists the cases that are not its test cases, in the study's one order "
@@ -174,32 +176,30 @@ def patients_of(
     return {case: name for name, members in _units(cases, patients).items() for case in members}
 
 
-def to_json(
+def to_split(
     folds: Sequence[Fold],
     settings: Mapping[str, Any],
     fingerprints: Mapping[str, str],
     patients: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> Split:
     """The split file that a reviewer can read: the rule, the settings, every case's content
     fingerprint, its patient where a grouping is given, and every fold."""
-    return {
-        "rule": RULE,
-        "settings": dict(settings),
-        "cases": dict(fingerprints),
-        **({"patients": dict(sorted(patients.items()))} if patients else {}),
-        "folds": [
-            {"test": list(fold.test), "order": [list(unit) for unit in fold.order]}
+    split = Split(
+        rule=RULE,
+        settings=dict(settings),
+        cases=dict(fingerprints),
+        folds=[
+            SplitFold(test=list(fold.test), order=[list(unit) for unit in fold.order])
             for fold in folds
         ],
-    }
+    )
+    grouped = {"patients": dict(sorted((patients or {}).items()))}
+    return split.model_copy(update=grouped) if patients else split
 
 
-def from_json(content: Mapping[str, Any]) -> list[Fold]:
+def from_split(split: Split) -> list[Fold]:
     """The folds of a split file."""
-    return [
-        Fold(tuple(fold["test"]), tuple(tuple(unit) for unit in fold["order"]))
-        for fold in content["folds"]
-    ]
+    return [Fold(tuple(fold.test), tuple(map(tuple, fold.order))) for fold in split.folds]
 
 
 def _matched(pattern: str, case: str) -> str:

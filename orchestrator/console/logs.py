@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from orchestrator.planning.events import Event
+from record import paths
+from record.events import Event, LaneReady, Started, TrialEvent
 from record.local_files import local_folder
 from record.store import Store
 
@@ -27,21 +28,24 @@ class TrialLogs:
     """
 
     def __init__(self, store: Store, trials: Mapping[str, str]) -> None:
-        self.folder, self.trials = local_folder(store, "logs"), trials
+        self.folder, self.trials = local_folder(store, paths.LOGS), trials
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         """Write one event down; a full disk is told of by the result store, not here."""
-        train_id = self.trials.get(event.get("eval_id", ""))
+        if not isinstance(event, TrialEvent | LaneReady):
+            return
+        train_id = self.trials.get(event.eval_id or "")
         if train_id is None:
             return
-        said = "  ".join(f"{key} {value}" for key, value in event.items() if key not in _TITLE)
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {event['event']:11s}  {said}".rstrip() + "\n"
-        if event["event"] == "started":
-            line = f"--- {event['cell']}\n{line}"
+        told = event.to_json().items()
+        said = "  ".join(f"{key} {value}" for key, value in told if key not in _TITLE)
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {event.word:11s}  {said}".rstrip() + "\n"
+        if isinstance(event, Started):
+            line = f"--- {event.cell}\n{line}"
         with self._lock, contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / f"{train_id}.log").open("a") as file:
+            with (self.folder / paths.trial_log(train_id)).open("a") as file:
                 file.write(line)
 
 
@@ -53,7 +57,7 @@ def libraries_log(store: Store, *names: str) -> Iterator[Path]:
     Ray must be imported before, because importing it sets its logger up; `py.warnings` are Python's
     warnings.
     """
-    path = local_folder(store, "logs") / "driver.log"
+    path = local_folder(store, paths.LOGS) / paths.DRIVER_LOG
     path.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault(
         "MLFLOW_CONFIGURE_LOGGING", "false"

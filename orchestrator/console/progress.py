@@ -1,8 +1,7 @@
 """What a person sees of a running study: a live picture on a terminal, plain lines elsewhere, JSON
 for programs.
 
-`Picture` turns events into what is known, without a clock and a terminal of its own; the screens
-show it.
+What is known is a `Picture` (`orchestrator.console.picture`); the screens show it.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ import math
 import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from collections.abc import Iterator
+from typing import Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,156 +21,25 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.planning.cost import CostModel, Forecast, Work
-from orchestrator.planning.events import Event
-from orchestrator.planning.retry import State
-
-Mode = Literal["auto", "quiet", "json"]
-SHOWN_FAILURES = 3
-REFRESHES_PER_SECOND = 2
-_ENDED = (State.FINISHED, State.QUARANTINED)
-_MARGIN = 16  # columns that the time left takes beside the bar
-BETWEEN_SECONDS = 60.0  # a lane without a trial for so long is gone
-FORECAST_SECONDS = (
-    5.0  # how often the time left is computed: for ten thousand trials that takes a while
+from orchestrator.console.picture import Picture
+from orchestrator.planning.cost import Forecast
+from record.events import (
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    LaneReady,
+    Message,
+    Quarantined,
+    Result,
+    Stopping,
+    TrialEvent,
+    WaitsForMachines,
 )
 
-
-@dataclass
-class LaneView:
-    """What one lane does now.
-
-    `at_work`: its workers are there; before that it waits for a machine, or for their start.
-    `since`: of that. `epoch_seconds`: how long the latest epoch took, None before the second.
-    """
-
-    cell: str
-    eval_id: str
-    since: float
-    at_work: bool = True
-    epoch: int = 0
-    loss: float | None = None
-    epoch_seconds: float | None = None
-    last_epoch: float | None = None
-
-
-class Picture:
-    """A study as its events tell it.
-
-    Args:
-        name: the study.
-        estimates: eval_id -> estimated seconds of every trial to run.
-        epochs: of a trial, if fixed.
-        cost: learns from every trial that finishes, for whoever shares it; by default it scales the
-            estimates.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        estimates: Mapping[str, float],
-        epochs: int | None = None,
-        cost: CostModel | None = None,
-    ) -> None:
-        self.name, self.epochs = name, epochs
-        self.cost = cost or CostModel(
-            {trial: Work("", "", seconds) for trial, seconds in estimates.items()}
-        )
-        self.states = dict.fromkeys(estimates, State.PENDING)
-        self._counts = Counter(self.states.values())
-        self._forecast: tuple[float, Forecast] | None = None
-        self.lanes: dict[Any, LaneView] = {}
-        self.freed: dict[Any, float] = {}  # lanes between two trials, and since when
-        self.ready: set[Any] = set()  # lanes whose workers are there
-        self.numbers: dict[Any, int] = {}
-        self.failures: deque[tuple[str, str]] = deque(maxlen=SHOWN_FAILURES)
-        self.began: float | None = None
-
-    def update(self, event: Event, now: float) -> None:
-        """Take one event; `now` in seconds of any clock that does not go back."""
-        kind, lane = event["event"], event.get("lane")
-        known = self.lanes.get(lane)
-        if kind == "started":
-            self.began = now if self.began is None else self.began
-            self.numbers.setdefault(lane, len(self.numbers) + 1)
-            # A lane that was lost with its trial says nothing more.
-            self.lanes = {
-                key: view for key, view in self.lanes.items() if view.eval_id != event["eval_id"]
-            }
-            at_work = (
-                lane is None or lane in self.ready
-            )  # a trial in the run's own process has no lane
-            self.lanes[lane] = LaneView(event["cell"], event["eval_id"], now, at_work)
-            self.freed.pop(lane, None)
-            self._set(event["eval_id"], State.RUNNING)
-        elif kind == "lane-ready" and known:
-            self.ready.add(lane)
-            known.at_work, known.since = True, now
-        elif kind == "epoch" and known:
-            known.epoch_seconds = None if known.last_epoch is None else now - known.last_epoch
-            known.epoch, known.loss, known.last_epoch = event["epoch"], event.get("train_loss"), now
-        elif kind == "interrupted":
-            self.ready.discard(lane)
-            self._set(event["eval_id"], State.PENDING)
-            self.lanes.pop(lane, None)
-        elif kind in (State.FINISHED, State.FAILED, State.QUARANTINED):
-            self._set(event["eval_id"], State(kind))
-            self.cost.learn(event["eval_id"], event.get("seconds", math.nan))
-            if kind != State.FINISHED:  # its workers are gone
-                self.ready.discard(lane)
-            if self.lanes.pop(lane, None):
-                self.freed[lane] = now
-            if "reason" in event:
-                self.failures.append((event["cell"], event["reason"]))
-
-    def counts(self) -> dict[State, int]:
-        """Trials by state, states without trials left out."""
-        return {state: self._counts[state] for state in State if self._counts[state]}
-
-    @property
-    def ended(self) -> int:
-        """Trials that are finished or quarantined."""
-        return sum(self._counts[state] for state in _ENDED)
-
-    def share_done(self) -> float:
-        """Done part of the estimated work, 0 to 1; trials that ended count whole, running ones by
-        their epochs.
-        """
-        total = sum(map(self._seconds, self.states))
-        done = sum(self._seconds(name) for name, state in self.states.items() if state in _ENDED)
-        if self.epochs:
-            for lane in self.lanes.values():
-                done += self._seconds(lane.eval_id) * min(lane.epoch / self.epochs, 1.0)
-        return done / total if total else 1.0
-
-    def forecast(self, now: float) -> Forecast | None:
-        """What is left, on as many lanes as are at work; None before a trial has taught what they
-        take.
-        """
-        if not self.cost.is_taught:
-            return None
-        if self._forecast is None or now - self._forecast[0] > FORECAST_SECONDS:
-            works = self.cost.works
-            left = [
-                name for name, state in self.states.items() if state not in _ENDED and name in works
-            ]
-            elapsed = {
-                lane.eval_id: now - lane.since for lane in self.lanes.values() if lane.at_work
-            }
-            lanes = len(elapsed) + sum(
-                now - since < BETWEEN_SECONDS for since in self.freed.values()
-            )
-            self._forecast = now, self.cost.forecast(left, max(lanes, 1), elapsed)
-        return self._forecast[1]
-
-    def _seconds(self, name: str) -> float:
-        return self.cost.seconds(name) if name in self.cost.works else 0.0
-
-    def _set(self, name: str, state: State) -> None:
-        if name in self.states:
-            self._counts[self.states[name]] -= 1
-        self._counts[state] += 1
-        self.states[name] = state
+Mode = Literal["auto", "quiet", "json"]
+REFRESHES_PER_SECOND = 2
+_MARGIN = 16  # columns that the time left takes beside the bar
 
 
 def outlook(forecast: Forecast | None) -> str:
@@ -282,13 +148,13 @@ class JsonLines(Screen):
     """
 
     def say(self, text: str, *, result: bool = False) -> None:
-        self({"event": "result" if result else "message", "text": text})
+        self(Result(text) if result else Message(text))
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         finite = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in event.items()
+            for k, v in event.to_json().items()
         }
         print(json.dumps({"time": round(time.time(), 3), **finite}), file=self.stream, flush=True)
 
@@ -320,7 +186,7 @@ class LiveScreen(Screen):
     def __call__(self, event: Event) -> None:
         with self.lock:
             super().__call__(event)
-        if event["event"] in (State.FAILED, State.QUARANTINED, "stopping", "waiting"):
+        if isinstance(event, Failed | Quarantined | Stopping | WaitsForMachines):
             self.say(f"{_about(event)}{told(event)}")
 
     def _drawn(self, picture: Picture) -> RenderableType:
@@ -329,26 +195,26 @@ class LiveScreen(Screen):
 
 
 def _about(event: Event) -> str:
-    return f"{event['cell']}: " if "cell" in event else ""
+    return f"{event.cell}: " if isinstance(event, TrialEvent | LaneReady) else ""
 
 
 def told(event: Event) -> str | None:
     """An event in words, None for those that are too many for a line each."""
-    match event["event"]:
-        case "lane-ready":
+    match event:
+        case LaneReady():
             return "first trial of a new lane"
-        case "interrupted":
+        case Interrupted():
             return "interrupted; its checkpoint is kept"
-        case State.FINISHED:
-            return f"Dice {event['dice']:.3f}, {event['seconds']:.1f} s"
-        case State.FAILED:
-            return f"failed, will be tried again: {event['reason']}"
-        case State.QUARANTINED:
-            return f"quarantined: {event['reason']}"
-        case "stopping":
+        case Finished():
+            return f"Dice {event.dice:.3f}, {event.seconds:.1f} s"
+        case Failed():
+            return f"failed, will be tried again: {event.reason}"
+        case Quarantined():
+            return f"quarantined: {event.reason}"
+        case Stopping():
             return "stopping when every lane has written its checkpoint; Ctrl-C again stops at once"
-        case "waiting":
-            return str(event["reason"])
+        case WaitsForMachines():
+            return event.reason
     return None
 
 

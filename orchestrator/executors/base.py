@@ -14,14 +14,17 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.planning.events import Emit
 from orchestrator.planning.identity import Job
 from orchestrator.planning.retry import State, micro_batch, next_state
-from record.store import Store, StoreError, read_table
+from record import paths
+from record.events import Emit, Failed, Finished, Interrupted, Outcome, Quarantined, Started
+from record.schema import Claim, Commit, Failure, SearchTrial
+from record.store import Store, StoreError
+from record.tables import read_table
 
 
 class ClusterError(RuntimeError):
@@ -58,7 +61,7 @@ class AttemptInterrupted(Exception):  # the attempt did as it was told
 def run_to_the_end(
     job: Job,
     store: Store,
-    attempt: Callable[[Job], Mapping[str, Any]],
+    attempt: Callable[[Job], Outcome],
     emit: Emit,
     *,
     max_attempts: int,
@@ -80,13 +83,13 @@ def run_to_the_end(
         StoreError: the storage failed, which is no trial's fault.
     """
     failures = store.failures_of(job.eval_id)
-    name = {"cell": job.title, "eval_id": job.eval_id}
+    name = (job.title, job.eval_id)
 
-    def finish(result: Mapping[str, Any]) -> State:
-        store.remove(f"failures/{job.eval_id}")
-        if all(store.read(f"commits/{sibling}.json") is not None for sibling in job.siblings):
-            store.remove(f"checkpoints/{job.train_id}")
-        emit({"event": State.FINISHED.value, **name, **result})
+    def finish(outcome: Outcome) -> State:
+        store.remove(paths.failures(job.eval_id))
+        if all(store.read(paths.commit(sibling)) is not None for sibling in job.siblings):
+            store.remove(paths.checkpoints(job.train_id))
+        emit(Finished(*name, outcome.seconds, outcome.dice, outcome.pruned))
         return State.FINISHED
 
     if (known := recorded(job, store)) is not None:  # its lane was lost after the commit
@@ -94,71 +97,61 @@ def run_to_the_end(
     while (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
         token = f"{job.token}-{uuid.uuid4().hex[:8]}"
         micro = micro_batch(failures, rank_batch)
-        store.write_json(f"claims/{job.train_id}.json", {"token": token, "eval_id": job.eval_id})
-        emit({"event": "started", **name, "attempt": len(failures) + 1})
+        store.save(paths.claim(job.train_id), Claim(token=token, eval_id=job.eval_id))
+        emit(Started(*name, len(failures) + 1))
         try:
-            result = attempt(replace(job, token=token, micro_batch=micro))
+            outcome = attempt(replace(job, token=token, micro_batch=micro))
         except AttemptInterrupted as interruption:
             if (known := recorded(job, store)) is not None:
                 return finish(known)
-            emit({"event": "interrupted", **name})
+            emit(Interrupted(*name))
             if interruption.final:
                 return State.PENDING
         except AttemptFailed as failure:
             # Its workers may have been lost between the commit and their word of it.
             if (known := recorded(job, store)) is not None:
                 return finish(known)
-            record = {
-                "token": token,
-                "kind": failure.kind,
-                "reason": failure.reason,
-                "details": failure.details,
-                "epoch": failure.epoch,
-                "micro_batch": micro or rank_batch,
-                "time": time.time(),
-                "cell": job.to_json()["cell"],
-            }
-            store.write_json(f"failures/{job.eval_id}/{token}.json", record)
+            record = Failure(
+                token=token,
+                kind=failure.kind,
+                reason=failure.reason,
+                details=failure.details,
+                epoch=failure.epoch,
+                micro_batch=micro or rank_batch,
+                time=time.time(),
+                cell=job.cell,
+            )
+            store.save(paths.failure(job.eval_id, token), record)
             # Its files stay for `orchestrator.planning.study_files.sweep`: a worker that only seems
             # to be lost may still commit them.
             failures = [*failures, record]
             if (state := next_state(failures, max_attempts)) is not State.QUARANTINED:
-                emit({"event": state.value, **name, "reason": failure.reason, "kind": failure.kind})
+                emit(Failed(*name, failure.reason, failure.kind))
         else:
-            return finish(result)
+            return finish(outcome)
     # Also of a trial that a lane gave up before it died.
-    last = failures[-1]
-    emit(
-        {
-            "event": state.value,
-            **name,
-            "reason": last["reason"],
-            "kind": last.get("kind", "exception"),
-        }
-    )
+    emit(Quarantined(*name, failures[-1].reason, failures[-1].kind))
     return state
 
 
-def recorded(job: Job, store: Store) -> dict[str, Any] | None:
-    """What a job's record says of it, as `finished` tells it: seconds and Dice; None while the job
-    is not finished.
-    """
-    record = store.read_json(job.record)
-    if record is None:
-        return None
+def recorded(job: Job, store: Store) -> Outcome | None:
+    """What a job's record says of it; None while the job is not finished."""
     if job.tuning:
-        value = math.nan if record["value"] is None else record["value"]
-        return {"seconds": record["seconds"], "dice": value, "pruned": record["state"] == "pruned"}
+        trial = store.load(job.record, SearchTrial)
+        if trial is None:
+            return None
+        value = math.nan if trial.value is None else trial.value
+        return Outcome(trial.seconds or 0.0, value, trial.state == "pruned")
+    commit = store.load(job.record, Commit)
+    if commit is None:
+        return None
     dice: list[float] = []
     with contextlib.suppress(
         StoreError, KeyError
     ):  # only shown; the report says what is wrong with the table
-        rows = read_table(store, record["files"]["cases"])["dice"].to_pylist()
+        rows = read_table(store, commit.files[paths.CASES])["dice"].to_pylist()
         dice = [value for value in rows if value is not None and not math.isnan(value)]
-    return {
-        "seconds": record["cost"]["seconds"],
-        "dice": statistics.fmean(dice) if dice else math.nan,
-    }
+    return Outcome(commit.cost.seconds, statistics.fmean(dice) if dice else math.nan)
 
 
 def has_ended(job: Job, store: Store, max_attempts: int) -> bool:

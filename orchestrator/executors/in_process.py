@@ -4,8 +4,7 @@ without Ray.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -16,12 +15,12 @@ from orchestrator.executors.base import (
     run_to_the_end,
     stop_signals,
 )
-from orchestrator.planning.events import Emit
 from orchestrator.planning.identity import Job
 from orchestrator.spec.study import Spec
 from orchestrator.trial.attempt import failure_of, run_attempt
 from orchestrator.trial.context import Measure
 from orchestrator.trial.log_tail import LAST_WORDS
+from record.events import Emit, Outcome, Stopping
 from record.store import Store
 
 
@@ -42,12 +41,12 @@ def run_jobs(
     """
     torch.set_num_threads(spec.resources.cpus_per_worker)
     ranks = Ranks(device=device or torch.device("cpu"))
-    with LAST_WORDS.listening(), stop_signals(lambda: emit({"event": "stopping"})) as asked:
+    with LAST_WORDS.listening(), stop_signals(lambda: emit(Stopping())) as asked:
         watch = Watch(stop=asked.is_set)
 
-        def attempt(job: Job) -> Mapping[str, Any]:
+        def attempt(job: Job) -> Outcome:
             try:
-                return run_attempt(job, store, ranks, emit, watch, measure=measure) or {}
+                outcome = run_attempt(job, store, ranks, emit, watch, measure=measure)
             except Interrupted as interruption:
                 raise AttemptInterrupted(final=True) from interruption
             except Exception as error:
@@ -55,6 +54,8 @@ def run_jobs(
                 if failure["kind"] == "storage":
                     raise
                 raise AttemptFailed(**failure) from error
+            assert outcome  # noqa: S101  # of rank 0
+            return outcome
 
         for job in jobs:
             run_to_the_end(

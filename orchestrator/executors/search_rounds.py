@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.console.logs import TrialLogs, libraries_log
-from orchestrator.console.progress import Picture, Screen, duration
+from orchestrator.console.picture import Picture
+from orchestrator.console.progress import Screen, duration
 from orchestrator.executors.base import ClusterError, has_ended
 from orchestrator.planning.cost import CostModel, arithmetic_seconds, longest_first
 from orchestrator.planning.identity import Job
@@ -31,26 +32,29 @@ from orchestrator.planning.search import (
 )
 from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
+from record import paths
+from record.events import Event
 from record.store import Store
 
-FILE = "search.json"
 RunJobs = Callable[[list[Job]], None]
 
 
 def with_frozen(spec: Spec, inputs: Inputs, store: Store) -> Inputs:
     """The inputs with the winners that the study has; unchanged without a search."""
-    return with_winners(spec, inputs, store.read_json(FILE) or {}) if spec.search else inputs
+    return (
+        with_winners(spec, inputs, store.read_json(paths.SEARCHES) or {}) if spec.search else inputs
+    )
 
 
 def outlook(spec: Spec, inputs: Inputs, store: Store, cost: CostModel) -> str:
     """What the searches that have to run before the grid will cost, in one line; empty where none
     has to.
     """
-    todo = _unfinished(spec, inputs, store.read_json(FILE) or {})
+    todo = _unfinished(spec, inputs, store.read_json(paths.SEARCHES) or {})
     if spec.search is None or not (todo or unknown(spec, inputs)):
         return ""
     each, unread = spec.search.trials, unknown(spec, inputs)
-    done = {search.id: len(store.names(f"search/{search.id}")) for search in todo}
+    done = {search.id: len(store.names(paths.search(search.id))) for search in todo}
     seconds = sum((each - done[search.id]) * _seconds(search, cost) for search in todo)
     nested = spec.search.cases == "nested"
     folds, share = (fold_count(spec), 1.0) if nested else (1, spec.search.reserved_fraction)
@@ -89,7 +93,7 @@ def run_searches(
         ClusterError, StoreError, KeyboardInterrupt: as the grid's `run_jobs`; trials that ended are
             kept.
     """
-    frozen = store.read_json(FILE) or {}
+    frozen = store.read_json(paths.SEARCHES) or {}
     todo = _unfinished(spec, inputs, frozen)
     if spec.search is None or not todo:
         return with_frozen(spec, inputs, store)
@@ -102,7 +106,7 @@ def run_searches(
                 lanes.append(stack.enter_context(_lanes(store, address, in_process)))
             logs = TrialLogs(store, {job.eval_id: job.train_id for job in jobs})
 
-            def emit(event: dict[str, Any]) -> None:
+            def emit(event: Event) -> None:
                 logs(event)
                 screen(event)
 
@@ -114,7 +118,7 @@ def run_searches(
         seconds = {search.id: _seconds(search, cost) for search in todo}
         told = run_rounds(todo, spec.search, store, token, run_jobs)
     frozen |= {search.id: search.frozen(told[search.id]) for search in todo}
-    store.write_json(FILE, frozen)
+    store.write_json(paths.SEARCHES, frozen)
     for search in todo:
         if why := frozen[search.id]["reason"]:
             place = ", ".join(

@@ -23,6 +23,7 @@ from medvision.data.tasks import MSD_TASKS
 from medvision.models.flops import forward_flops
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name
+from record.schema import Commit, PlannedTrial
 
 # a core's sustained rate on these models, measured; used until a study has finished trials
 CPU_FLOPS = 5e10
@@ -71,28 +72,23 @@ class CostModel:
         self._ratios: dict[tuple[str, str], float] = {}
 
     @classmethod
-    def of_study(
-        cls, plan: Mapping[str, Any], commits: Mapping[str, Mapping[str, Any]]
-    ) -> CostModel:
-        """Out of a stored study's plan.json and commit markers; in an old plan without arithmetic
-        all trials are alike.
+    def of_study(cls, trials: Iterable[PlannedTrial], commits: Mapping[str, Commit]) -> CostModel:
+        """Out of a stored study's trials and commit markers; in an old plan without arithmetic all
+        trials are alike.
         """
         works = {
-            trial["eval_id"]: Work(
-                trial["model"],
-                trial["task"],
-                trial.get("arithmetic_seconds", 1.0),
-                trial.get("gpus", 0.0),
-                trial.get("rescore", False),
+            trial.eval_id: Work(
+                trial.model, trial.task, trial.arithmetic_seconds, trial.gpus, trial.rescore
             )
-            for trial in plan["trials"]
+            for trial in trials
+            if trial.eval_id
         }
         return cls(works).taught_by(commits)
 
-    def taught_by(self, commits: Mapping[str, Mapping[str, Any]]) -> CostModel:
+    def taught_by(self, commits: Mapping[str, Commit]) -> CostModel:
         """Learn from the commit markers of this study's trials; returns itself."""
         for name in self.works.keys() & commits.keys():
-            self.learn(name, commits[name].get("cost", {}).get("seconds", math.nan))
+            self.learn(name, commits[name].cost.seconds)
         return self
 
     def learn(self, name: str, seconds: float) -> None:

@@ -17,24 +17,10 @@ from medvision.settings import counted
 from medvision.versions import EVAL_NUMERICS, TRAIN_NUMERICS
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec
+from record import paths
+from record.schema import Cell
 
 Identity = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid; `model` is the name shown in tables."""
-
-    model: str
-    task: str
-    fraction: float
-    fold: int
-    seed: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.model} {self.task} fraction {self.fraction:g} fold {self.fold} seed {self.seed}"
-        )
 
 
 @dataclass(frozen=True)
@@ -89,9 +75,9 @@ class Job:
         """The study's file that is there when the job is finished."""
         tuning = self.tuning
         return (
-            f"search/{tuning.search}/{tuning.number}.json"
+            paths.search_trial(tuning.search, tuning.number)
             if tuning
-            else f"commits/{self.eval_id}.json"
+            else paths.commit(self.eval_id)
         )
 
     def batch_size(self, default: int) -> int:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from medvision.data.splits import Fold
 from orchestrator.planning.cost import CostModel, Work, arithmetic_seconds, longest_first
 from orchestrator.planning.identity import (
-    Cell,
     Identity,
     differences,
     digest,
@@ -25,6 +24,7 @@ from orchestrator.planning.retry import State, next_state, reason
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.search import tuned
 from orchestrator.spec.study import Spec, model_name
+from record.schema import Cell, Commit, Failure
 
 Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "unknown"]
 
@@ -138,8 +138,8 @@ class Plan:
 def make_plan(
     spec: Spec,
     inputs: Inputs,
-    commits: Mapping[str, Mapping[str, Any]],
-    failures: Mapping[str, Sequence[Mapping[str, Any]]],
+    commits: Mapping[str, Commit],
+    failures: Mapping[str, Sequence[Failure]],
 ) -> Plan:
     """Every cell of the grid with its ids and status.
 
@@ -163,22 +163,20 @@ def make_plan(
 class _History:
     """Finished evaluations by training id and by cell."""
 
-    def __init__(self, commits: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, commits: Mapping[str, Commit]) -> None:
         self.by_eval = commits
         self.by_train: dict[str, list[str]] = {}
         self.by_cell: dict[Cell, str] = {}
-        for eval_id, marker in sorted(
-            commits.items(), key=lambda item: str(item[1].get("finished", ""))
-        ):
-            self.by_train.setdefault(marker["train_id"], []).append(eval_id)
-            self.by_cell[Cell(**marker["cell"])] = eval_id
+        for eval_id, marker in sorted(commits.items(), key=lambda item: item[1].finished):
+            self.by_train.setdefault(marker.train_id, []).append(eval_id)
+            self.by_cell[marker.cell] = eval_id
 
 
 def _trial(
     spec: Spec,
     inputs: Inputs,
     history: _History,
-    failures: Mapping[str, Sequence[Mapping[str, Any]]],
+    failures: Mapping[str, Sequence[Failure]],
     trained: dict[str, str],
     model: Any,
     task: TaskSpec,
@@ -231,7 +229,7 @@ def _trial(
     if eval_id in history.by_eval:
         return replace(trial, status="done", why="finished")
     for earlier in reversed(history.by_train.get(train_id, [])):
-        old = history.by_eval[earlier]["identity"]["eval"]
+        old = history.by_eval[earlier].identity.eval
         if old["test_cases"] == scoring["test_cases"]:
             why = f"scored again from its masks: {'; '.join(differences(old, scoring))}"
             return replace(trial, status="rescore", why=why, work=untrained(), rescore_of=earlier)
@@ -248,7 +246,7 @@ def _trial(
             trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}"
         )
     if cell in history.by_cell:
-        changed = differences(history.by_eval[history.by_cell[cell]]["identity"]["train"], training)
+        changed = differences(history.by_eval[history.by_cell[cell]].identity.train, training)
         return replace(
             trial, status="changed", why="; ".join(changed) or "its evaluation's test cases changed"
         )

@@ -11,13 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
+
+from record.schema import Failure
 
 Kind = Literal["exception", "hang", "memory", "training", "lost"]
 LOSSES_PER_ATTEMPT = 3
-Failure = Mapping[str, Any]
 
 
 class State(StrEnum):
@@ -36,7 +37,7 @@ def next_state(failures: Sequence[Failure], max_attempts: int) -> State:
     """
     if not failures:
         return State.PENDING
-    hopeless = failures[-1].get("kind") == "training"
+    hopeless = failures[-1].kind == "training"
     return (
         State.QUARANTINED
         if hopeless or counted_attempts(failures) >= max_attempts
@@ -48,15 +49,14 @@ def counted_attempts(failures: Sequence[Failure]) -> int:
     """How many of the failures count, by the table above; `epoch` is how far an attempt came."""
     counted = losses = best_epoch = 0
     for failure in failures:
-        kind = failure.get("kind", "exception")
-        if kind == "lost":
-            progress = failure.get("epoch", 0) > best_epoch
+        if failure.kind == "lost":
+            progress = failure.epoch > best_epoch
             losses = 0 if progress else losses + 1
             if losses == LOSSES_PER_ATTEMPT:
                 counted, losses = counted + 1, 0
-        elif kind != "memory" or failure.get("micro_batch") == 1:
+        elif failure.kind != "memory" or failure.micro_batch == 1:
             counted += 1
-        best_epoch = max(best_epoch, failure.get("epoch", 0))
+        best_epoch = max(best_epoch, failure.epoch)
     return counted
 
 
@@ -67,10 +67,10 @@ def micro_batch(failures: Sequence[Failure], cases: int) -> int | None:
     Args:
         cases: of one batch that one rank takes.
     """
-    halvings = sum(failure.get("kind") == "memory" for failure in failures)
+    halvings = sum(failure.kind == "memory" for failure in failures)
     return max(1, cases // 2**halvings) if halvings else None
 
 
 def reason(failures: Sequence[Failure]) -> str:
     """The last failure in one line."""
-    return str(failures[-1]["reason"]) if failures else ""
+    return failures[-1].reason if failures else ""

@@ -21,7 +21,6 @@ from medvision.data.splits import Fold, Roles
 from medvision.settings import counted
 from orchestrator.planning.cost import arithmetic_seconds
 from orchestrator.planning.identity import (
-    Cell,
     Identity,
     Job,
     Tuning,
@@ -34,6 +33,7 @@ from orchestrator.planning.plan import BlockInputs, Inputs, Tuned
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.search import Range, SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
+from record.schema import Cell
 
 SEARCH_NUMERICS = 1  # raised when the same trials would lead to other suggestions or another winner
 STARTUP = 5  # complete trials before any is pruned, as in Optuna's MedianPruner

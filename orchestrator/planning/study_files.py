@@ -10,18 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from medvision.data.readers.msd import read_task
-from medvision.data.splits import to_json
+from medvision.data.splits import to_split
 from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import data_root
-from orchestrator.planning.plan import Inputs, Plan
-from orchestrator.spec.study import Spec, model_name
+from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial
+from orchestrator.spec.study import ComparisonSpec, Spec, model_name
 from orchestrator.spec.yaml_file import dump
+from record import paths
 from record.redact import shown
+from record.schema import (
+    SCHEMA_VERSION,
+    Comparison,
+    Metric,
+    PlannedTrial,
+    Recipe,
+    Scoring,
+    StudyFile,
+    StudyPlan,
+)
 from record.store import Store, StoreError
-
-SCHEMA_VERSION = 1
 
 
 def open_store(spec: Spec) -> Store:
@@ -40,35 +49,18 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     for task in spec.tasks:
         known = inputs.tasks[task.name]
         settings = spec.splits.model_dump(mode="json") | {"folds": spec.folds}
-        split = to_json(known.folds, settings, known.fingerprints, known.patients) | {
-            "excluded": known.excluded
-        }
+        split = to_split(known.folds, settings, known.fingerprints, known.patients)
+        added: dict[str, Any] = {"excluded": _reasons(known)}
         if known.reserved:
-            split["reserved_for_search"] = known.reserved
-        store.write_json(f"splits/{task.name}.json", split)
+            added["reserved_for_search"] = [list(unit) for unit in known.reserved]
+        store.save(paths.split(task.name), split.model_copy(update=added))
     blocks = {name: block.fingerprint for name, block in inputs.blocks.items()}
-    store.write_json(
-        "study.json",
-        {
-            "schema": SCHEMA_VERSION,
-            "spec": public_values(spec),
-            "blocks": blocks,
-            "data_root": str(root),
-        },
+    study = StudyFile(
+        schema=SCHEMA_VERSION, spec=public_values(spec), blocks=blocks, data_root=str(root)
     )
-    store.write_json(
-        "plan.json",
-        _plan_json(spec, plan, {task.name: _description(root, task.name) for task in spec.tasks})
-        | {
-            "blocks": blocks,
-            "excluded": {task.name: inputs.tasks[task.name].excluded for task in spec.tasks},
-        }
-        | (
-            {"searches": list(dict.fromkeys(tuned.search for tuned in inputs.tuned.values()))}
-            if spec.search
-            else {}
-        ),
-    )
+    store.save(paths.STUDY, study)
+    descriptions = {task.name: _description(root, task.name) for task in spec.tasks}
+    store.save(paths.PLAN, study_plan(spec, inputs, plan, descriptions))
 
 
 def public_values(spec: Spec) -> dict[str, Any]:
@@ -141,13 +133,13 @@ def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:
             )
         chosen |= found
     for eval_id, marker in store.commits().items():
-        if marker["train_id"] in chosen:
-            store.remove(f"commits/{eval_id}.json")
+        if marker.train_id in chosen:
+            store.remove(paths.commit(eval_id))
     for train_id in chosen:
-        store.remove(f"checkpoints/{train_id}")
+        store.remove(paths.checkpoints(str(train_id)))
     for trial in plan.trials:
         if trial.train_id in chosen:
-            store.remove(f"failures/{trial.eval_id}")
+            store.remove(paths.failures(str(trial.eval_id)))
 
 
 def sweep(store: Store) -> None:
@@ -156,13 +148,13 @@ def sweep(store: Store) -> None:
 
     Only for a driver that holds the study's lock and whose lanes have ended.
     """
-    named = {file for marker in store.commits().values() for file in marker["files"].values()}
+    named = {file for marker in store.commits().values() for file in marker.files.values()}
     kept = {file.rpartition("/")[0] for file in named}
     garbage = set()
     for path in store.filesystem.find(store.root):
         relative = path.removeprefix(store.root).lstrip("/")
         folder, _, name = relative.rpartition("/")
-        attempts = folder.startswith("trials/") and folder.count("/") == 2
+        attempts = paths.is_attempt(folder)
         if attempts and folder not in kept:
             garbage.add(folder)
         elif name.startswith(".") or (attempts and relative not in named):
@@ -171,56 +163,72 @@ def sweep(store: Store) -> None:
         store.remove(relative)
 
 
-def _plan_json(spec: Spec, plan: Plan, descriptions: Mapping[str, str]) -> dict[str, Any]:
-    """What the reports need to know; they read nothing else of the spec."""
-    shown = spec.evaluation.metrics
-    return {
-        "schema": SCHEMA_VERSION,
-        "name": spec.name,
-        "models": [model_name(model) for model in spec.models],
-        "tasks": [task.name for task in spec.tasks],
-        "fractions": list(spec.fractions),
-        "metrics": dict(METRICS),
-        "both_empty": spec.evaluation.both_empty,
-        "scoring": {
-            "nsd": spec.evaluation.nsd,
-            "hd95": spec.evaluation.hd95,
-            "tolerances": {task.name: spec.tolerances(task) for task in spec.tasks},
-        },
-        "comparisons": [
-            dump(comparison) | {"metrics": comparison.metrics or shown}
-            for comparison in spec.all_comparisons()
-        ],
-        "descriptions": dict(descriptions),
-        "settings": {model_name(model): dump(model) for model in spec.models},
-        "modalities": {
+def study_plan(
+    spec: Spec, inputs: Inputs, plan: Plan, descriptions: Mapping[str, str]
+) -> StudyPlan:
+    """What the reports need to know; they read nothing else of the spec.
+
+    Args:
+        descriptions: task -> what its dataset.json says that it is.
+    """
+    searched = {tuned.search: None for tuned in inputs.tuned.values()}
+    return StudyPlan(
+        schema=SCHEMA_VERSION,
+        name=spec.name,
+        models=[model_name(model) for model in spec.models],
+        tasks=[task.name for task in spec.tasks],
+        fractions=list(spec.fractions),
+        metrics={name: Metric.model_validate(about) for name, about in METRICS.items()},
+        both_empty=spec.evaluation.both_empty,
+        scoring=Scoring(
+            nsd=spec.evaluation.nsd,
+            hd95=spec.evaluation.hd95,
+            tolerances={task.name: spec.tolerances(task) for task in spec.tasks},
+        ),
+        comparisons=[_comparison(spec, comparison) for comparison in spec.all_comparisons()],
+        descriptions=dict(descriptions),
+        settings={model_name(model): dump(model) for model in spec.models},
+        modalities={
             task.name: MSD_TASKS[task.name].modality
             for task in spec.tasks
             if task.name in MSD_TASKS
         },
-        "recipe": {
-            "image_size": list(spec.data.image_size),
-            "patch_size": list(spec.data.patch_size),
-            "epochs": spec.training.epochs or (100 if spec.training.steps is None else None),
-        },
-        "resources": {"gpus_per_worker": spec.resources.gpus_per_worker},
-        "trials": [
-            {
-                "model": trial.cell.model,
-                "task": trial.cell.task,
-                "fraction": trial.cell.fraction,
-                "fold": trial.cell.fold,
-                "seed": trial.cell.seed,
-                "train_id": trial.train_id,
-                "eval_id": trial.eval_id,
-                "notes": list(trial.notes),
-                "arithmetic_seconds": trial.work.arithmetic,
-                "gpus": trial.work.gpus,
-                "rescore": trial.work.rescore,
-            }
-            for trial in plan.trials
-        ],
-    }
+        recipe=Recipe(
+            image_size=list(spec.data.image_size),
+            patch_size=list(spec.data.patch_size),
+            epochs=spec.training.epochs or (100 if spec.training.steps is None else None),
+        ),
+        resources={"gpus_per_worker": spec.resources.gpus_per_worker},
+        trials=[_planned(trial) for trial in plan.trials],
+        blocks={name: block.fingerprint for name, block in inputs.blocks.items()},
+        excluded={task.name: _reasons(inputs.tasks[task.name]) for task in spec.tasks},
+        **({"searches": list(searched)} if spec.search else {}),
+    )
+
+
+def _comparison(spec: Spec, comparison: ComparisonSpec) -> Comparison:
+    shown = comparison.metrics or spec.evaluation.metrics
+    return Comparison.model_validate(dump(comparison) | {"metrics": shown})
+
+
+def _reasons(task: TaskInputs) -> dict[str, list[str]]:
+    return {case: list(reasons) for case, reasons in task.excluded.items()}
+
+
+def _planned(trial: Trial) -> PlannedTrial:
+    return PlannedTrial(
+        model=trial.cell.model,
+        task=trial.cell.task,
+        fraction=trial.cell.fraction,
+        fold=trial.cell.fold,
+        seed=trial.cell.seed,
+        train_id=trial.train_id,
+        eval_id=trial.eval_id,
+        notes=list(trial.notes),
+        arithmetic_seconds=trial.work.arithmetic,
+        gpus=trial.work.gpus,
+        rescore=trial.work.rescore,
+    )
 
 
 def _description(root: Path | None, task: str) -> str:

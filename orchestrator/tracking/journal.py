@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orchestrator.planning.events import Event
+from record.events import Event, from_json
 
 
 class Journal:
@@ -27,11 +27,11 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
             broken = file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n"
-            file.write(b"\n" * bool(broken) + json.dumps(event).encode() + b"\n")
+            file.write(b"\n" * bool(broken) + json.dumps(event.to_json()).encode() + b"\n")
 
     def read(self, offset: int, limit: int) -> tuple[list[Event], int]:
         """At most `limit` whole events from an offset on, and the offset behind them; broken lines
-        are passed over.
+        and events of another version are passed over.
         """
         if not self.path.exists():
             return [], offset
@@ -43,7 +43,7 @@ class Journal:
                     break
                 offset += len(line)
                 try:
-                    events.append(json.loads(line))
+                    events.append(from_json(json.loads(line)))
                 except ValueError:
                     continue
         return events, offset

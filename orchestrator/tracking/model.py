@@ -9,10 +9,11 @@ this package installed and, for a model with a language-model block, the block a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from record import paths
+from record.schema import Commit
 from record.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FOLDER = "model"
 _WEIGHTS = "weights.safetensors"
 
 
-def log_model(client: Any, run_id: str, store: Store, marker: Mapping[str, Any]) -> None:
+def log_model(client: Any, run_id: str, store: Store, marker: Commit) -> None:
     """Put the finished trial's model into its run's artifacts, under `model`; a second time changes
     nothing.
     """
@@ -35,7 +36,7 @@ def log_model(client: Any, run_id: str, store: Store, marker: Mapping[str, Any])
 
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch, _WEIGHTS)
-        weights.write_bytes(store.read(marker["files"]["weights"]) or b"")
+        weights.write_bytes(store.read(marker.files[paths.WEIGHTS]) or b"")
         about = read_about(weights)
         size = about.preparation.image_size
         images = TensorSpec(np.dtype("float32"), (-1, about.in_channels, *size))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.identity import flattened
-from record.store import CELL
+from record.schema import CELL, PlannedTrial
 
 TAG = "medvision.eval_id"
 STUDY_TAG = "medvision.study"
@@ -34,12 +34,9 @@ _CLIENT = {
 }
 
 
-def run_name(trial: Mapping[str, Any]) -> str:
+def run_name(trial: PlannedTrial) -> str:
     """Name of a trial's run."""
-    return (
-        f"{trial['model']} {trial['task']} {trial['fraction']:g} fold {trial['fold']} seed "
-        f"{trial['seed']}"
-    )
+    return f"{trial.model} {trial.task} {trial.fraction:g} fold {trial.fold} seed {trial.seed}"
 
 
 def key(name: str) -> str:
@@ -129,11 +126,11 @@ class Server:
     def _search(self, condition: str, limit: int) -> list[Any]:
         return list(self.client.search_runs([self.experiment], condition, max_results=limit))
 
-    def child(self, trial: Mapping[str, Any], start: int) -> Child:
+    def child(self, trial: PlannedTrial, start: int) -> Child:
         """The run of a trial (a row of the plan), found by its id or made; `start` of a new one in
         ms.
         """
-        eval_id = str(trial["eval_id"])
+        eval_id = str(trial.eval_id)
         if eval_id not in self._children:
             found = self._search(
                 f"tags.`{TAG}` = '{eval_id}' and tags.`{PARENT_TAG}` = '{self.parent}'", 1
@@ -145,7 +142,9 @@ class Server:
                         child.points.setdefault((name, point.step), set()).add(point.value)
             else:
                 tags = {PARENT_TAG: self.parent, "mlflow.runName": run_name(trial), TAG: eval_id}
-                tags |= {f"medvision.{name}": str(trial[name]) for name in (*CELL, "train_id")}
+                tags |= {
+                    f"medvision.{name}": str(getattr(trial, name)) for name in (*CELL, "train_id")
+                }
                 run = self.client.create_run(
                     self.experiment, start, tags | {"medvision.git": self.git}
                 )

@@ -11,12 +11,23 @@ import contextlib
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from orchestrator.planning.events import Event
 from orchestrator.spec.study import Spec
-from orchestrator.tracking.view import STATUS, View
+from orchestrator.tracking.view import View
+from record.events import (
+    DriverStarted,
+    DriverStopped,
+    Epoch,
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    Quarantined,
+    Started,
+)
 from record.redact import shown
 from record.store import Store
 
@@ -25,7 +36,8 @@ BATCH_SECONDS = 1.0
 PAUSE_SECONDS = 60.0  # the longest between two tries
 PATIENCE_SECONDS = 60.0  # at the end, with a server that answered last time
 SHORT_PATIENCE_SECONDS = 5.0  # with one that did not
-_TOLD = {"driver-started", "driver-stopped", "epoch", "finished", *STATUS}
+_ENDS = (Finished, Failed, Quarantined, Interrupted)
+_TOLD = (DriverStarted, DriverStopped, Started, Epoch, *_ENDS)
 
 
 def tracking_uri(spec: Spec) -> str:
@@ -68,20 +80,20 @@ class Tracker:
     ) -> None:
         if kind is not None:
             for eval_id in sorted(self._running):
-                self({"event": "interrupted", "eval_id": eval_id})
-            self({"event": "driver-stopped"})
+                self(Interrupted(None, eval_id))
+            self(DriverStopped())
         self._stop()
 
     def __call__(self, event: Event) -> None:
         """Take an event; never raises, never waits for the server."""
-        if event["event"] not in _TOLD:
+        if not isinstance(event, _TOLD):
             return
         with self._lock, contextlib.suppress(OSError):  # a full disk is told of by the result store
-            if event["event"] == "started":
-                self._running.add(event["eval_id"])
-            elif event["event"] == "finished" or event["event"] in STATUS:
-                self._running.discard(event["eval_id"])
-            self._view.journal.append({**event, "time": time.time()})
+            if isinstance(event, Started):
+                self._running.add(event.eval_id)
+            elif isinstance(event, _ENDS):
+                self._running.discard(event.eval_id)
+            self._view.journal.append(replace(event, time=time.time()))
         self._poked.set()
 
     def finish(self, *, complete: bool) -> str | None:

@@ -13,27 +13,40 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.planning.events import Event
 from orchestrator.planning.identity import split_and_metric
 from orchestrator.tracking.journal import Journal
 from orchestrator.tracking.server import TEXT_LIMIT, Server
+from record import paths
+from record.events import (
+    DriverStarted,
+    DriverStopped,
+    Epoch,
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    Quarantined,
+    Started,
+    TrialEvent,
+)
 from record.local_files import local_folder
+from record.manifest import Manifest
 from record.redact import shown
-from record.store import CELL, Store, read_plan, read_table
+from record.schema import CELL, Commit, PlannedTrial, StudyFile
+from record.store import Store
+from record.tables import read_table
 
 MAX_EVENTS_AT_ONCE = 5000
-STATUS = {
-    "started": "RUNNING",
-    "failed": "FAILED",
-    "quarantined": "FAILED",
-    "interrupted": "KILLED",
+STATUS: dict[type[Event], str] = {
+    Started: "RUNNING",
+    Failed: "FAILED",
+    Quarantined: "FAILED",
+    Interrupted: "KILLED",
 }
 _SPENT = ("seconds", "peak_memory_bytes")
-_NO_METRICS = {"event", "epoch", "eval_id", "cell", "lane", "time"}
 
 
 class View:
@@ -51,24 +64,25 @@ class View:
 
     def __init__(self, store: Store, uri: str, *, log_model: bool = False) -> None:
         self.store, self.uri, self.log_model = store, uri, log_model
-        plan = read_plan(store)
-        self.trials: dict[str, dict[str, Any]] = {
-            trial["eval_id"]: trial for trial in plan["trials"]
+        plan = store.plan()
+        self.trials: dict[str | None, PlannedTrial] = {
+            trial.eval_id: trial for trial in plan.trials
         }
-        self.metrics = set(plan["metrics"])
-        git = str((store.read_json("manifest.json") or {}).get("git", {}).get("commit"))
+        self.metrics = set(plan.metrics)
+        manifest = store.load(paths.MANIFEST, Manifest)
+        git = str(manifest.git.commit if manifest else None)
         beside = (
-            Path(store.root, "mlartifacts").as_uri()
+            Path(store.root, paths.ARTIFACTS).as_uri()
             if uri.startswith("sqlite:///") and store.local
             else None
         )
-        self.server = Server(uri, str(plan["name"]), store.uri, git, beside)
-        folder = local_folder(store, "tracking")
-        self.journal = Journal(folder / "events.jsonl")
+        self.server = Server(uri, plan.name, store.uri, git, beside)
+        folder = local_folder(store, paths.TRACKING)
+        self.journal = Journal(folder / paths.JOURNAL)
         # whether to look for commits; a listing is slow and costs money in an object store
         self.look = True
         self._at_once = 100  # events between two notes of how far this came
-        self._record_file = folder / "delivered.json"
+        self._record_file = folder / paths.DELIVERED
         self._record = _nothing() | self._records().get(shown(uri), {})
 
     def pending(self) -> bool:
@@ -104,9 +118,9 @@ class View:
                 self._at_once = min(2 * self._at_once, MAX_EVENTS_AT_ONCE)
             waiting = self._undelivered() if self.look else []
             for eval_id in waiting:
-                self._log_commit(
-                    self.trials[eval_id], self.store.read_json(f"commits/{eval_id}.json")
-                )
+                marker = self.store.load(paths.commit(eval_id), Commit)
+                if marker:
+                    self._log_commit(self.trials[eval_id], marker)
                 self._record["commits"].append(eval_id)
                 self._save()
             self.look = False
@@ -117,22 +131,21 @@ class View:
         them as they are.
         """
         contents = {
-            f"report/{name}": self.store.read(f"report/{name}") or b""
-            for name in self.store.names("report")
+            paths.report(name): self.store.read(paths.report(name)) or b""
+            for name in self.store.names(paths.REPORT)
         }
-        contents["manifest.json"] = self.store.read("manifest.json") or b"{}"
-        contents["spec.json"] = json.dumps(
-            self.store.read_json("study.json")["spec"], indent=1
-        ).encode()
+        contents[paths.MANIFEST] = self.store.read(paths.MANIFEST) or b"{}"
+        study = self.store.load(paths.STUDY, StudyFile)
+        contents[paths.SPEC] = json.dumps(study.spec if study else {}, indent=1).encode()
         digest = hashlib.sha256(repr((complete, sorted(contents.items()))).encode()).hexdigest()
         if digest == self._record["report"]:
             return
         with self._connected() as client, tempfile.TemporaryDirectory() as scratch:
-            (Path(scratch) / "report").mkdir()
+            (Path(scratch) / paths.REPORT).mkdir()
             for name, content in contents.items():
                 (Path(scratch) / name).write_bytes(content)
             client.log_artifacts(self.server.parent, scratch)
-            note = contents.get("report/significance.md", b"").decode()
+            note = contents.get(paths.report(paths.SIGNIFICANCE), b"").decode()
             client.set_tag(self.server.parent, "mlflow.note.content", note[:TEXT_LIMIT])
             self.server.set_status(
                 self.server.parent, "FINISHED" if complete else "FAILED", int(1000 * time.time())
@@ -141,23 +154,20 @@ class View:
             self._save()
 
     def _undelivered(self) -> list[str]:
-        waiting = {name.removesuffix(".json") for name in self.store.names("commits")} - set(
-            self._record["commits"]
-        )
+        waiting = self.store.committed() - set(self._record["commits"])
         return [name for name in self.trials if name in waiting]
 
     def _failed(self) -> Iterator[Event]:
         """The recorded failures of unfinished trials, as the events that a journal would have of
         them.
         """
-        failures, finished = self.store.failures(), set(self.store.names("commits"))
-        for eval_id, trial in self.trials.items():
-            if f"{eval_id}.json" in finished:
+        failures, finished = self.store.failures(), self.store.committed()
+        for eval_id in self.trials:
+            if eval_id is None or eval_id in finished:
                 continue
-            for attempt, failure in enumerate(failures.get(trial["eval_id"], ()), start=1):
-                about = {"eval_id": eval_id, "time": failure["time"]}
-                yield {"event": "started", "attempt": attempt, **about}
-                yield {"event": "failed", "reason": failure["reason"], **about}
+            for attempt, failure in enumerate(failures.get(eval_id, ()), start=1):
+                yield Started(None, eval_id, attempt, time=failure.time)
+                yield Failed(None, eval_id, failure.reason, time=failure.time)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -176,78 +186,79 @@ class View:
     def _play(self, events: Iterable[Event]) -> None:
         server = self.server
         for event in events:
-            kind, now = event["event"], int(1000 * event["time"])
-            trial = self.trials.get(event.get("eval_id", ""))
-            if kind == "driver-started":
-                server.flush()
-                server.end_orphans(now)
-                server.set_status(server.parent, "RUNNING", now)
-                self._record["report"] = None  # its report ends it again
-            elif kind == "driver-stopped":
-                server.flush()
-                server.set_status(server.parent, "KILLED", now)
-            elif kind == "finished":
-                self.look = True
-            elif kind == "epoch" and trial:
-                metrics = {name: value for name, value in event.items() if name not in _NO_METRICS}
-                # An epoch repeated after the loss of a worker gives the same numbers: the first
-                # telling stays.
-                server.add(
-                    server.child(trial, now), _named(metrics), event["epoch"], now, once=True
-                )
-            elif kind in STATUS and trial:  # a trial of an earlier plan is passed over
-                server.flush()
-                child = server.child(trial, now)
-                server.set_status(child.run_id, STATUS[kind], now)
-                if kind == "started":
-                    self._record["commits"] = [
-                        name for name in self._record["commits"] if name != event["eval_id"]
-                    ]
-                told = {
-                    f"medvision.{name}": event[name]
-                    for name in ("attempt", "reason")
-                    if name in event
-                }
-                server.describe(child, {name: trial[name] for name in CELL}, told)
+            now = int(1000 * (event.time or 0.0))
+            match event:
+                case DriverStarted():
+                    server.flush()
+                    server.end_orphans(now)
+                    server.set_status(server.parent, "RUNNING", now)
+                    self._record["report"] = None  # its report ends it again
+                case DriverStopped():
+                    server.flush()
+                    server.set_status(server.parent, "KILLED", now)
+                case Finished():
+                    self.look = True
+                case TrialEvent():
+                    if trial := self.trials.get(event.eval_id):  # else it is of an earlier plan
+                        self._play_trial(event, trial, now)
         server.flush()
 
-    def _log_commit(self, trial: Mapping[str, Any], marker: Mapping[str, Any]) -> None:
+    def _play_trial(self, event: TrialEvent, trial: PlannedTrial, now: int) -> None:
+        server = self.server
+        if isinstance(event, Epoch):
+            # An epoch repeated after the loss of a worker gives the same numbers: the first telling
+            # stays.
+            child = server.child(trial, now)
+            server.add(child, _named(event.metrics), event.epoch, now, once=True)
+            return
+        server.flush()
+        child = server.child(trial, now)
+        server.set_status(child.run_id, STATUS[type(event)], now)
+        told: dict[str, Any] = {}
+        if isinstance(event, Started):
+            told = {"medvision.attempt": event.attempt}
+            self._record["commits"] = [
+                name for name in self._record["commits"] if name != event.eval_id
+            ]
+        elif isinstance(event, Failed | Quarantined):
+            told = {"medvision.reason": event.reason}
+        server.describe(child, {name: getattr(trial, name) for name in CELL}, told)
+
+    def _log_commit(self, trial: PlannedTrial, marker: Commit) -> None:
         """All that the store holds of a finished trial, and the run's end."""
         server, client = self.server, self.server.client
-        finished = datetime.strptime(marker["finished"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        end, lasted = int(1000 * finished.timestamp()), int(1000 * marker["cost"]["seconds"])
+        end = int(1000 * marker.finished_at.timestamp())
+        lasted, cost = int(1000 * marker.cost.seconds), marker.cost.to_json()
         child = server.child(trial, end - lasted)
-        history = read_table(self.store, marker["files"]["history"]).to_pylist()
+        history = read_table(self.store, marker.files[paths.HISTORY]).to_pylist()
         last = max((row["epoch"] for row in history), default=1)
         for row in history:
             then = end - lasted + lasted * row["epoch"] // last
             server.add(child, {f"{row['split']}/{row['metric']}": row["value"]}, row["epoch"], then)
-        cases = read_table(self.store, marker["files"]["cases"]).to_pandas()
+        cases = read_table(self.store, marker.files[paths.CASES]).to_pandas()
         for name in cases.select_dtypes("number"):
             if name.partition("@")[0] in self.metrics:
                 server.add(
                     child, {f"test/{name}": cases[name].mean()}, 0, end
                 )  # over this trial's test cases
-        server.add(
-            child,
-            {f"cost/{name}": marker["cost"][name] for name in _SPENT if name in marker["cost"]},
-            0,
-            end,
-        )
+        server.add(child, {f"cost/{name}": cost[name] for name in _SPENT if name in cost}, 0, end)
         server.flush()
         # The file and the tag of MLflow's `log_table`, which itself would append to what an
         # uncertain delivery left.
         client.log_text(child.run_id, cases.to_json(orient="split", index=False), "cases.json")
-        client.log_dict(child.run_id, dict(marker), "commit.json")
+        client.log_dict(child.run_id, marker.to_json(), "commit.json")
         if self.log_model:
             from orchestrator.tracking.model import log_model
 
             log_model(client, child.run_id, self.store, marker)
         tags = {"mlflow.loggedArtifacts": '[{"path": "cases.json", "type": "table"}]'}
-        tags |= {f"medvision.attempt.{name}": value for name, value in marker["attempt"].items()}
-        server.describe(child, {**trial, **marker["identity"], "cost": marker["cost"]}, tags)
+        tags |= {
+            f"medvision.attempt.{name}": value for name, value in marker.attempt.to_json().items()
+        }
+        described = {**trial.to_json(), **marker.identity.to_json(), "cost": cost}
+        server.describe(child, described, tags)
         server.set_status(child.run_id, "FINISHED", end)
-        server.ended(str(trial["eval_id"]))
+        server.ended(str(trial.eval_id))
 
     def _records(self) -> dict[str, Any]:
         try:

@@ -26,14 +26,17 @@ from medvision.evaluation import predict, score
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
 from medvision.training.loop import Interrupted, Ranks, TrainingError, Watch
 from medvision.training.state import Trained, summed
-from orchestrator.planning.events import Emit
 from orchestrator.planning.identity import Job, split_and_metric
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
-from record.store import Store, StoreError, table_bytes
+from record import paths
+from record.events import Emit, Epoch, Outcome
+from record.schema import Attempt, Commit, Cost, Identity
+from record.store import Store, StoreError
+from record.tables import table_bytes
 
 
 def run_attempt(
@@ -44,11 +47,11 @@ def run_attempt(
     watch: Watch | None = None,
     *,
     measure: Measure = lambda context, model: {},
-) -> dict[str, Any] | None:
-    """Run one job to its commit; rank 0 returns the marker's cost and mean scores, the others None.
+) -> Outcome | None:
+    """Run one job to its commit; rank 0 returns what it took and its mean Dice, the others None.
 
     Args:
-        emit: takes events of rank 0 (`{"event": "epoch", ...}`), for a live view only.
+        emit: takes events of rank 0 (`Epoch`), for a live view only.
         measure: further numbers of the model at the end of an epoch, for the history; draws no
             random numbers.
 
@@ -68,35 +71,33 @@ def run_attempt(
         rows, files, cost = _train_and_score(context, ranks, emit, watch, measure)
     if ranks.rank:
         return None
-    files["cases"] = f"{context.folder}/cases-{job.eval_id[:16]}.parquet"
-    store.write(files["cases"], table_bytes(rows))
+    files[paths.CASES] = paths.cases(context.folder, job.eval_id)
+    store.write(files[paths.CASES], table_bytes(rows))
     if not job.rescore_of:  # which keeps what the training took
         cost["seconds"] += time.perf_counter() - started
-    marker = {
-        "eval_id": job.eval_id,
-        "train_id": job.train_id,
-        "token": job.token,
-        "cell": job.to_json()["cell"],
-        "identity": context.identity,
-        "files": files,
-        "cost": cost,
-        "notes": list(context.roles.notes),
-        "attempt": {
-            "world": ranks.world,
-            "threads": torch.get_num_threads(),
-            "micro_batch": job.micro_batch,
-            "device": _device_name(ranks.device),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        },
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    marker = Commit(
+        eval_id=job.eval_id,
+        train_id=job.train_id,
+        token=job.token,
+        cell=job.cell,
+        identity=Identity.model_validate(context.identity),
+        files=files,
+        cost=Cost.model_validate(cost),
+        notes=list(context.roles.notes),
+        attempt=Attempt(
+            world=ranks.world,
+            threads=torch.get_num_threads(),
+            micro_batch=job.micro_batch,
+            device=_device_name(ranks.device),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        ),
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
     store.commit(marker)
     dice = [row["dice"] for row in rows]
-    return {
-        "seconds": cost["seconds"],
-        "dice": float(np.nanmean(dice)) if not np.isnan(dice).all() else float("nan"),
-    }
+    mean = float(np.nanmean(dice)) if not np.isnan(dice).all() else float("nan")
+    return Outcome(cost["seconds"], mean)
 
 
 def failure_of(error: Exception) -> dict[str, Any]:
@@ -149,10 +150,10 @@ def _train_and_score(
     context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     job, spec, roles = context.job, context.spec, context.roles
-    usage, name = SystemMetrics(ranks.device), {"cell": str(job.cell), "eval_id": job.eval_id}
+    usage = SystemMetrics(ranks.device)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        emit({"event": "epoch", **name, "epoch": epoch, **metrics, **usage()})
+        emit(Epoch(job.title, job.eval_id, epoch, {**metrics, **usage()}))
 
     model, trained = train_model(context, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
@@ -162,15 +163,15 @@ def _train_and_score(
     spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
-    files = {name: f"{context.folder}/{file}" for name, file in _FILES.items()}
-    context.store.write(files["history"], table_bytes(_history_rows(trained)))
-    context.store.write(files["weights"], save_checkpoint(model, _about(context, model)))
-    context.store.write(files["masks"], _pack_masks(scored))
+    files = {kind: paths.attempt_file(context.folder, kind) for kind in _KINDS}
+    context.store.write(files[paths.HISTORY], table_bytes(_history_rows(trained)))
+    context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
+    context.store.write(files[paths.MASKS], _pack_masks(scored))
     if (
         job.cell.fold == 0 and job.cell.seed == spec.seeds[0]
     ):  # enough for the figures, and it keeps a study small
-        files[PICTURES] = f"{context.folder}/arrays.npz"
-        context.store.write(files[PICTURES], _pictures(context, model, scored, ranks.device))
+        files[paths.ARRAYS] = paths.attempt_file(context.folder, paths.ARRAYS)
+        context.store.write(files[paths.ARRAYS], _pictures(context, model, scored, ranks.device))
     cost = {
         "epochs": len(trained.history),
         "chosen_epoch": trained.epoch,
@@ -182,8 +183,7 @@ def _train_and_score(
     return [row for part in scored for row in part["rows"]], files, cost
 
 
-PICTURES = "arrays"
-_FILES = {"history": "history.parquet", "weights": "weights.safetensors", "masks": "masks.npz"}
+_KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves
 
 
 def _about(context: TrialContext, model: nn.Module) -> About:
@@ -257,16 +257,19 @@ def _rescore(
     context: TrialContext, ranks: Ranks, watch: Watch
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     """Score the kept masks of an earlier evaluation of the same training with other definitions."""
-    earlier = context.store.read_json(f"commits/{context.job.rescore_of}.json")
-    masks = _unpack_masks(context.store.read(earlier["files"]["masks"]) or b"")
+    name = paths.commit(str(context.job.rescore_of))
+    earlier = context.store.load(name, Commit)
+    if earlier is None:
+        raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
+    masks = _unpack_masks(context.store.read(earlier.files[paths.MASKS]) or b"")
     rows: list[dict[str, Any]] = []
     for case in context.roles.test if ranks.rank == 0 else ():
         watch.beat()
         rows += _rows(context, case, masks[case], context.truth(case))
     return (
         rows,
-        {kind: earlier["files"][kind] for kind in (*_FILES, PICTURES) if kind in earlier["files"]},
-        dict(earlier["cost"]),
+        {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)},
+        earlier.cost.to_json(),
     )
 
 

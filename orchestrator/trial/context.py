@@ -18,7 +18,7 @@ from medvision.data.augment import derive_seed
 from medvision.data.fingerprints import require_unchanged
 from medvision.data.preprocess import prepare
 from medvision.data.readers.msd import Case, read_task
-from medvision.data.splits import Roles, from_json
+from medvision.data.splits import Roles, from_split
 from medvision.data.volumes import PreprocessedCase, Truth, read_truth
 from medvision.models import build_model
 from medvision.models.settings import block_of
@@ -31,6 +31,8 @@ from orchestrator.planning.study_files import parsed_spec
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.search import tuned
 from orchestrator.spec.study import model_name
+from record import paths
+from record.schema import Split, StudyFile
 from record.store import Store
 
 Measure = Callable[["TrialContext", nn.Module], Mapping[str, float]]
@@ -44,20 +46,22 @@ class TrialContext:
     """
 
     def __init__(self, job: Job, store: Store) -> None:
-        study, cell = store.read_json("study.json"), job.cell
+        study, cell = store.load(paths.STUDY, StudyFile), job.cell
+        split = store.load(paths.split(cell.task), Split)
+        if study is None or split is None:
+            raise RuntimeError(f"{store.uri} holds no study any more; run the same command again")
         self.job, self.store = job, store
-        spec = parsed_spec(json.dumps(study["spec"]))
+        spec = parsed_spec(json.dumps(study.spec))
         model = next(model for model in spec.models if model_name(model) == cell.model)
         self.spec, self.model_spec = tuned(spec, model, job.settings)
         self.task: TaskSpec = next(task for task in self.spec.tasks if task.name == cell.task)
-        split = store.read_json(f"splits/{cell.task}.json")
-        self.fingerprints: Mapping[str, str] = split["cases"]
-        fold = from_json(split)[cell.fold]
-        reserved = split.get("reserved_for_search", ())
+        self.fingerprints: Mapping[str, str] = split.cases
+        fold = from_split(split)[cell.fold]
+        reserved = split.reserved_for_search
         self.roles: Roles = (
             tuning_roles(reserved, fold) if job.tuning else fold.roles(cell.fraction)
         )
-        self.block: str | None = study["blocks"].get(cell.model)
+        self.block: str | None = study.blocks.get(cell.model)
         training = train_identity(
             self.spec,
             self.model_spec,
@@ -78,11 +82,11 @@ class TrialContext:
                 f"{job.title}: the study changed since this trial was planned; run the same "
                 "command again"
             )
-        found = read_task(Path(study["data_root"]), cell.task)
+        found = read_task(Path(study.data_root), cell.task)
         self.cases: Mapping[str, Case] = {
             case.id: case for case in (*found.cases, *found.test_cases)
         }
-        self.folder = f"trials/{job.train_id}/{job.token}"
+        self.folder = paths.attempt(job.train_id, job.token)
 
     @property
     def groups(self) -> Mapping[str, Any]:
@@ -172,7 +176,8 @@ def checkpoints_of(context: TrialContext, ranks: Ranks) -> Checkpoints:
     would give other numbers.
     """
     device = "" if ranks.device.type == "cpu" else f"-{ranks.device.type}"
-    name = f"checkpoints/{context.job.train_id}/{ranks.world}x{torch.get_num_threads()}{device}.pt"
+    kind = f"{ranks.world}x{torch.get_num_threads()}{device}"
+    name = paths.checkpoint(context.job.train_id, kind)
     return Checkpoints(
         load=functools.partial(context.store.read, name),
         save=functools.partial(context.store.write, name),

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 from medvision.training.loop import Interrupted, Ranks, Watch
 from medvision.training.state import unpacked
-from orchestrator.planning.events import Emit
 from orchestrator.planning.search import is_hopeless
 from orchestrator.trial.context import TrialContext, checkpoints_of, train_model
+from record import paths
+from record.events import Emit, Epoch, Outcome
+from record.schema import SearchTrial
 
 
-def run_tuning(
-    context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch
-) -> dict[str, Any] | None:
+def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) -> Outcome | None:
     """Run one trial of a search to its record; rank 0 returns its seconds and validation Dice, the
     others None.
 
@@ -40,9 +39,7 @@ def run_tuning(
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         dice.append(metrics["val_dice"])
-        emit(
-            {"event": "epoch", "cell": job.title, "eval_id": job.eval_id, "epoch": epoch, **metrics}
-        )
+        emit(Epoch(job.title, job.eval_id, epoch, metrics))
 
     def hopeless() -> bool:
         return is_hopeless(curve(), tuning.medians)
@@ -63,15 +60,15 @@ def run_tuning(
     if context.store.read(job.record) is None:  # the first record stays
         space = context.spec.search.space  # type: ignore[union-attr]
         own = {key: setting for key, setting in job.settings.items() if key in space}
-        record = {
-            "number": tuning.number,
-            "settings": own,
-            "state": state,
-            "value": value,
-            "curve": curve(),
-        }
-        context.store.write_json(job.record, record | {"seconds": seconds})
-    context.store.remove(
-        f"checkpoints/{job.train_id}"
-    )  # no later run would: `_tidy` knows the grid's trials only
-    return {"seconds": seconds, "dice": value, "pruned": state == "pruned"}
+        record = SearchTrial(
+            number=tuning.number,
+            settings=own,
+            state=state,
+            value=value,
+            curve=curve(),
+            seconds=seconds,
+        )
+        context.store.save(job.record, record)
+    # No later run would: `_tidy` knows the grid's trials only.
+    context.store.remove(paths.checkpoints(job.train_id))
+    return Outcome(seconds, value, state == "pruned")

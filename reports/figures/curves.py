@@ -5,7 +5,7 @@ training data.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -16,11 +16,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from record.schema import StudyPlan
 from reports.render.html import Figure
 from reports.render.layout import share
 from reports.statistics.scores import common_tasks
-
-Plan = Mapping[str, Any]
 
 # Okabe and Ito's palette: told apart by the colour-blind; line styles and markers tell the models
 # apart in grey.
@@ -59,7 +58,7 @@ def finish(figure: Any, name: str, caption: str) -> Figure:
     return Figure(name, caption, files["png"], files["pdf"])
 
 
-def training_curves(history: pd.DataFrame, plan: Plan) -> list[Figure]:
+def training_curves(history: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
     """Mean and standard deviation of the curves: over folds and seeds of each task, and over tasks
     where there are many.
 
@@ -69,7 +68,7 @@ def training_curves(history: pd.DataFrame, plan: Plan) -> list[Figure]:
     if history.empty:
         return []
     figures = []
-    tasks = [task for task in plan["tasks"] if (history["task"] == task).any()]
+    tasks = [task for task in plan.tasks if (history["task"] == task).any()]
     if len(tasks) > 1:
         keys = ["model", "task", "fraction", "split", "metric", "epoch"]
         per_task = history.groupby(keys, sort=False, observed=True)["value"].mean().reset_index()
@@ -87,10 +86,8 @@ def training_curves(history: pd.DataFrame, plan: Plan) -> list[Figure]:
     return figures
 
 
-def _curves(history: pd.DataFrame, plan: Plan, name: str, title: str, caption: str) -> Figure:
-    fractions = [
-        fraction for fraction in plan["fractions"] if (history["fraction"] == fraction).any()
-    ]
+def _curves(history: pd.DataFrame, plan: StudyPlan, name: str, title: str, caption: str) -> Figure:
+    fractions = [fraction for fraction in plan.fractions if (history["fraction"] == fraction).any()]
     size = (9, 2.6 * len(fractions) + 0.6)
     figure, axes = plt.subplots(
         len(fractions), len(PANELS), figsize=size, squeeze=False, layout="constrained"
@@ -98,7 +95,7 @@ def _curves(history: pd.DataFrame, plan: Plan, name: str, title: str, caption: s
     for fraction, line in zip(fractions, axes, strict=True):
         here = history[history["fraction"] == fraction]
         for (split, metric, label), axis in zip(PANELS, line, strict=True):
-            _draw(axis, here[(here["split"] == split) & (here["metric"] == metric)], plan["models"])
+            _draw(axis, here[(here["split"] == split) & (here["metric"] == metric)], plan.models)
             data = "full data" if fraction == 1 else f"{share(fraction)} of the data"
             axis.set_title(f"{title}, {data}", fontsize=9)
             axis.set_xlabel("epoch")
@@ -132,19 +129,19 @@ def _draw(axis: Any, curves: pd.DataFrame, models: Sequence[str]) -> None:
         )
 
 
-def few_shot_curves(means: pd.DataFrame, plan: Plan) -> list[Figure]:
+def few_shot_curves(means: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
     """Test Dice against the share of the training data; nothing where the study has one share."""
-    fractions = sorted(plan["fractions"])
+    fractions = sorted(plan.fractions)
     if len(fractions) < 2 or means.empty:
         return []
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
     several = False
-    for index, model in enumerate(plan["models"]):
+    for index, model in enumerate(plan.models):
         points = []
         for fraction in fractions:
             finished = [
                 m
-                for m in plan["models"]
+                for m in plan.models
                 if ((means["model"] == m) & (means["fraction"] == fraction)).any()
             ]
             tasks = common_tasks(means, finished, fraction)
@@ -160,7 +157,7 @@ def few_shot_curves(means: pd.DataFrame, plan: Plan) -> list[Figure]:
                 )
         if points:
             x, y, spread = np.array(points).T
-            shift = 1 + 0.03 * (index - (len(plan["models"]) - 1) / 2)
+            shift = 1 + 0.03 * (index - (len(plan.models) - 1) / 2)
             axis.errorbar(
                 x * shift,
                 y,

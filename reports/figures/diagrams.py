@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from record.schema import StudyPlan
 from reports.figures.curves import PALETTE, finish
 from reports.render.html import Figure
 from reports.render.layout import share
 from reports.sections.overview import Ranking
 
-Plan = Mapping[str, Any]
 
-
-def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> list[Figure]:
+def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
     """Candidate minus baseline for every case, per task: one figure per comparison and metric
     group.
 
@@ -26,15 +24,13 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: Plan) ->
     agree.
     """
     figures = []
-    fraction = max(plan["fractions"])
+    fraction = max(plan.fractions)
     for (baseline, candidate), rows in table.groupby(["baseline", "candidate"], sort=False):  # type: ignore[misc]
         metrics = [metric for metric in ("dice", "nsd", "hd95") if (rows["metric"] == metric).any()]
         here = scores[
             (scores["fraction"] == fraction) & scores["model"].isin([baseline, candidate])
         ]
-        tasks = [
-            task for task in plan["tasks"] if here[here["task"] == task]["model"].nunique() == 2
-        ]
+        tasks = [task for task in plan.tasks if here[here["task"] == task]["model"].nunique() == 2]
         if not metrics or not tasks:
             continue
         size = (min(3.3 * len(metrics) + 1.2, 11), 0.55 * len(tasks) + 1.7)
@@ -52,14 +48,14 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: Plan) ->
                     & (rows["fraction"] == fraction)
                 ]
                 _strip(axis, place, (wide[candidate] - wide[baseline]).dropna().to_numpy(), found)
-            info = plan["metrics"][metric]
+            info = plan.metrics[metric]
             axis.locator_params(axis="x", nbins=4)
             axis.axvline(0, color="black", linewidth=0.8)
             axis.set_xlabel(
-                f"difference in {info['title']}" + (f" [{info['unit']}]" if info["unit"] else "")
+                f"difference in {info.title}" + (f" [{info.unit}]" if info.unit else "")
             )
             axis.set_title(
-                "right is better" if info["higher_is_better"] else "left is better", fontsize=8
+                "right is better" if info.higher_is_better else "left is better", fontsize=8
             )
             axis.grid(axis="x", alpha=0.25)
         axes[0][0].set_yticks(range(len(tasks)), tasks, fontsize=8)
@@ -158,7 +154,7 @@ def critical_difference_diagram(ranking: Ranking | None) -> list[Figure]:
 
 
 def draw_comparisons(
-    scores: pd.DataFrame, table: pd.DataFrame, ranking: Ranking | None, plan: Plan
+    scores: pd.DataFrame, table: pd.DataFrame, ranking: Ranking | None, plan: StudyPlan
 ) -> list[Figure]:
     """Both kinds of figures."""
     drawn = [] if table.empty or scores.empty else paired_differences(scores, table, plan)

@@ -12,18 +12,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from record import paths
+from record.schema import Commit, StudyPlan
 from record.store import Store, StoreError
 from reports.figures.curves import finish, style
 from reports.render.html import Figure
 
-Plan = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 RANKS = ("best", "median", "worst")
 STAGES = ("encoder", "mapper 1", "LLM block", "mapper 2", "decoder", "output")
 
 
 def saved_arrays(
-    store: Store, plan: Plan, commits: Mapping[str, Any], kind: str = "arrays"
+    store: Store, plan: StudyPlan, commits: Mapping[str, Commit], kind: str = paths.ARRAYS
 ) -> dict[tuple[str, str], Arrays]:
     """Arrays by (model, task) at the largest share of the data; empty where a study saved none.
 
@@ -34,19 +35,20 @@ def saved_arrays(
         StoreError: a committed file is missing or broken.
     """
     found: dict[tuple[str, str], Arrays] = {}
-    fraction = max(plan["fractions"])
-    for trial in plan["trials"]:
-        files = commits.get(trial["eval_id"], {}).get("files", {})
+    fraction = max(plan.fractions)
+    for trial in plan.trials:
+        marker = commits.get(trial.eval_id or "")
+        files = marker.files if marker else {}
         if (
-            trial["fraction"] != fraction
-            or "arrays" not in files
-            or (trial["model"], trial["task"]) in found
+            trial.fraction != fraction
+            or paths.ARRAYS not in files
+            or (trial.model, trial.task) in found
         ):
             continue
         content = store.read(files[kind])
         try:
             with np.load(io.BytesIO(content or b""), allow_pickle=False) as arrays:
-                found[trial["model"], trial["task"]] = {name: arrays[name] for name in arrays.files}
+                found[trial.model, trial.task] = {name: arrays[name] for name in arrays.files}
         except (ValueError, OSError, EOFError) as error:
             raise StoreError(
                 f"{store.path(files[kind])}: is missing or no valid npz file: {error}"
@@ -76,14 +78,16 @@ def focus_rows(arrays: Mapping[tuple[str, str], Arrays]) -> pd.DataFrame:
 
 
 def qualitative_panels(
-    arrays: Mapping[tuple[str, str], Arrays], masks: Mapping[tuple[str, str], Arrays], plan: Plan
+    arrays: Mapping[tuple[str, str], Arrays],
+    masks: Mapping[tuple[str, str], Arrays],
+    plan: StudyPlan,
 ) -> list[Figure]:
     """Per task: the reference model's best, median and worst test case with the truth and every
     model's contour.
     """
     figures = []
-    for task in plan["tasks"]:
-        models = [model for model in plan["models"] if (model, task) in arrays]
+    for task in plan.tasks:
+        models = [model for model in plan.models if (model, task) in arrays]
         if not models:
             continue
         reference, source = models[0], arrays[models[0], task]
@@ -106,7 +110,7 @@ def qualitative_panels(
                     name != "truth"
                     and (predicted := _mask(masks.get((name, task), {}), case)) is not None
                 ):
-                    colour = style(plan["models"].index(name))["color"]
+                    colour = style(plan.models.index(name))["color"]
                     _contour(axis, predicted[..., z], color=colour, linestyle="--", linewidth=1.4)
                 axis.set_title(name if rank == ranks[0] else "", fontsize=8)
             line[0].set_ylabel(f"{rank}\n{case}, z = {z}", fontsize=7)
@@ -118,14 +122,14 @@ def qualitative_panels(
     return figures
 
 
-def activation_figures(arrays: Mapping[tuple[str, str], Arrays], plan: Plan) -> list[Figure]:
+def activation_figures(arrays: Mapping[tuple[str, str], Arrays], plan: StudyPlan) -> list[Figure]:
     """Per task: activation by stage for the models of the comparisons, in the test case of median
     structure size.
     """
     figures = []
-    for task in plan["tasks"]:
+    for task in plan.tasks:
         models = [
-            model for model in plan["models"] if "activation/case" in arrays.get((model, task), {})
+            model for model in plan.models if "activation/case" in arrays.get((model, task), {})
         ]
         shown = [
             stage

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
+
+from record.schema import Metric
 
 LATEX_ROWS = 40  # what fits on one landscape page
 LONG = 48  # characters from which a cell's text may wrap
@@ -78,9 +79,9 @@ def spread(mean: float, deviation: float, digits: int = 3, *, best: bool = False
     return Cell(f"{mean:.{digits}f}{rest}", best=best, sort=float(mean))
 
 
-def titled(metric: Mapping[str, Any]) -> str:
+def titled(metric: Metric) -> str:
     """A metric's title with its unit: `Dice`, `HD95 [mm]`."""
-    return f"{metric['title']} [{metric['unit']}]" if metric["unit"] else str(metric["title"])
+    return f"{metric.title} [{metric.unit}]" if metric.unit else metric.title
 
 
 def share(fraction: float) -> str:

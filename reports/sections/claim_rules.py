@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.schema import Metric, StudyPlan
 from reports.sections.overview import last_validation
 from reports.statistics import Interval, mean_difference, paired_wilcoxon
 from reports.statistics.scores import common_tasks, matrix
@@ -45,7 +46,7 @@ class Study:
     table 1 and the scores.
     """
 
-    plan: Mapping[str, Any]
+    plan: StudyPlan
     settings: Mapping[str, Mapping[str, Any]]
     recipes: Sequence[Mapping[str, Any]]
     trained: Mapping[str, int]
@@ -55,9 +56,9 @@ class Study:
     history: pd.DataFrame
     focus: pd.DataFrame  # columns model, task, case, stage, focus
 
-    def info(self, metric: str) -> Mapping[str, Any]:
+    def info(self, metric: str) -> Metric:
         """Title and direction of a metric."""
-        return self.plan["metrics"][metric]  # type: ignore[no-any-return]
+        return self.plan.metrics[metric]
 
 
 def _rows(claim: Claim, study: Study) -> pd.DataFrame:
@@ -115,7 +116,7 @@ def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, n
     if metric not in study.means:
         raise UntestableError(f"{metric} was not scored")
     values = matrix(study.means, [candidate, baseline], 1.0, metric)
-    planned = list(study.plan["tasks"])
+    planned = list(study.plan.tasks)
     if "tasks" in claim:
         planned = [task for task in planned if task in claim["tasks"]]
         values = values[values.index.isin(planned)]
@@ -155,7 +156,7 @@ def _shown(interval: Interval, digits: int = 3) -> str:
 def _change(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
     x, y = _task_values(claim, study, metric)
-    sign = 1 if study.info(metric)["higher_is_better"] else -1
+    sign = 1 if study.info(metric).higher_is_better else -1
     claimed = abs(claim["percent"]) / 100 * float(y.mean())
     interval = _interval(sign * x, sign * y)
     change = 100 * (x.mean() - y.mean()) / y.mean() if y.mean() else np.nan
@@ -170,12 +171,11 @@ def _change(claim: Claim, study: Study) -> Evidence:
 def _better_mean(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
     x, y = _task_values(claim, study, metric)
-    sign = 1 if study.info(metric)["higher_is_better"] else -1
+    sign = 1 if study.info(metric).higher_is_better else -1
     interval = _interval(sign * x, sign * y)
     agrees = _at_least(interval, 0.0)
     text = (
-        f"{study.info(metric)['title']} {x.mean():.3f} against {y.mean():.3f}; gain "
-        f"{_shown(interval)}"
+        f"{study.info(metric).title} {x.mean():.3f} against {y.mean():.3f}; gain {_shown(interval)}"
     )
     rule = "the 95 % interval of the gain over tasks must lie above 0"
     if claim.get("fewer_trained"):
@@ -192,10 +192,9 @@ def _better_mean(claim: Claim, study: Study) -> Evidence:
 def _level(claim: Claim, study: Study) -> Evidence:
     model, metric = claim["candidate"], claim["metric"]
     tasks = common_tasks(study.means, [model], 1.0)
-    if len(tasks) < len(study.plan["tasks"]):
+    if len(tasks) < len(study.plan.tasks):
         raise UntestableError(
-            f"{model} has finished {len(tasks)} of {len(study.plan['tasks'])} tasks on the full "
-            "data"
+            f"{model} has finished {len(tasks)} of {len(study.plan.tasks)} tasks on the full data"
         )
     values = matrix(study.means, [model], 1.0, metric)[model].to_numpy(dtype=float)
     interval = _interval(values, np.zeros(len(values)))
@@ -215,9 +214,9 @@ def _few_shot(claim: Claim, study: Study) -> Evidence:
     candidate, baseline = claim["candidate"], claim["baseline"]
     last = last_validation(study.history)
     values = matrix(last, [candidate, baseline], claim["fraction"], "dice") if len(last) else last
-    if len(values) < len(study.plan["tasks"]):
+    if len(values) < len(study.plan.tasks):
         raise UntestableError(
-            f"{len(values)} of {len(study.plan['tasks'])} tasks have both curves at "
+            f"{len(values)} of {len(study.plan.tasks)} tasks have both curves at "
             f"{claim['fraction']:.0%} data"
         )
     x, y = values[candidate].to_numpy(dtype=float), values[baseline].to_numpy(dtype=float)
@@ -239,7 +238,7 @@ def _convergence(claim: Claim, study: Study) -> Evidence:
     ]
     mean = curves.groupby(["task", "model", "epoch"], observed=True)["value"].mean()
     x, y = [], []
-    for task in study.plan["tasks"]:
+    for task in study.plan.tasks:
         try:
             ours, theirs = mean.loc[task, candidate], mean.loc[task, baseline]
         except KeyError:
@@ -247,9 +246,9 @@ def _convergence(claim: Claim, study: Study) -> Evidence:
         level = CONVERGED * theirs.max()
         x.append(_first(ours, level))
         y.append(_first(theirs, level))
-    if len(x) < len(study.plan["tasks"]):
+    if len(x) < len(study.plan.tasks):
         raise UntestableError(
-            f"{len(x)} of {len(study.plan['tasks'])} tasks have both curves at "
+            f"{len(x)} of {len(study.plan.tasks)} tasks have both curves at "
             f"{claim['fraction']:.0%} data"
         )
     interval = _interval(np.array(y), np.array(x))
@@ -311,7 +310,7 @@ def _best_rank(claim: Claim, study: Study) -> Evidence:
     reference = _but_rank(study.settings.get(claim["candidate"], {}))
     ranks = {
         name: int(settings["lora"]["rank"])
-        for name in study.plan["models"]
+        for name in study.plan.models
         if (settings := study.settings.get(name, {})).get("mapper") == "lora"
         and _but_rank(settings) == reference
     }
@@ -321,9 +320,9 @@ def _best_rank(claim: Claim, study: Study) -> Evidence:
         )
     names: Sequence[str] = list(ranks)
     values = matrix(study.means, names, 1.0, claim["metric"])
-    if len(values) < len(study.plan["tasks"]):
+    if len(values) < len(study.plan.tasks):
         raise UntestableError(
-            f"all ranks have finished {len(values)} of {len(study.plan['tasks'])} tasks on the "
+            f"all ranks have finished {len(values)} of {len(study.plan.tasks)} tasks on the "
             "full data"
         )
     means = values.mean()

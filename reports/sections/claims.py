@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from record.schema import Commit, StudyPlan
 from reports.render.layout import Cell, Section, Table
 from reports.sections.claim_rules import RULES, Evidence, Study, UntestableError
 from reports.sections.details import model_settings
@@ -130,7 +131,7 @@ def _model(label: str, conditions: Mapping[str, Any], study: Study) -> tuple[str
     Raises:
         UntestableError: there is none, or several are equally near.
     """
-    settings = {name: study.settings.get(name, {}) for name in study.plan["models"]}
+    settings = {name: study.settings.get(name, {}) for name in study.plan.models}
     accepted = conditions.get("models", {}).get(label, {})
     deviations = {
         name: list(_deviations(values, accepted))
@@ -153,7 +154,7 @@ def _unmet_data(
     claim: Mapping[str, Any], tasks: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
 ) -> Iterator[str]:
     """In what the study's cases differ from the paper's, as far as this claim needs them."""
-    if absent := [task for task in tasks if task not in study.plan["tasks"]]:
+    if absent := [task for task in tasks if task not in study.plan.tasks]:
         yield f"{len(absent)} of its {len(tasks)} tasks are not in the study"
     counts: Mapping[Any, int] = (
         study.scores.groupby("task", observed=True)["case"].nunique().to_dict()
@@ -161,7 +162,7 @@ def _unmet_data(
         else {}
     )
     with_nsd = "nsd" in (claim.get("metric"), *claim.get("metrics", ()))
-    tolerances = study.plan.get("scoring", {}).get("tolerances", {})
+    tolerances = study.plan.scoring.tolerances
     for task, facts in tasks.items():
         if task not in absent and counts.get(task, 0) != facts["cases"]:
             yield f"{task} has {counts.get(task, 0)} cases, not {facts['cases']}"
@@ -172,7 +173,7 @@ def _unmet_data(
                     f"the NSD's tolerance of {task} is {_shown(used)} mm, not {facts['tolerance']}"
                 )
     known = conditions.get("tasks", {})
-    if extra := [task for task in study.plan["tasks"] if known and task not in known]:
+    if extra := [task for task in study.plan.tasks if known and task not in known]:
         yield f"other tasks: {', '.join(extra)}"
 
 
@@ -226,8 +227,8 @@ def _shown(value: Any) -> str:
 
 
 def study_of(
-    plan: Mapping[str, Any],
-    commits: Mapping[str, Any],
+    plan: StudyPlan,
+    commits: Mapping[str, Commit],
     table: pd.DataFrame,
     scores: pd.DataFrame,
     means: pd.DataFrame,
@@ -248,28 +249,28 @@ def study_of(
     )
 
 
-def _recipes(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _recipes(plan: StudyPlan, commits: Mapping[str, Commit]) -> list[dict[str, Any]]:
     """What the planned trials were trained and scored with, each recipe once: parts of their
     identities and of the plan.
 
     Image size, patch size and epochs are the plan's, which knows the defaults; an older one's may
     lack them.
     """
-    known = plan.get("recipe", {})
+    known = plan.recipe.to_json()
     sizes = {name: known[name] for name in ("image_size", "patch_size") if name in known}
     epochs = {"epochs": known["epochs"]} if "epochs" in known else {}
     study = {
-        "folds": len({trial["fold"] for trial in plan["trials"]}),
-        "both_empty": plan.get("both_empty"),
-        "search": bool(plan.get("searches")),
+        "folds": len({trial.fold for trial in plan.trials}),
+        "both_empty": plan.both_empty,
+        "search": bool(plan.searches),
     }
-    markers = (commits.get(trial["eval_id"], {}) for trial in plan["trials"])
-    trains = [train for marker in markers if (train := marker.get("identity", {}).get("train"))]
+    identities = [marker.identity.train for _, marker in plan.finished(commits)]
+    trains = [train for train in identities if train]
     found: list[dict[str, Any]] = []
     for train in trains or [{}]:
         recipe = {
             "study": study,
-            "scoring": plan.get("scoring", {}),
+            "scoring": plan.scoring.to_json(),
             "task": train.get("task", {}),
             "data": train.get("data", {}) | sizes,
             "training": train.get("training", {}) | epochs,
@@ -279,12 +280,9 @@ def _recipes(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> list[dict[s
     return found
 
 
-def _trained(plan: Mapping[str, Any], commits: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        trial["model"]: commits[trial["eval_id"]]["cost"]["trained_parameters"]
-        for trial in plan["trials"]
-        if "cost" in commits.get(trial["eval_id"], {})
-    }
+def _trained(plan: StudyPlan, commits: Mapping[str, Commit]) -> dict[str, int]:
+    finished = plan.finished(commits)
+    return {trial.model: marker.cost.trained_parameters for trial, marker in finished}
 
 
 def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section:

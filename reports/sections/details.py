@@ -8,40 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.schema import Commit, StudyPlan
 from reports.render.layout import Cell, Section, Table, number, spread
 from reports.statistics.scores import common_tasks, matrix
 
-Plan = Mapping[str, Any]
-Commits = Mapping[str, Mapping[str, Any]]
+Commits = Mapping[str, Commit]
 
 
-def model_settings(plan: Plan, commits: Commits) -> dict[str, dict[str, Any]]:
+def model_settings(plan: StudyPlan, commits: Commits) -> dict[str, dict[str, Any]]:
     """Each model's resolved settings; from a finished trial where the plan of an older study lacks
     them.
     """
-    settings = {name: dict(values) for name, values in plan.get("settings", {}).items()}
-    for trial in plan["trials"]:
-        if trial["model"] not in settings and trial["eval_id"] in commits:
-            identity = commits[trial["eval_id"]].get("identity", {})
-            if found := identity.get("train", {}).get("model"):
-                settings[trial["model"]] = dict(found)
+    settings = {name: dict(values) for name, values in plan.settings.items()}
+    for trial, marker in plan.finished(commits):
+        if trial.model not in settings and (found := marker.identity.train.get("model")):
+            settings[trial.model] = dict(found)
     return settings
 
 
-def ablations_section(means: pd.DataFrame, plan: Plan, commits: Commits) -> Section:
+def ablations_section(means: pd.DataFrame, plan: StudyPlan, commits: Commits) -> Section:
     """Table 5: what each model is, its trained parameters and its Dice, grouped by what it
     varies.
     """
-    settings, fraction = model_settings(plan, commits), max(plan["fractions"])
+    settings, fraction = model_settings(plan, commits), max(plan.fractions)
     reference = _reference(plan, settings)
     done = [
         model
-        for model in plan["models"]
+        for model in plan.models
         if ((means["model"] == model) & (means["fraction"] == fraction)).any()
     ]
     tasks = common_tasks(means, done, fraction)
     made = []
-    for model in plan["models"]:
+    for model in plan.models:
         known, cost = settings.get(model, {}), _costs(plan, commits, model)
         row: dict[str, Any] = {
             "varies": _varies(known, settings.get(reference, {}))
@@ -93,13 +91,13 @@ def ablations_section(means: pd.DataFrame, plan: Plan, commits: Commits) -> Sect
     )
 
 
-def _reference(plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> str:
+def _reference(plan: StudyPlan, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """The first model labelled MedVisionLlama, otherwise the first candidate or model."""
     labelled = [
-        name for name in plan["models"] if settings.get(name, {}).get("label") == "MedVisionLlama"
+        name for name in plan.models if settings.get(name, {}).get("label") == "MedVisionLlama"
     ]
-    candidates = [name for comparison in plan["comparisons"] for name in comparison["candidates"]]
-    return str([*labelled, *candidates, *plan["models"]][0])
+    candidates = [name for comparison in plan.comparisons for name in comparison.candidates]
+    return str([*labelled, *candidates, *plan.models][0])
 
 
 def _varies(known: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
@@ -155,25 +153,22 @@ def _score(row: Mapping[Any, Any], frame: pd.DataFrame, metric: str) -> Cell:
     return spread(row[name], row[f"{metric}_sd"], best=bool(row[name] == frame[name].max()))
 
 
-def _costs(plan: Plan, commits: Commits, model: str) -> pd.DataFrame:
+def _costs(plan: StudyPlan, commits: Commits, model: str) -> pd.DataFrame:
     """Cost of each finished trial of a model, with its device and processes."""
     found = []
-    for trial in plan["trials"]:
-        marker = commits.get(trial["eval_id"])
-        if trial["model"] == model and marker and "cost" in marker:
-            attempt = marker["attempt"]
-            gpus = trial.get("gpus") or attempt["world"]  # an old plan does not say
-            found.append(
-                marker["cost"]
-                | {"device": attempt.get("device", "cpu"), "world": attempt["world"], "gpus": gpus}
-            )
+    for trial, marker in plan.finished(commits):
+        if trial.model == model:
+            attempt = marker.attempt
+            gpus = trial.gpus or attempt.world  # an old plan does not say
+            told = {"device": attempt.device, "world": attempt.world, "gpus": gpus}
+            found.append(marker.cost.to_json() | told)
     return pd.DataFrame(found)
 
 
-def cost_section(plan: Plan, commits: Commits) -> Section:
+def cost_section(plan: StudyPlan, commits: Commits) -> Section:
     """Table 6: what the finished trials of each model took."""
     made = []
-    for model in plan["models"]:
+    for model in plan.models:
         cost = _costs(plan, commits, model)
         if cost.empty:
             continue

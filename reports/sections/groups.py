@@ -4,11 +4,9 @@ case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
+from record.schema import StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share, spread, titled
 from reports.statistics.pairing import capped_scores
 from reports.statistics.scores import scored_metrics
@@ -16,7 +14,7 @@ from reports.statistics.scores import scored_metrics
 CELL = ["task", "fraction", "group", "model"]
 
 
-def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | None:
+def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
     """Mean and standard deviation over cases by label group; None where every task has one group
     only.
 
@@ -31,7 +29,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
     metrics = scored_metrics(plan, rows)
     scores = rows[[*CELL, "case"]].copy()
     for metric in metrics:
-        scores[metric] = capped_scores(rows, metric, plan["both_empty"])
+        scores[metric] = capped_scores(rows, metric, plan.both_empty)
     by_case = scores.groupby([*CELL, "case"], sort=False, observed=True)[metrics].mean()
     cells = by_case.groupby(level=CELL, sort=False, observed=True)
     mean, deviation, count = cells.mean(), cells.std(ddof=1), cells.count()
@@ -40,7 +38,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
         {f"{metric}_{kind}": part[metric] for metric in metrics for kind, part in parts.items()}
     )
     shown = [metric for metric in metrics if metric in ("dice", "nsd", "hd95")]
-    largest = max(plan["fractions"])
+    largest = max(plan.fractions)
     table = [
         [
             Cell(task),
@@ -51,7 +49,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
                 spread(
                     mean.loc[key, metric],
                     deviation.loc[key, metric],
-                    2 if plan["metrics"][metric]["unit"] else 3,
+                    2 if plan.metrics[metric].unit else 3,
                 )
                 for metric in shown
             ),
@@ -65,7 +63,7 @@ def groups_section(rows: pd.DataFrame, plan: Mapping[str, Any]) -> Section | Non
         "Label group",
         "Model",
         "n",
-        *(titled(plan["metrics"][metric]) for metric in shown),
+        *(titled(plan.metrics[metric]) for metric in shown),
     ]
     notes = [
         f"Mean ± standard deviation over cases, seeds averaged, {share(largest)} training data; n: "

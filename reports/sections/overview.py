@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.schema import Metric, StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share, spread, text_cell, titled
 from reports.statistics import (
     cliques,
@@ -20,8 +21,6 @@ from reports.statistics import (
     ranking_stability,
 )
 from reports.statistics.scores import common_tasks, matrix
-
-Plan = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,16 @@ class Ranking:
     p: float  # Friedman's, by Iman and Davenport's F
 
 
-def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Section:
+def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan) -> Section:
     """Table 2, the paper's headline: each comparison's means over tasks, at the largest share of
     the data.
     """
-    fraction = max(plan["fractions"])
+    fraction = max(plan.fractions)
     rows, made = [], []
-    for comparison in plan["comparisons"]:
-        baseline = comparison["baseline"]
-        for candidate in comparison["candidates"]:
-            for metric in comparison["metrics"]:
+    for comparison in plan.comparisons:
+        baseline = comparison.baseline
+        for candidate in comparison.candidates:
+            for metric in comparison.metrics:
                 if metric not in means.columns:
                     continue
                 values = matrix(means, [baseline, candidate], fraction, metric)
@@ -57,11 +56,11 @@ def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Secti
                         (table["baseline"] == baseline) & (table["candidate"] == candidate)
                         & (table["metric"] == metric) & (table["fraction"] == fraction)
                     ]  # fmt: skip
-                    record = _mean_row(values, tests, plan["metrics"][metric])
+                    record = _mean_row(values, tests, plan.metrics[metric])
                     made.append(
                         {"baseline": baseline, "candidate": candidate, "metric": metric} | record
                     )
-                    rows.append(_mean_cells(made[-1], plan["metrics"][metric]))
+                    rows.append(_mean_cells(made[-1], plan.metrics[metric]))
     header = [
         "Candidate",
         "Baseline",
@@ -87,8 +86,8 @@ def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: Plan) -> Secti
     )
 
 
-def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Mapping[str, Any]) -> dict[str, Any]:
-    sign = 1 if info["higher_is_better"] else -1
+def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Metric) -> dict[str, Any]:
+    sign = 1 if info.higher_is_better else -1
     y, x = values.iloc[:, 0].to_numpy(), values.iloc[:, 1].to_numpy()
     won = tests[tests["favours"] == tests["candidate"]]
     return {
@@ -104,8 +103,8 @@ def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Mapping[str, Any]
     }
 
 
-def _mean_cells(row: Mapping[str, Any], info: Mapping[str, Any]) -> list[Cell]:
-    digits = 2 if info["unit"] else 3
+def _mean_cells(row: Mapping[str, Any], info: Metric) -> list[Cell]:
+    digits = 2 if info.unit else 3
     of = f"/{row['tasks']}"
     return [
         Cell(row["candidate"]),
@@ -121,11 +120,11 @@ def _mean_cells(row: Mapping[str, Any], info: Mapping[str, Any]) -> list[Cell]:
 
 
 def rank_models(
-    scores: pd.DataFrame, means: pd.DataFrame, plan: Plan, metric: str = "dice"
+    scores: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan, metric: str = "dice"
 ) -> Ranking | None:
     """Friedman's ranks over tasks with Nemenyi's critical difference; with one task, over its cases
     with pairwise Wilcoxon tests (Holm). None with fewer than two comparable models or rows."""
-    fraction = max(plan["fractions"])
+    fraction = max(plan.fractions)
     models = _finished(means, plan, fraction)
     tasks = common_tasks(means, models, fraction)
     if len(models) < 2 or not tasks or metric not in scores:
@@ -141,7 +140,7 @@ def rank_models(
         ].to_numpy()
     if len(values) < 2:
         return None
-    higher = plan["metrics"][metric]["higher_is_better"]
+    higher = plan.metrics[metric].higher_is_better
     test = friedman(values, higher_is_better=higher)
     ranks = np.array(test.mean_ranks)
     distance = None
@@ -156,12 +155,12 @@ def rank_models(
 
 
 def models_section(
-    scores: pd.DataFrame, means: pd.DataFrame, plan: Plan, ranking: Ranking | None
+    scores: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan, ranking: Ranking | None
 ) -> Section:
     """Table 3: mean Dice and NSD of all models, and their rank with its stability under resampled
     cases.
     """
-    fraction = max(plan["fractions"])
+    fraction = max(plan.fractions)
     models = _finished(means, plan, fraction)
     tasks = common_tasks(means, models, fraction)
     made = []
@@ -183,7 +182,7 @@ def models_section(
     if stable:
         frame = frame.sort_values(["rank_ranks", "mean_rank"], kind="stable").reset_index(drop=True)
     rows = [_model_cells(row, frame) for row in frame.to_dict("records")]
-    left_out = [model for model in plan["models"] if model not in models]
+    left_out = [model for model in plan.models if model not in models]
     notes = [
         f"Mean ± standard deviation over {len(tasks)} task(s) that every listed model has "
         f"finished, {share(fraction)} training data. Rank by Dice, 95 % of its values over 1,000 "
@@ -208,9 +207,9 @@ def models_section(
     )
 
 
-def _finished(means: pd.DataFrame, plan: Plan, fraction: float) -> list[str]:
+def _finished(means: pd.DataFrame, plan: StudyPlan, fraction: float) -> list[str]:
     done = set(means[means["fraction"] == fraction]["model"])
-    return [model for model in plan["models"] if model in done]
+    return [model for model in plan.models if model in done]
 
 
 def _stability(
@@ -236,13 +235,13 @@ def _model_cells(row: Mapping[Any, Any], frame: pd.DataFrame) -> list[Cell]:
     return [*cells, Cell(text, sort=None if np.isnan(rank) else rank), number(row["mean_rank"], 2)]
 
 
-def few_shot_section(means: pd.DataFrame, history: pd.DataFrame, plan: Plan) -> Section:
+def few_shot_section(means: pd.DataFrame, history: pd.DataFrame, plan: StudyPlan) -> Section:
     """Table 4: test Dice, and validation Dice after the last epoch, by share of the training
     data.
     """
     made, rows = [], []
     last = last_validation(history)
-    for fraction in plan["fractions"]:
+    for fraction in plan.fractions:
         models = _finished(means, plan, fraction)
         tasks = common_tasks(means, models, fraction)
         best = (
@@ -257,7 +256,7 @@ def few_shot_section(means: pd.DataFrame, history: pd.DataFrame, plan: Plan) -> 
                 means_at(means, model, tasks, fraction),
                 means_at(last, model, tasks, fraction),
             )
-            row = {"fraction": fraction, "model": model, "tasks": len(tasks)}
+            row: dict[str, Any] = {"fraction": fraction, "model": model, "tasks": len(tasks)}
             for name, values in (("test", test), ("validation", validation)):
                 row |= {
                     f"{name}_dice": values.mean() if len(values) else np.nan,

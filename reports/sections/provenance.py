@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from record.store import CELL, Store
+from record import paths
+from record.manifest import Manifest
+from record.schema import Commit, PlannedTrial, SearchOutcome, Split, StudyPlan
+from record.store import Store
 from reports.render.layout import Section, Table, share, text_cell
 
-Plan = Mapping[str, Any]
-Commits = Mapping[str, Mapping[str, Any]]
+Commits = Mapping[str, Commit]
 LISTED = 20
 
 
-def provenance_section(store: Store, plan: Plan, commits: Commits, table: pd.DataFrame) -> Section:
+def provenance_section(
+    store: Store, plan: StudyPlan, commits: Commits, table: pd.DataFrame
+) -> Section:
     """Table 7: versions, commit, hardware, data, weights, splits, definitions, exclusions and what
     failed.
     """
-    manifest = store.read_json("manifest.json") or {}
+    manifest = store.load(paths.MANIFEST, Manifest)
     facts = [
         *_software(manifest),
         *_hardware(manifest, plan, commits),
@@ -51,13 +55,12 @@ def provenance_section(store: Store, plan: Plan, commits: Commits, table: pd.Dat
 Fact = tuple[str, str, str]
 
 
-def _software(manifest: Mapping[str, Any]) -> list[Fact]:
-    if not manifest:
+def _software(manifest: Manifest | None) -> list[Fact]:
+    if manifest is None:
         return [("software", "manifest", "not written")]
-    git = manifest.get("git", {})
-    dirty = ", with uncommitted changes" if git.get("uncommitted_changes") else ""
-    facts = [("software", "git commit", f"{git.get('commit') or 'unknown'}{dirty}")]
-    versions = {"python": manifest.get("python"), **manifest.get("packages", {})}
+    dirty = ", with uncommitted changes" if manifest.git.uncommitted_changes else ""
+    facts = [("software", "git commit", f"{manifest.git.commit or 'unknown'}{dirty}")]
+    versions = {"python": manifest.python, **manifest.packages}
     return [
         *facts,
         (
@@ -68,28 +71,21 @@ def _software(manifest: Mapping[str, Any]) -> list[Fact]:
     ]
 
 
-def _hardware(manifest: Mapping[str, Any], plan: Plan, commits: Commits) -> list[Fact]:
-    hardware = manifest.get("hardware", {})
+def _hardware(manifest: Manifest | None, plan: StudyPlan, commits: Commits) -> list[Fact]:
     facts = []
-    if hardware:
-        gpus = ", ".join(hardware.get("gpus") or ["none"])
+    if manifest and (hardware := manifest.hardware):
+        gpus = ", ".join(hardware.gpus or ["none"])
         facts.append(
             (
                 "hardware",
                 "main job",
-                f"{hardware.get('processor')}, {hardware.get('cores')} cores, GPUs: {gpus}",
+                f"{hardware.processor}, {hardware.cores} cores, GPUs: {gpus}",
             )
         )
-    attempts = [
-        commits[trial["eval_id"]]["attempt"]
-        for trial in plan["trials"]
-        if trial["eval_id"] in commits
-    ]
+    attempts = [marker.attempt for _, marker in plan.finished(commits)]
     kinds: dict[str, int] = {}
     for attempt in attempts:
-        kind = (
-            f"{attempt.get('device', 'unknown')}, {attempt['world']} x {attempt['threads']} threads"
-        )
+        kind = f"{attempt.device}, {attempt.world} x {attempt.threads} threads"
         kinds[kind] = kinds.get(kind, 0) + 1
     return [
         *facts,
@@ -97,19 +93,23 @@ def _hardware(manifest: Mapping[str, Any], plan: Plan, commits: Commits) -> list
     ]
 
 
-def _data(store: Store, plan: Plan, manifest: Mapping[str, Any]) -> list[Fact]:
+def _data(store: Store, plan: StudyPlan, manifest: Manifest | None) -> list[Fact]:
     facts = []
-    for task in plan["tasks"]:
-        split = store.read_json(f"splits/{task}.json") or {}
-        cases = split.get("cases", {})
-        if cases:
-            facts.append(("data", task, f"{len(cases)} cases, sha256 {_short(cases)}"))
-        if settings := split.get("settings"):
+    for task in plan.tasks:
+        split = store.load(paths.split(task), Split)
+        if split is None:
+            continue
+        if split.cases:
+            facts.append(("data", task, f"{len(split.cases)} cases, sha256 {_short(split.cases)}"))
+        if split.settings:
             text = ", ".join(
-                f"{name} {value}" for name, value in sorted(settings.items()) if value is not None
+                f"{name} {value}"
+                for name, value in sorted(split.settings.items())
+                if value is not None
             )
-            facts.append(("splits", task, f"{text}; file sha256 {_short(split)}"))
-    blocks = plan.get("blocks") or manifest.get("fingerprints", {}).get("blocks", {})
+            facts.append(("splits", task, f"{text}; file sha256 {_short(split.to_json())}"))
+    made_with = manifest.fingerprints.get("blocks", {}) if manifest else {}
+    blocks = plan.blocks or made_with
     facts += [
         ("weights", model, f"frozen block sha256 {str(value)[:16]}")
         for model, value in blocks.items()
@@ -117,21 +117,21 @@ def _data(store: Store, plan: Plan, manifest: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _training(plan: Plan, commits: Commits) -> list[Fact]:
-    planned = {trial["eval_id"] for trial in plan["trials"]}
+def _training(plan: StudyPlan, commits: Commits) -> list[Fact]:
+    planned = {trial.eval_id for trial in plan.trials}
     used = [
-        marker["identity"]
+        marker.identity
         for key, marker in commits.items()
-        if key in planned and "identity" in marker
+        if key in planned and marker.identity.train
     ]
     if not used:
         return []
     numerics = sorted(
-        {f"train {one['train']['numerics']}, eval {one['eval']['numerics']}" for one in used}
+        {f"train {one.train['numerics']}, eval {one.eval['numerics']}" for one in used}
     )
     facts = [("training", "numerics", "; ".join(numerics))]
     for name in ("training", "data"):
-        values = sorted({json.dumps(one["train"][name], sort_keys=True) for one in used})
+        values = sorted({json.dumps(one.train[name], sort_keys=True) for one in used})
         facts += [
             ("training", "recipe" if name == "training" else "input", _flat(json.loads(value)))
             for value in values
@@ -139,14 +139,14 @@ def _training(plan: Plan, commits: Commits) -> list[Fact]:
     return facts
 
 
-def _search(store: Store, plan: Plan) -> list[Fact]:
+def _search(store: Store, plan: StudyPlan) -> list[Fact]:
     """What was searched before the grid, on which cases, and what every model got."""
     frozen = _searches(store, plan)
     facts = []
     for search in {
-        json.dumps(one["identity"]["search"], sort_keys=True): one for one in frozen
+        json.dumps(one.identity["search"], sort_keys=True): one for one in frozen
     }.values():
-        settings = search["identity"]["search"]
+        settings = search.identity["search"]
         ranges = {
             key: {kind: value for kind, value in values.items() if value is not None}
             for key, values in settings["space"].items()
@@ -155,27 +155,24 @@ def _search(store: Store, plan: Plan) -> list[Fact]:
         own = {key: value for key, value in settings.items() if key != "space"}
         facts.append(("search", "budget of every model", _flat(own)))
     for one in frozen:
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(one["counts"].items()))
-        cases = f"on {one['cases']['train']} + {one['cases']['validation']} cases"
-        found = one["reason"]
-        if one["settings"] is not None:
-            found = (
-                f"{_flat(one['settings'])}; validation Dice {one['value']:.4f} in trial "
-                f"{one['number']}"
-            )
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(one.counts.items()))
+        cases = f"on {one.cases['train']} + {one.cases['validation']} cases"
+        found = one.reason
+        if one.settings is not None:
+            found = f"{_flat(one.settings)}; validation Dice {one.value:.4f} in trial {one.number}"
         facts.append(("search", _place(one), f"{found}; {counts}, {cases}"))
     return facts
 
 
-def _searches(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
+def _searches(store: Store, plan: StudyPlan) -> list[SearchOutcome]:
     """The outcomes of the current plan's searches, in its order."""
-    frozen = (store.read_json("search.json") or {}) if plan.get("searches") else {}
-    return [frozen[name] for name in plan.get("searches", ()) if name in frozen]
+    frozen = store.outcomes() if plan.searches else {}
+    return [frozen[name] for name in plan.searches if name in frozen]
 
 
-def _place(search: Mapping[str, Any]) -> str:
-    fold = "" if search["fold"] is None else f", fold {search['fold']}"
-    return f"{search['model']}, {search['task']}{fold}"
+def _place(search: SearchOutcome) -> str:
+    fold = "" if search.fold is None else f", fold {search.fold}"
+    return f"{search.model}, {search.task}{fold}"
 
 
 def _flat(values: Mapping[str, Any]) -> str:
@@ -184,19 +181,19 @@ def _flat(values: Mapping[str, Any]) -> str:
     )
 
 
-def _definitions(plan: Plan) -> list[Fact]:
-    scoring = plan["scoring"]
+def _definitions(plan: StudyPlan) -> list[Fact]:
+    scoring = plan.scoring
     tolerances = ", ".join(
-        f"{task} {values[0]:g} mm" for task, values in scoring["tolerances"].items()
+        f"{task} {values[0]:g} mm" for task, values in scoring.tolerances.items()
     )
     return [
-        ("metrics", "NSD", f"definition {scoring['nsd']}; tolerance {tolerances}"),
-        ("metrics", "HD95", f"definition {scoring['hd95']}, in mm on the case's own grid"),
-        ("metrics", "both empty", f"{plan['both_empty']} (no structure and no prediction)"),
+        ("metrics", "NSD", f"definition {scoring.nsd}; tolerance {tolerances}"),
+        ("metrics", "HD95", f"definition {scoring.hd95}, in mm on the case's own grid"),
+        ("metrics", "both empty", f"{plan.both_empty} (no structure and no prediction)"),
     ]
 
 
-def _exclusions(plan: Plan, table: pd.DataFrame) -> list[Fact]:
+def _exclusions(plan: StudyPlan, table: pd.DataFrame) -> list[Fact]:
     facts = [
         ("exclusions", f"{task}, {case}", f"left out for all models: {why}")
         for task, case, why in _excluded(plan)
@@ -224,38 +221,35 @@ def _exclusions(plan: Plan, table: pd.DataFrame) -> list[Fact]:
     return facts
 
 
-def _excluded(plan: Plan) -> list[tuple[str, str, str]]:
+def _excluded(plan: StudyPlan) -> list[tuple[str, str, str]]:
     """Task, case and reasons of the broken cases that the study was run without."""
-    excluded: Mapping[str, Mapping[str, Sequence[str]]] = plan.get("excluded", {})
     return [
         (task, case, "; ".join(reasons))
-        for task, cases in excluded.items()
+        for task, cases in plan.excluded.items()
         for case, reasons in cases.items()
     ]
 
 
-def _trials(store: Store, plan: Plan, commits: Commits) -> list[Fact]:
-    missing = [trial for trial in plan["trials"] if trial["eval_id"] not in commits]
-    facts = [
-        ("trials", "finished", f"{len(plan['trials']) - len(missing)} of {len(plan['trials'])}")
-    ]
+def _trials(store: Store, plan: StudyPlan, commits: Commits) -> list[Fact]:
+    missing = plan.missing(commits)
+    facts = [("trials", "finished", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
     failures = store.failures() if missing else {}
     for trial in missing:
-        if failed := failures.get(trial["eval_id"]):
+        if failed := failures.get(trial.eval_id or ""):
             facts.append(
                 (
                     "trials",
-                    f"failed: {_cell(trial)}",
-                    f"{len(failed)} attempts, the last: {failed[-1]['reason']}",
+                    f"failed: {trial.place}",
+                    f"{len(failed)} attempts, the last: {failed[-1].reason}",
                 )
             )
     return facts
 
 
 def notes(
-    plan: Plan,
+    plan: StudyPlan,
     commits: Commits,
-    missing: Sequence[Mapping[str, Any]],
+    missing: Sequence[PlannedTrial],
     store: Store,
     rows: pd.DataFrame,
     table: pd.DataFrame,
@@ -266,30 +260,28 @@ def notes(
         rows: the scores.
         table: the significance table.
     """
-    total = len(plan["trials"])
+    total = len(plan.trials)
     found = [f"{total - len(missing)} of {total} trials are in this report."]
     failures = store.failures() if missing else {}
     # Failed cells are named first: of a large unfinished study the rest is only counted.
-    ordered = sorted(missing, key=lambda trial: trial["eval_id"] not in failures)
-    shown = [trial for trial in ordered if trial["eval_id"] in failures]
-    shown += [trial for trial in ordered if trial["eval_id"] not in failures][:LISTED]
+    ordered = sorted(missing, key=lambda trial: trial.eval_id not in failures)
+    shown = [trial for trial in ordered if trial.eval_id in failures]
+    shown += [trial for trial in ordered if trial.eval_id not in failures][:LISTED]
     for trial in shown:
-        failed = failures.get(trial["eval_id"])
+        failed = failures.get(trial.eval_id or "")
         why = (
-            f"{len(failed)} failed attempts, the last: {failed[-1]['reason']}"
+            f"{len(failed)} failed attempts, the last: {failed[-1].reason}"
             if failed
             else "not run yet"
         )
-        found.append(f"Missing: {_cell(trial)} ({why}).")
+        found.append(f"Missing: {trial.place} ({why}).")
     if rest := len(missing) - len(shown):
         found.append(f"Missing: {rest} more trials that have not run yet.")
     found += [
-        f"{task}: {description}."
-        for task, description in plan["descriptions"].items()
-        if description
+        f"{task}: {description}." for task, description in plan.descriptions.items() if description
     ]
     if searched := _searches(store, plan):
-        counts = sorted({sum(one["counts"].values()) for one in searched})
+        counts = sorted({sum(one.counts.values()) for one in searched})
         found.append(
             f"Settings were chosen before these trials by {len(searched)} searches of "
             f"{', '.join(map(str, counts))} trials, on no test case of the trials that use them "
@@ -298,14 +290,14 @@ def notes(
     found += [
         f"Left out for all models: {task}, {case} ({why})." for task, case, why in _excluded(plan)
     ]
-    scoring = plan["scoring"]
+    scoring = plan.scoring
     tolerances = ", ".join(
-        f"{task} {values[0]:g} mm" for task, values in scoring["tolerances"].items()
+        f"{task} {values[0]:g} mm" for task, values in scoring.tolerances.items()
     )
     found.append(
         "Scores are per test case, on its own grid, in mm; mean ± standard deviation over cases "
-        f"(n), the better one bold. NSD: definition {scoring['nsd']}, tolerance {tolerances}. "
-        f"HD95: definition {scoring['hd95']}."
+        f"(n), the better one bold. NSD: definition {scoring.nsd}, tolerance {tolerances}. "
+        f"HD95: definition {scoring.hd95}."
     )
     if "patient" in rows:
         found.append(
@@ -313,9 +305,7 @@ def notes(
             "not independent."
         )
     distances = [
-        name
-        for name, about in plan["metrics"].items()
-        if about["unit"] and name in _compared(plan, rows)
+        name for name, about in plan.metrics.items() if about.unit and name in _compared(plan, rows)
     ]
     if capped := int(np.isinf(rows[distances].to_numpy(dtype=float)).sum()):
         found.append(
@@ -338,29 +328,21 @@ def notes(
         "label groups and seeds averaged first; Holm and BH: corrected within the declared family; "
         "the verdict is Holm at 0.05. 'Not significant' does not mean 'equal'."
     )
-    attempts = [
-        commits[trial["eval_id"]]["attempt"]
-        for trial in plan["trials"]
-        if trial["eval_id"] in commits
-    ]
-    kinds = sorted({f"{attempt['world']} x {attempt['threads']} threads" for attempt in attempts})
+    attempts = [marker.attempt for _, marker in plan.finished(commits)]
+    kinds = sorted({f"{attempt.world} x {attempt.threads} threads" for attempt in attempts})
     if len(kinds) > 1:
         found.append(
             f"Trials ran with different numbers of processes or threads: {', '.join(kinds)}."
         )
-    rounded = sorted({note for trial in plan["trials"] for note in trial.get("notes", ())})
+    rounded = sorted({note for trial in plan.trials for note in trial.notes})
     return found + [f"Splits: {note}." for note in rounded]
 
 
-def _compared(plan: Plan, rows: pd.DataFrame) -> set[str]:
+def _compared(plan: StudyPlan, rows: pd.DataFrame) -> set[str]:
     """Metrics of the comparisons that the scores have."""
-    return {name for comparison in plan["comparisons"] for name in comparison["metrics"]} & set(
+    return {name for comparison in plan.comparisons for name in comparison.metrics} & set(
         rows.columns
     )
-
-
-def _cell(trial: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {trial[name]}" for name in CELL)
 
 
 def _short(value: Any) -> str:

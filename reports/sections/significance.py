@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.schema import Commit, Comparison, StudyPlan
 from reports.statistics import (
     adjust,
     equivalence,
@@ -69,7 +70,7 @@ COLUMNS = (
 
 
 def significance_table(
-    rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]
+    rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commit]
 ) -> pd.DataFrame:
     """One row per comparison x task x fraction x metric, in the spec's order.
 
@@ -87,8 +88,8 @@ def significance_table(
     keys = ["model", "task", "fraction"]
     used = {
         name
-        for comparison in plan["comparisons"]
-        for name in (comparison["baseline"], *comparison["candidates"])
+        for comparison in plan.comparisons
+        for name in (comparison.baseline, *comparison.candidates)
     }
     compared = rows[rows["model"].isin(used)]
     here: Cells = {
@@ -108,9 +109,9 @@ def significance_table(
                 metric,
                 number,
             )
-            for number, comparison in enumerate(plan["comparisons"])
+            for number, comparison in enumerate(plan.comparisons)
             for candidate, fraction, task, metric in itertools.product(
-                comparison["candidates"], plan["fractions"], plan["tasks"], comparison["metrics"]
+                comparison.candidates, plan.fractions, plan.tasks, comparison.metrics
             )
         ],
         columns=list(COLUMNS),
@@ -146,9 +147,9 @@ Cells = dict[Any, pd.DataFrame]  # (model, task, fraction) -> rows by case
 
 def _row(
     here: Cells,
-    plan: Mapping[str, Any],
-    commits: Mapping[str, Any],
-    comparison: Mapping[str, Any],
+    plan: StudyPlan,
+    commits: Mapping[str, Commit],
+    comparison: Comparison,
     candidate: str,
     task: str,
     fraction: float,
@@ -157,19 +158,19 @@ def _row(
 ) -> dict[str, Any]:
     key = {"candidate": candidate, "task": task, "fraction": fraction, "metric": metric}
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | key
-    row |= {"baseline": comparison["baseline"]} | dict.fromkeys(
+    row |= {"baseline": comparison.baseline} | dict.fromkeys(
         ("better", "favours", "equivalence", "method", "verdict"), ""
     )
     row["family"] = " | ".join(
-        [str(number), *(f"{name}={key[name]}" for name in comparison["family"])]
+        [str(number), *(f"{name}={key[name]}" for name in comparison.family)]
     )
-    models = (comparison["baseline"], candidate)
+    models = (comparison.baseline, candidate)
     cells = [
         cell
         for model in models
         for cell in planned_cells(plan, model=model, task=task, fraction=fraction)
     ]
-    if missing := sum(cell["eval_id"] not in commits for cell in cells):
+    if missing := sum(cell.eval_id not in commits for cell in cells):
         return row | {"n": 0, "verdict": f"incomplete: {missing} of {len(cells)} trials missing"}
     try:
         y, x = (here.get((model, task, fraction), here[NOTHING]) for model in models)
@@ -179,16 +180,16 @@ def _row(
             candidate=candidate,
             baseline=models[0],
             metric=metric,
-            both_empty=plan["both_empty"],
+            both_empty=plan.both_empty,
         )
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
     row |= {
-        f"{name}_seed_sd": seed_spread(rows, metric, plan["both_empty"])
+        f"{name}_seed_sd": seed_spread(rows, metric, plan.both_empty)
         for name, rows in (("baseline", y), ("candidate", x))
     }
-    margin = comparison.get("equivalence", {}).get(metric)
-    higher = plan["metrics"][metric]["higher_is_better"]
+    margin = comparison.equivalence.get(metric)
+    higher = plan.metrics[metric].higher_is_better
     return row | _tested(pairs, models, higher_is_better=higher, margin=margin)
 
 

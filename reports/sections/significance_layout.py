@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.schema import StudyPlan
 from reports.render import layout
 from reports.render.layout import Cell, Section, Table, number, share, spread, titled
 from reports.sections.significance import count_line
@@ -34,9 +35,7 @@ ALIGN = "lllrrrrrrrrrrl"
 NOT_TESTABLE = "not testable"
 
 
-def significance_section(
-    table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]
-) -> Section:
+def significance_section(table: pd.DataFrame, plan: StudyPlan, notes: Sequence[str]) -> Section:
     """The significance table with its counts; `notes` stand under it, and in every LaTeX
     caption.
     """
@@ -49,7 +48,7 @@ def significance_section(
     return Section("significance", "Significance", tables, table, notes)
 
 
-def details_section(table: pd.DataFrame, plan: Mapping[str, Any]) -> Section:
+def details_section(table: pd.DataFrame, plan: StudyPlan) -> Section:
     """What stands behind each test: pairs, zeros, ties, the smallest attainable p, the way, and the
     spread between seeds.
     """
@@ -69,13 +68,13 @@ def details_section(table: pd.DataFrame, plan: Mapping[str, Any]) -> Section:
     header += ["Left out", "Seeds: baseline", "Seeds: candidate"]
     cells = []
     for row in table[table["method"] != ""].to_dict("records"):
-        info = plan["metrics"][row["metric"]]
-        digits = 3 if info["unit"] else 4
+        info = plan.metrics[row["metric"]]
+        digits = 3 if info.unit else 4
         cells.append(
             [
                 *(Cell(row[name]) for name in ("candidate", "baseline", "task")),
                 Cell(share(row["fraction"]), sort=row["fraction"]),
-                Cell(info["title"]),
+                Cell(info.title),
                 *(number(row[name], 0) for name in ("n", "n_zero", "n_tied")),
                 Cell(p_text(row["p_floor"]), sort=row["p_floor"]),
                 Cell(row["method"]),
@@ -115,14 +114,14 @@ def to_csv(table: pd.DataFrame) -> str:
     return layout.to_csv(table)
 
 
-def to_markdown(table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]) -> str:
+def to_markdown(table: pd.DataFrame, plan: StudyPlan, notes: Sequence[str]) -> str:
     """One table per comparison, the count of significant rows, and the notes that a reader
     needs.
     """
-    return layout.to_markdown(significance_section(table, plan, notes), plan["name"])
+    return layout.to_markdown(significance_section(table, plan, notes), plan.name)
 
 
-def to_latex(table: pd.DataFrame, plan: Mapping[str, Any], notes: Sequence[str]) -> str:
+def to_latex(table: pd.DataFrame, plan: StudyPlan, notes: Sequence[str]) -> str:
     """`table` environments for `\\usepackage{booktabs,graphicx}`; significant rows carry a star."""
     return layout.to_latex(significance_section(table, plan, notes))
 
@@ -132,10 +131,10 @@ def _comparisons(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFram
     return [((str(key[0]), str(key[1])), rows) for key, rows in groups]  # type: ignore[index]
 
 
-def _cells(row: Mapping[Any, Any], plan: Mapping[str, Any]) -> list[Cell]:
+def _cells(row: Mapping[Any, Any], plan: StudyPlan) -> list[Cell]:
     """Cells of the columns of HEADERS."""
-    info = plan["metrics"][row["metric"]]
-    digits = 2 if info["unit"] else 3
+    info = plan.metrics[row["metric"]]
+    digits = 2 if info.unit else 3
     first = [
         Cell(row["task"]),
         Cell(share(row["fraction"]), sort=row["fraction"]),

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from record.schema import PlannedTrial, StudyPlan
+
 BOTH_EMPTY = "both-empty"
 LISTED = 5
 
@@ -185,10 +187,10 @@ def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:
     return f"{candidate} and {baseline} were not tested on the same cases: " + "; ".join(parts)
 
 
-def planned_cells(plan: Mapping[str, Any], **where: Any) -> list[dict[str, Any]]:
+def planned_cells(plan: StudyPlan, **where: Any) -> list[PlannedTrial]:
     """The plan's trials whose columns equal the given values."""
     return [
         trial
-        for trial in plan["trials"]
-        if all(trial[key] == value for key, value in where.items())
+        for trial in plan.trials
+        if all(getattr(trial, key) == value for key, value in where.items())
     ]

@@ -5,34 +5,30 @@ tests draw from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
+from record.schema import Commit, StudyPlan
 from reports.statistics.pairing import BOTH_EMPTY, capped_scores
 
 KEYS = ["model", "task", "fraction"]
 
 
-def scored_metrics(plan: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
+def scored_metrics(plan: StudyPlan, rows: pd.DataFrame) -> list[str]:
     """Known metrics among the rows' columns."""
-    return [metric for metric in plan["metrics"] if metric in rows.columns]
+    return [metric for metric in plan.metrics if metric in rows.columns]
 
 
-def complete_cells(
-    plan: Mapping[str, Any], commits: Mapping[str, Any]
-) -> set[tuple[str, str, float]]:
+def complete_cells(plan: StudyPlan, commits: Mapping[str, Commit]) -> set[tuple[str, str, float]]:
     """(model, task, fraction) of which every planned fold and seed has finished."""
     cells: dict[tuple[str, str, float], bool] = {}
-    for trial in plan["trials"]:
-        key = (trial["model"], trial["task"], trial["fraction"])
-        cells[key] = cells.get(key, True) and trial["eval_id"] in commits
+    for trial in plan.trials:
+        key = (trial.model, trial.task, trial.fraction)
+        cells[key] = cells.get(key, True) and trial.eval_id in commits
     return {key for key, complete in cells.items() if complete}
 
 
-def case_scores(
-    rows: pd.DataFrame, plan: Mapping[str, Any], commits: Mapping[str, Any]
-) -> pd.DataFrame:
+def case_scores(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commit]) -> pd.DataFrame:
     """One row per model, task, fraction and case: groups, then seeds averaged, infinite distances
     capped.
 
@@ -49,7 +45,7 @@ def case_scores(
     empty = rows["status"] == BOTH_EMPTY
     frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
     for metric in metrics:
-        frame[metric] = capped_scores(rows, metric, plan["both_empty"])
+        frame[metric] = capped_scores(rows, metric, plan.both_empty)
     rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
     by_seed = (
         frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()
@@ -59,7 +55,7 @@ def case_scores(
         .agg(rules | {"empty": "any"})
         .reset_index()
     )
-    if plan["both_empty"] == "exclude":
+    if plan.both_empty == "exclude":
         left_out = scores.groupby(["task", "fraction", "case"], observed=True)["empty"].transform(
             "any"
         )

@@ -349,11 +349,11 @@ def test_the_table_of_a_study_that_was_shot_at_is_that_of_an_undisturbed_one(
     commits = store.commits()
     assert len(commits) == TRIALS
     for eval_id, marker in commits.items():  # a claim is written whenever a trial starts
-        claim = Path(store.path(f"claims/{marker['train_id']}.json"))
+        claim = Path(store.path(f"claims/{marker.train_id}.json"))
         assert claim.stat().st_mtime <= Path(store.path(f"commits/{eval_id}.json")).stat().st_mtime
-        for kind, file in marker["files"].items():
-            assert hashlib.sha256(store.read(file) or b"").hexdigest() == marker["sha256"][kind]
-    named = {file for marker in commits.values() for file in marker["files"].values()}
+        for kind, file in marker.files.items():
+            assert hashlib.sha256(store.read(file) or b"").hexdigest() == marker.sha256[kind]
+    named = {file for marker in commits.values() for file in marker.files.values()}
     files = {
         str(file.relative_to(store.root)) for file in Path(store.root).rglob("*") if file.is_file()
     }

@@ -14,8 +14,13 @@ from medvision.training.batches import stack
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
+<<<<<<< HEAD
 from record.store import read_results
 from tests.waiting import Barrier, wait_for
+=======
+from record.schema import Attempt
+from record.tables import read_results
+>>>>>>> record
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -26,16 +31,16 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
-def run(tiny_spec: Path, *changes: str) -> list[dict[str, Any]]:
+def run(tiny_spec: Path, *changes: str) -> list[Attempt]:
     """Run the spec with changes; the finished attempts, each with its cost."""
     assert main([str(tiny_spec), *(word for change in changes for word in ("--set", change))]) == 0
     store = open_store(load_spec(tiny_spec, list(changes)))
     assert read_results(store, "cases")["dice"].between(0, 1).all()
     commits = list(store.commits().values())
     assert len(commits) == 6
-    assert all(marker["attempt"]["device"] != "cpu" for marker in commits)
-    assert all(marker["cost"]["peak_memory_bytes"] > 0 for marker in commits)
-    return [marker["attempt"] for marker in commits]
+    assert all(marker.attempt.device != "cpu" for marker in commits)
+    assert all(marker.cost.peak_memory_bytes > 0 for marker in commits)
+    return [marker.attempt for marker in commits]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -105,8 +110,12 @@ def test_two_trials_share_one_gpu(tiny_spec: Path, barrier: Barrier) -> None:
     together = threading.Thread(target=let_both_pass)
     together.start()
     attempts = run(tiny_spec, "resources.gpus_per_worker=0.5", "resources.max_lanes=2")
+<<<<<<< HEAD
     together.join()
     assert len({attempt["pid"] for attempt in attempts}) == 2
+=======
+    assert len({attempt.pid for attempt in attempts}) == 2
+>>>>>>> record
 
 
 def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(
@@ -132,24 +141,24 @@ def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(
             main([str(tiny_spec), *(word for change in changes for word in ("--set", change))]) == 0
         )
         store = open_store(load_spec(tiny_spec, changes))
-        (marker, *_) = sorted(store.commits().values(), key=lambda marker: marker["cell"]["fold"])
+        (marker, *_) = sorted(store.commits().values(), key=lambda marker: marker.cell.fold)
         history = read_results(store, "history")
-        first = history[(history["eval_id"] == marker["eval_id"]) & (history["metric"] == "loss")]
+        first = history[(history["eval_id"] == marker.eval_id) & (history["metric"] == "loss")]
         return marker, float(first.loc[first["split"] == "train", "value"].iloc[0])
 
     whole, loss = trained("whole")
-    assert whole["attempt"]["micro_batch"] is None
+    assert whole.attempt.micro_batch is None
     # Other work takes the GPU's memory, but for what half a batch needs.
     free, _ = torch.cuda.mem_get_info()
     held = torch.empty(
-        int(free - 0.75 * whole["cost"]["peak_memory_bytes"] - 2**30),
+        int(free - 0.75 * whole.cost.peak_memory_bytes - 2**30),
         dtype=torch.uint8,
         device="cuda",
     )
     parts, same_loss = trained("parts")
     del held
-    assert parts["attempt"]["micro_batch"] in (1, 2)
-    assert parts["cost"]["peak_memory_bytes"] < 0.75 * whole["cost"]["peak_memory_bytes"]
+    assert parts.attempt.micro_batch in (1, 2)
+    assert parts.cost.peak_memory_bytes < 0.75 * whole.cost.peak_memory_bytes
     assert same_loss == pytest.approx(loss, rel=1e-2)
 
 
@@ -157,4 +166,4 @@ def test_one_trial_on_two_gpus(tiny_spec: Path) -> None:
     if gpus() < 2:
         pytest.skip(f"two CUDA devices are needed for NCCL, this machine has {gpus()}")
     attempts = run(tiny_spec, "resources.gpus_per_worker=1", "resources.workers=2")
-    assert {attempt["world"] for attempt in attempts} == {2}
+    assert {attempt.world for attempt in attempts} == {2}

@@ -132,7 +132,7 @@ def test_a_study_outlives_a_lost_machine_and_its_table_is_the_local_one(
     victim = cluster.machines[2]
 
     def hosts() -> list[str]:
-        return [marker["attempt"]["host"] for marker in store.commits().values()]
+        return [marker.attempt.host for marker in store.commits().values()]
 
     def all_wait() -> bool:
         return {one.host for one in barrier.waiting()} == names

@@ -104,7 +104,7 @@ def test_the_slurm_script_runs_a_study_and_leaves_no_ray_behind(
         assert code == 0, said
         assert "6 of 6 trials are in this report" in said
         commits = Store(str(tmp_path / "runs" / "tiny")).commits().values()
-        assert len({marker["attempt"]["pid"] for marker in commits}) == 2, (
+        assert len({marker.attempt.pid for marker in commits}) == 2, (
             said
         )  # the second node had its lane
         started = [

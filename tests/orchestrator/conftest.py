@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from record.store import Store, table_bytes
+from record import paths
+from record.events import Epoch, Event, Failed, Finished, Quarantined, Started
+from record.manifest import Git, Manifest
+from record.schema import StudyFile
+from record.store import Store
+from record.tables import table_bytes
+from tests.record.builders import commit, study_plan
 
 EPOCHS = 4
 
@@ -21,7 +27,7 @@ class FakeStudy:
 
     def __init__(self, root: Path, name: str, count: int) -> None:
         self.store = Store(str(root / name))
-        self.trials = [
+        self.trials: list[dict[str, Any]] = [
             {
                 "model": "ViT_Baseline",
                 "task": "Task99_Spheres",
@@ -40,30 +46,29 @@ class FakeStudy:
             "tasks": ["Task99_Spheres"],
             "storage": str(root),
         }
-        self.store.write_json(
-            "plan.json", {"name": name, "trials": self.trials, "metrics": {"dice": "", "nsd": ""}}
-        )
-        self.store.write_json("study.json", {"spec": spec})
-        self.store.write_json("manifest.json", {"git": {"commit": "abc123"}})
+        plan = study_plan(name=name, trials=self.trials, metrics={"dice": {}, "nsd": {}})
+        self.store.save(paths.PLAN, plan)
+        self.store.save(paths.STUDY, StudyFile(spec=spec, blocks={}, data_root=""))
+        self.store.save(paths.MANIFEST, Manifest(git=Git(commit="abc123")))
 
     def losses(self, fold: int) -> list[float]:
         return [1 / (epoch + fold + 1) for epoch in range(1, EPOCHS + 1)]
 
-    def started(self, fold: int, attempt: int = 1) -> dict[str, Any]:
-        return self._event(fold, "started") | {"attempt": attempt}
+    def started(self, fold: int, attempt: int = 1) -> Event:
+        return Started(*self._name(fold), attempt, lane=fold)
 
-    def epoch(self, fold: int, epoch: int) -> dict[str, Any]:
+    def epoch(self, fold: int, epoch: int) -> Event:
         metrics = {
             "train_loss": self.losses(fold)[epoch - 1],
             "lr": 0.5,
             "system/memory_rss_mib": 99.0,
         }
-        return self._event(fold, "epoch") | {"epoch": epoch, **metrics}
+        return Epoch(*self._name(fold), epoch, metrics, lane=fold)
 
-    def failed(self, fold: int, event: str = "failed") -> dict[str, Any]:
-        return self._event(fold, event) | {"reason": "the disk is on fire"}
+    def failed(self, fold: int, kind: type[Failed | Quarantined] = Failed) -> Event:
+        return kind(*self._name(fold), "the disk is on fire", lane=fold)
 
-    def finished(self, fold: int) -> dict[str, Any]:
+    def finished(self, fold: int) -> Event:
         """Commits the trial, too."""
         trial, folder = self.trials[fold], f"trials/{fold}"
         cell = {name: trial[name] for name in ("model", "task", "fraction", "fold", "seed")}
@@ -78,31 +83,26 @@ class FakeStudy:
         files = {"history": f"{folder}/history.parquet", "cases": f"{folder}/cases.parquet"}
         self.store.write(files["history"], table_bytes(losses))
         self.store.write(files["cases"], table_bytes(cases))
-        marker = {
-            "eval_id": trial["eval_id"],
-            "train_id": trial["train_id"],
-            "files": files,
-            "cell": cell,
-            "identity": {"train": {"training": {"epochs": EPOCHS}}, "eval": {"nsd": "surfel"}},
-            "cost": {"seconds": 8.0, "epochs": EPOCHS},
-            "attempt": {"host": "here"},
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        self.store.write_json(f"commits/{trial['eval_id']}.json", marker)
-        return self._event(fold, "finished") | {"dice": 0.25, "seconds": 8.0}
+        marker = commit(
+            eval_id=trial["eval_id"],
+            train_id=trial["train_id"],
+            files=files,
+            cell=cell,
+            identity={"train": {"training": {"epochs": EPOCHS}}, "eval": {"nsd": "surfel"}},
+            cost={"seconds": 8.0, "epochs": EPOCHS},
+            attempt={"host": "here"},
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        self.store.save(paths.commit(marker.eval_id), marker)
+        return Finished(*self._name(fold), 8.0, 0.25, lane=fold)
 
-    def whole(self, fold: int) -> list[dict[str, Any]]:
+    def whole(self, fold: int) -> list[Event]:
         """All events of a trial that goes well."""
         epochs = [self.epoch(fold, epoch) for epoch in range(1, EPOCHS + 1)]
         return [self.started(fold), *epochs, self.finished(fold)]
 
-    def _event(self, fold: int, kind: str) -> dict[str, Any]:
-        return {
-            "event": kind,
-            "cell": f"fold {fold}",
-            "eval_id": self.trials[fold]["eval_id"],
-            "lane": fold,
-        }
+    def _name(self, fold: int) -> tuple[str, str]:
+        return f"fold {fold}", self.trials[fold]["eval_id"]
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ def test_the_same_command_again_trains_nothing_and_a_fraction_has_its_own_name(
     # The checkpoint gives for a scan what the trial predicted for it, bit for bit.
     store = Store(str(tmp_path / "official_runs" / name))
     [marker] = store.commits().values()
-    with np.load(io.BytesIO(store.read(marker["files"]["masks"]) or b"")) as masks:
+    with np.load(io.BytesIO(store.read(marker.files["masks"]) or b"")) as masks:
         cases = [entry.removeprefix("bits/") for entry in masks.files if entry.startswith("bits/")]
         for case in cases:
             image = spheres / "Task99_Spheres" / "imagesTr" / f"{case}.nii.gz"

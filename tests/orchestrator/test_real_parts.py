@@ -20,7 +20,8 @@ import pytest
 from medvision.assets import ASSETS, AssetError, fetch
 from medvision.models import MODEL_LABELS
 from orchestrator.run import main
-from record.store import Store, read_results
+from record.store import Store
+from record.tables import read_results
 from tools.tracking_screenshots import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,9 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
-from record.store import FencedError, Store, StoreError, read_results
+from record.store import FencedError, Store, StoreError
+from record.tables import read_results
+from tests.record.builders import commit
 
 LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
 
@@ -92,10 +94,10 @@ def test_an_edit_runs_only_what_changed_and_says_why(
 def test_a_new_tolerance_scores_the_kept_masks_again_without_training(tiny_spec: Path) -> None:
     assert run(tiny_spec) == 0
     before = read_results(study(tiny_spec), "cases")
-    weights = {marker["files"]["weights"] for marker in commits(tiny_spec).values()}
+    weights = {marker.files["weights"] for marker in commits(tiny_spec).values()}
     assert run(tiny_spec, "--set", "evaluation.tolerances=[3.0]") == 0
     after = read_results(study(tiny_spec), "cases")
-    assert {marker["files"]["weights"] for marker in commits(tiny_spec).values()} == weights
+    assert {marker.files["weights"] for marker in commits(tiny_spec).values()} == weights
     assert (after["dice"] == before["dice"]).all()
     assert set(after["nsd_tolerance"]) == {3.0}
     assert (after["nsd"] > before["nsd"]).any()
@@ -144,7 +146,7 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     assert f"{victim}.nii.gz: cannot be read as NIfTI" in shown
     failures = study(tiny_spec).failures()
     assert [len(entries) for entries in failures.values()] == [2, 2]
-    assert "Traceback" in next(iter(failures.values()))[0]["details"]
+    assert "Traceback" in next(iter(failures.values()))[0].details
 
     assert run(tiny_spec, *arguments) == 1  # quarantined trials are not tried again unasked
     assert "Nothing to train" in capsys.readouterr().out
@@ -204,22 +206,17 @@ def test_an_orphan_of_an_earlier_driver_cannot_commit(tiny_spec: Path) -> None:
     assert run(tiny_spec) == 0
     store = study(tiny_spec)
     marker = next(iter(store.commits().values()))
-    store.remove(f"commits/{marker['eval_id']}.json")
-    store.write_json(f"claims/{marker['train_id']}.json", {"token": "successor"})
+    store.remove(f"commits/{marker.eval_id}.json")
+    store.write_json(f"claims/{marker.train_id}.json", {"token": "successor"})
     with pytest.raises(FencedError, match="successor"):
         store.commit(marker)
-    assert marker["eval_id"] not in store.commits()
+    assert marker.eval_id not in store.commits()
 
 
 def test_a_commit_that_names_a_missing_file_is_refused(tiny_spec: Path) -> None:
     store = study(tiny_spec)
     store.write_json("claims/t.json", {"token": "a"})
-    marker = {
-        "eval_id": "e",
-        "train_id": "t",
-        "token": "a",
-        "files": {"cases": "trials/t/a/cases.parquet"},
-    }
+    marker = commit(token="a", files={"cases": "trials/t/a/cases.parquet"})
     with pytest.raises(StoreError, match="is missing"):
         store.commit(marker)
     assert store.commits() == {}
@@ -296,7 +293,7 @@ def test_what_a_driver_left_that_died_between_commit_and_cleanup_is_removed(
     assert run(tiny_spec) == 0
     store = study(tiny_spec)
     eval_id, marker = next(iter(store.commits().items()))
-    train_id = marker["train_id"]
+    train_id = marker.train_id
     store.write(f"checkpoints/{train_id}/1x1.pt", b"state")
     store.write_json(f"failures/{eval_id}/token.json", {"kind": "lost", "reason": "x", "time": 1.0})
     store.write("checkpoints/of-another-edit/1x1.pt", b"state")

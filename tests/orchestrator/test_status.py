@@ -11,14 +11,18 @@ from orchestrator.planning.retry import State
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
+from record import paths
 from record.lock import study_lock
+from record.schema import Claim, Failure
+from tests.record.builders import commits, study_plan
 
 
 def test_states_follow_commits_claims_and_failures() -> None:
-    plan = {"trials": [{"train_id": f"t{i}", "eval_id": f"e{i}"} for i in range(5)]}
-    failures = {"e1": [{"reason": "x"}], "e2": [{"reason": "x"}] * 3}
+    plan = study_plan(trials=[{"train_id": f"t{i}", "eval_id": f"e{i}"} for i in range(5)])
+    failed = Failure(reason="x")
+    claims = {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}
     states = status.trial_states(
-        plan, {"e0": {}}, failures, {"t0": "e0", "t3": "e3", "t2": "e2", "t4": "a sibling"}, 3
+        plan.trials, commits({"e0": {}}), {"e1": [failed], "e2": [failed] * 3}, claims, 3
     )
     assert list(states.values()) == [
         State.FINISHED,
@@ -37,12 +41,10 @@ def test_a_study_is_described_without_ray_and_rebuilt_in_mlflow(
     assert main([str(tiny_spec), "--in-process", "--set", "tracking.enabled=false"]) == 0
     store = open_store(load_spec(tiny_spec))
     marker = next(iter(store.commits().values()))
-    store.remove(f"commits/{marker['eval_id']}.json")
+    store.remove(paths.commit(marker.eval_id))
     with study_lock(store) as token:
-        store.write_json(
-            f"claims/{marker['train_id']}.json",
-            {"token": f"{token}-1", "eval_id": marker["eval_id"]},
-        )
+        claim = Claim(token=f"{token}-1", eval_id=marker.eval_id)
+        store.save(paths.claim(marker.train_id), claim)
         assert status.main([store.uri]) == 0
     shown = capsys.readouterr().out
     assert "tiny: 1 running, 5 finished" in shown

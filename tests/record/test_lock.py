@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from orchestrator.planning.retry import State, next_state
-from record.lock import StudyLockedError, is_stale, machine, seconds_up, study_lock
+from record.lock import Lock, StudyLockedError, is_stale, machine, seconds_up, study_lock
+from record.schema import Failure
 from record.store import Store
 from tests.waiting import PATIENCE_SECONDS, ended_at_last, wait_for
 
@@ -25,6 +26,7 @@ HERE = {
     "machine": machine(),
     "pid": os.getpid(),
     "process_started": seconds_up(os.getpid()),
+    "token": "own",
 }
 OTHER = {
     "host": "another",
@@ -34,6 +36,10 @@ OTHER = {
     "since": "then",
     "token": "successor",
 }
+
+
+def lock(values: dict[str, Any], **more: Any) -> Lock:
+    return Lock.model_validate(values | more)
 
 
 def test_a_held_lock_refuses_and_a_released_one_is_gone(tmp_path: Path) -> None:
@@ -63,13 +69,13 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> Non
 
 def test_staleness_is_told_by_process_here_and_by_lease_elsewhere() -> None:
     now = time.time()
-    assert not is_stale(HERE | {"renewed": 0}, now, 60)
+    assert not is_stale(lock(HERE, renewed=0), now, 60)
     assert is_stale(
-        HERE | {"process_started": -10.0, "renewed": now}, now, 60
+        lock(HERE, process_started=-10.0, renewed=now), now, 60
     )  # its number went to another
     elsewhere = HERE | {"machine": "another of the same name"}
-    assert not is_stale(elsewhere | {"renewed": now - 59}, now, 60)
-    assert is_stale(elsewhere | {"renewed": now - 61}, now, 60)
+    assert not is_stale(lock(elsewhere, renewed=now - 59), now, 60)
+    assert is_stale(lock(elsewhere, renewed=now - 61), now, 60)
 
 
 def test_a_corrected_clock_makes_no_living_driver_stale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +85,7 @@ def test_a_corrected_clock_makes_no_living_driver_stale(monkeypatch: pytest.Monk
     before, now = psutil.Process().create_time(), psutil.boot_time() + 3600
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: now)
     assert psutil.Process().create_time() - before == pytest.approx(3600)
-    assert not is_stale(HERE | {"renewed": 0}, time.time(), 60)
+    assert not is_stale(lock(HERE, renewed=0), time.time(), 60)
 
 
 def test_a_lease_is_renewed_while_it_is_held(tmp_path: Path) -> None:
@@ -95,7 +101,7 @@ def test_of_drivers_that_start_at_once_one_holds_the_lock(tmp_path: Path) -> Non
     """
     code = f"""
 import sys, time
-from record.lock import StudyLockedError, study_lock
+from record.lock import Lock, StudyLockedError, study_lock
 from record.store import Store
 print("ready", flush=True)
 sys.stdin.readline()
@@ -167,7 +173,7 @@ def test_a_stale_lock_that_another_has_renewed_meanwhile_is_left_to_him(
     store = Store(str(tmp_path))
     store.write_json("lock.json", OTHER | {"renewed": 0.0})
 
-    def slow(held: dict[str, Any], now: float, lease_seconds: float) -> bool:
+    def slow(held: Lock, now: float, lease_seconds: float) -> bool:
         stale = is_stale(held, now, lease_seconds)
         store.write_json("lock.json", OTHER | {"since": "now", "renewed": time.time()})
         return stale
@@ -237,7 +243,7 @@ def test_a_storage_without_conditional_writes_gets_a_plain_one(
     ("failures", "state"), [(0, State.PENDING), (1, State.FAILED), (3, State.QUARANTINED)]
 )
 def test_failures_lead_from_pending_to_quarantine(failures: int, state: State) -> None:
-    assert next_state([{"reason": "x"}] * failures, max_attempts=3) is state
+    assert next_state([Failure(reason="x")] * failures, max_attempts=3) is state
 
 
 def test_s3_creates_a_file_once(monkeypatch: pytest.MonkeyPatch) -> None:

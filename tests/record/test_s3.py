@@ -14,8 +14,11 @@ from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import main as status
 from record.lock import StudyLockedError, study_lock
-from record.store import FencedError, Store, StoreError, read_results
+from record.schema import Claim, Stored
+from record.store import FencedError, Store, StoreError
+from record.tables import read_results
 from reports.build import build_report
+from tests.record.builders import commit
 from tests.waiting import PATIENCE_SECONDS
 
 BUCKET = "studies"
@@ -65,7 +68,7 @@ def test_files_are_written_read_listed_and_removed(s3: str) -> None:
     assert other.names("a") == ["b.json", "c"]
     store.write_json("a/b.json", {"x": 2})  # over the old one, and seen by whoever listed it before
     assert other.read_json("a/b.json") == {"x": 2}
-    assert other.read_folder("a") == {"b": {"x": 2}}
+    assert other.load_folder("a", Stored)["b"].to_json() == {"x": 2}
     store.remove("a")
     assert other.names("a") == []
     assert other.read("a/c/d.bin") is None
@@ -142,9 +145,9 @@ def test_missing_credentials_and_a_silent_endpoint_are_clear_errors(
 
 def test_an_orphan_cannot_commit(s3: str) -> None:
     store = Store(f"{s3}/study")
-    store.write_json("claims/t.json", {"token": "new"})
+    store.save("claims/t.json", Claim(token="new"))
     with pytest.raises(FencedError):
-        store.commit({"eval_id": "e", "train_id": "t", "token": "old", "files": {}})
+        store.commit(commit(token="old"))
     assert store.commits() == {}
 
 

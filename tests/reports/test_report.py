@@ -16,11 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from record.store import Store, StoreError, table_bytes
+from record.schema import Claim, Commit, StudyPlan
+from record.store import Store, StoreError
+from record.tables import table_bytes
 from reports.build import build_report, main
 from reports.sections.significance import significance_table
 from reports.sections.significance_layout import to_csv, to_latex, to_markdown
 from reports.statistics.pairing import PairingError, pair
+from tests.record.builders import commit, study_plan
 from tools.report_screenshots import chromium, compile_latex, photograph
 
 METRICS = {
@@ -29,9 +32,7 @@ METRICS = {
 }
 
 
-def plan(
-    models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: Any
-) -> dict[str, Any]:
+def plan(models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: Any) -> StudyPlan:
     trials = [
         {
             "model": m,
@@ -50,19 +51,16 @@ def plan(
         "metrics": ["dice", "hd95"],
         "family": ["candidate"],
     }
-    return {
-        "name": "study",
+    values = {
         "models": list(models),
         "tasks": ["T_1"],
-        "fractions": [1.0],
         "metrics": METRICS,
-        "both_empty": "exclude",
         "scoring": {"nsd": "surfel", "hd95": "voxel-max", "tolerances": {"T_1": [1.0]}},
         "comparisons": [comparison],
         "descriptions": {"T_1": "a 100 % synthetic_task"},
         "trials": trials,
-        **changes,
     }
+    return study_plan(**values | changes)
 
 
 def rows(
@@ -92,12 +90,11 @@ def rows(
     return pd.DataFrame(made)
 
 
-def commits(of: dict[str, Any]) -> dict[str, Any]:
-    attempt = {"world": 1, "threads": 1}
-    return {trial["eval_id"]: {"attempt": attempt} for trial in of["trials"]}
+def commits(of: StudyPlan) -> dict[str, Commit]:
+    return {str(trial.eval_id): commit(eval_id=trial.eval_id) for trial in of.trials}
 
 
-def table(frame: pd.DataFrame, of: dict[str, Any] | None = None) -> pd.DataFrame:
+def table(frame: pd.DataFrame, of: StudyPlan | None = None) -> pd.DataFrame:
     of = of or plan()
     return significance_table(frame, of, commits(of))
 
@@ -149,7 +146,7 @@ def test_families_are_corrected_apart() -> None:
     of = plan(models)
     frame = rows(0.01, models)
     apart = table(frame, of)
-    of["comparisons"][0]["family"] = []
+    of.comparisons[0].family.clear()
     together = table(frame, of)
     assert (together["p"] == apart["p"]).all()
     assert (together["p_holm"] >= apart["p_holm"]).all()
@@ -230,24 +227,21 @@ def test_the_order_of_rows_changes_no_byte(order: list[int]) -> None:
     assert to_csv(table(frame.iloc[order].reset_index(drop=True))) == to_csv(table(frame))
 
 
-def study(tmp_path: Path, frame: pd.DataFrame, of: dict[str, Any]) -> Store:
+def study(tmp_path: Path, frame: pd.DataFrame, of: StudyPlan) -> Store:
     store = Store(str(tmp_path / "study"))
-    store.write_json("plan.json", of)
-    for trial in of["trials"]:
-        here = frame[(frame["model"] == trial["model"]) & (frame["fold"] == trial["fold"])]
-        folder = f"trials/{trial['train_id']}/t"
+    store.save("plan.json", of)
+    for trial in of.trials:
+        here = frame[(frame["model"] == trial.model) & (frame["fold"] == trial.fold)]
+        folder = f"trials/{trial.train_id}/t"
         files = {"cases": f"{folder}/cases.parquet", "history": f"{folder}/history.parquet"}
         store.write(files["cases"], table_bytes(here.to_dict("records")))
         curve = [
             {"epoch": e, "split": "val", "metric": "dice", "value": 0.1 * e} for e in range(1, 4)
         ]
         store.write(files["history"], table_bytes(curve))
-        store.write_json(f"claims/{trial['train_id']}.json", {"token": "t"})
-        marker = {key: trial[key] for key in ("train_id", "eval_id")} | {
-            "token": "t",
-            "files": files,
-        }
-        store.commit(marker | {"attempt": {"world": 1, "threads": 1 + trial["fold"]}})
+        store.save(f"claims/{trial.train_id}.json", Claim(token="t"))
+        names = {"train_id": trial.train_id, "eval_id": trial.eval_id, "token": "t"}
+        store.commit(commit(**names, files=files, attempt={"threads": 1 + trial.fold}))
     return store
 
 

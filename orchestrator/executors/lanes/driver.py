@@ -31,10 +31,18 @@ from orchestrator.executors.lanes.preflight import check_machines, runtime_env
 from orchestrator.executors.lanes.scheduler import Scheduler, Waiting, impossible
 from orchestrator.executors.lanes.watcher import Watcher
 from orchestrator.executors.lanes.worker_group import here, queue_here
-from orchestrator.planning.events import Emit
 from orchestrator.planning.identity import Job
 from orchestrator.spec.resources import WorkerResources
 from orchestrator.spec.study import Spec
+from record.events import (
+    Emit,
+    Event,
+    LaneReady,
+    Started,
+    StorageFailed,
+    TrialEvent,
+    WaitsForMachines,
+)
 from record.store import Store, StoreError
 
 LANE_RESOURCE = (
@@ -175,9 +183,9 @@ def _round(
     ):
         source = TrialSource(scheduler, seconds, spec.resources.max_lanes, asked, events.put)
 
-        def on_event(event: dict[str, Any]) -> None:
-            if event["event"] == "storage-failed":
-                storage_failed.append(event["reason"])
+        def on_event(event: Event) -> None:
+            if isinstance(event, StorageFailed):
+                storage_failed.append(event.reason)
                 asked.set()
                 control.tell.remote(stop=True)
             source.on_event(event)
@@ -239,7 +247,7 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         self.running: dict[str, Waiting[Job]] = {}
         # Trials of new lanes by eval_id, since when, until their workers are there.
         self.placeless: dict[str, tuple[float, WorkerResources]] = {}
-        self.placed: set[int] = set()  # lanes that have had their workers
+        self.placed: set[int | None] = set()  # lanes that have had their workers
         self.freed: WorkerResources | None = None
         self.ended = 0
         self.nodes: list[dict[str, float]] = []
@@ -270,14 +278,16 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         self.running[trial.trial_id], self.freed = waiting, None
         return trial
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: Event) -> None:
         """Whatever a trial tells after its start it tells from a place, and a lane that had one
         before has it at once.
         """
-        if event["event"] == "lane-ready":
-            self.placed.add(event["lane"])
-        if event["event"] != "started" or event["lane"] in self.placed:
-            self.placeless.pop(event.get("eval_id", ""), None)
+        if isinstance(event, LaneReady):
+            self.placed.add(event.lane)
+        if isinstance(event, LaneReady | TrialEvent) and (
+            not isinstance(event, Started) or event.lane in self.placed
+        ):
+            self.placeless.pop(event.eval_id or "", None)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         super().on_trial_complete(trial_id, result, error)
@@ -308,7 +318,7 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
             shape: problem for shape in shapes if (problem := impossible([shape], self.nodes))
         }
         for shape in lacking.keys() - self.told:
-            self.emit({"event": "waiting", "reason": f"{lacking[shape]}. {WAITS}"})
+            self.emit(WaitsForMachines(f"{lacking[shape]}. {WAITS}"))
         self.told = set(lacking)
 
     def save_to_dir(self, dirpath: str, **_: Any) -> None:

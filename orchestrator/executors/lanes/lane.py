@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -21,6 +21,7 @@ from orchestrator.executors.base import run_to_the_end
 from orchestrator.executors.lanes.worker_group import SILENCE, WorkerGroup
 from orchestrator.planning.identity import Job
 from orchestrator.spec.resources import WorkerResources
+from record.events import Event, Outcome, StorageFailed
 from record.store import Store, StoreError
 
 IDLE_SECONDS = 20.0  # after which a lane without a trial gives its place back
@@ -100,11 +101,11 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
                 ),
             )
         except StoreError as error:  # no trial's fault: the driver stops the run
-            self._emit({"event": "storage-failed", "reason": str(error)})
+            self._emit(StorageFailed(str(error)))
             return {"state": "pending", "done": True}
         return {"state": state.value, "done": True}
 
-    def _attempt(self, job: Job) -> Mapping[str, Any]:
+    def _attempt(self, job: Job) -> Outcome:
         group, most = self.group, self.settings["lane_trials"]
         if group and (
             group.shape != self.shape or group.trials >= most or not group.thread.is_alive()
@@ -117,8 +118,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
             self._close()
             raise
 
-    def _emit(self, event: dict[str, Any]) -> None:
-        self.settings["events"].put({"lane": os.getpid(), **event})
+    def _emit(self, event: Event) -> None:
+        self.settings["events"].put(replace(event, lane=os.getpid()))
 
     def _close(self) -> None:
         if self.group is not None:

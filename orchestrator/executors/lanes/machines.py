@@ -13,8 +13,8 @@ import yaml
 
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.lanes.scheduler import capacity, impossible
-from orchestrator.planning.events import Emit
 from orchestrator.spec.resources import WorkerResources
+from record.events import Emit, WaitsForMachines
 
 HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster
 BOOTSTRAP = Path(
@@ -56,7 +56,7 @@ def check_shapes(shapes: Sequence[WorkerResources], max_lanes: int | None, emit:
             raise ClusterError(f"{problem}. {remedy}{other}")
         if grown is not None and (never := impossible([shape], grown(shape))):
             raise ClusterError(f"{never}, with all that `ray up` may start ({BOOTSTRAP}). {remedy}")
-        emit({"event": "waiting", "reason": f"{problem}. {WAITS}"})
+        emit(WaitsForMachines(f"{problem}. {WAITS}"))
 
 
 def machines_of_ray_up() -> Callable[[WorkerResources], list[dict[str, float]]] | None:

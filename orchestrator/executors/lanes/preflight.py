@@ -22,10 +22,12 @@ from medvision.cache import alone
 from medvision.data.embedded import TASK_NAME, write_embedded_task
 from medvision.models.settings import block_of
 from orchestrator.executors.base import ClusterError
-from orchestrator.planning.events import Emit
 from orchestrator.planning.inputs import EMBEDDED, data_root
 from orchestrator.spec.study import Spec
+from record import paths
+from record.events import Emit, WaitsForMachines
 from record.local_files import cache_root
+from record.schema import Needs
 from record.store import Store, StoreError
 
 ROOMS = ("medvision", "orchestrator", "record", "reports")
@@ -34,7 +36,6 @@ VERSIONS = (
     "torch",
     "numpy",
 )  # what a mixture of changes numbers, or breaks the messages between machines
-NEEDS = "needs.json"  # of the study: what each machine must have
 LOOK_SECONDS = 300.0  # a machine may have to fetch an asset first
 
 
@@ -64,20 +65,20 @@ def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
         for node in ray.nodes()
         if node["Alive"] and node["NodeID"] != mine
     }
-    wanted = {
-        "uri": store.uri,
-        "root": str(data_root(spec)),
-        "embedded": spec.data.root == EMBEDDED,
-        "assets": sorted(
+    wanted = Needs(
+        uri=store.uri,
+        root=str(data_root(spec)),
+        embedded=spec.data.root == EMBEDDED,
+        assets=sorted(
             {
                 llm.source
                 for model in spec.models
                 if (llm := block_of(model)) and llm.source in ASSETS
             }
         ),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-    }
-    store.write_json(NEEDS, wanted)
+        versions={name: importlib.metadata.version(name) for name in VERSIONS},
+    )
+    store.save(paths.NEEDS, wanted)
     look = ray.remote(problems_here)
     asked = {
         look.options(
@@ -95,7 +96,7 @@ def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
             f"{asked[answer]} has not answered within {LOOK_SECONDS:.0f} s. Its first trials look "
             "again what it lacks"
         )
-        emit({"event": "waiting", "reason": told})
+        emit(WaitsForMachines(told))
     found = []
     for answer in answered:
         try:
@@ -114,13 +115,16 @@ def problems_of_lane(uri: str) -> list[str]:
     """What the machine of this process lacks for a study whose driver has asked `check_machines`;
     cheap where all is there.
     """
-    return _unseen(uri) or problems_here(Store(uri).read_json(NEEDS))
+    if problems := _unseen(uri):
+        return problems
+    wanted = Store(uri).load(paths.NEEDS, Needs)
+    return problems_here(wanted) if wanted else []
 
 
 def _unseen(uri: str) -> list[str]:
     here = socket.gethostname()
     try:
-        if Store(uri).read("study.json") is None:
+        if Store(uri).read(paths.STUDY) is None:
             return [
                 f"{here} does not see {uri}: set storage to a folder that all machines share, or "
                 "to s3://"
@@ -130,35 +134,35 @@ def _unseen(uri: str) -> list[str]:
     return []
 
 
-def problems_here(wanted: Mapping[str, Any]) -> list[str]:
+def problems_here(wanted: Needs) -> list[str]:
     """What this machine lacks for a study, as lines that name it; fetches assets where they are
     missing.
     """
     here = socket.gethostname()
     problems = []
-    for name, version in wanted["versions"].items():
+    for name, version in wanted.versions.items():
         if (installed := importlib.metadata.version(name)) != version:
             problems.append(
                 f"{here} has {name} {installed}, the driver {version}: install the same "
                 "constraints.txt"
             )
-    problems += _unseen(wanted["uri"])
-    root = wanted["root"]
+    problems += _unseen(wanted.uri)
+    root = wanted.root
     try:
         with alone(
             cache_root() / "assets"
         ):  # lanes that start together on a new machine fetch once
-            for asset in wanted["assets"]:
+            for asset in wanted.assets:
                 fetch(asset)
             there = Path(root, TASK_NAME, "dataset.json").is_file()
-            if wanted["embedded"] and not there and (own := str(write_embedded_task())) != root:
+            if wanted.embedded and not there and (own := str(write_embedded_task())) != root:
                 problems.append(
                     f"{here} keeps its cache under {own}, the driver under {root}: set "
                     "MEDVISION_CACHE alike"
                 )
     except (AssetError, OSError) as error:
         problems.append(f"{here}: {error}")
-    if not Path(root).is_dir() and not wanted["embedded"]:
+    if not Path(root).is_dir() and not wanted.embedded:
         problems.append(
             f"{here} has no data at {root}: fetch the tasks there, to the same path, or share the "
             "folder"

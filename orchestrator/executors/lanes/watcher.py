@@ -18,7 +18,7 @@ from ray.util.queue import Queue
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.lanes.placement_groups import LOOK_SECONDS, OrphanedGroups
 from orchestrator.executors.lanes.worker_group import POLL_SECONDS, STOP_SECONDS, next_event
-from orchestrator.planning.events import Emit
+from record.events import Emit, Event, Stopping
 
 ASK_SECONDS = 5.0  # how often the cluster is asked which machines will go
 
@@ -83,7 +83,7 @@ class Watcher:
             last_round = self.ended.is_set()
             if self.stopping.is_set() and not self.told:
                 self.told = True
-                self._hand_on({"event": "stopping"})
+                self._hand_on(Stopping())
             event = next_event(self.events, POLL_SECONDS / 2)
             if event is not None:
                 self._hand_on(event)
@@ -109,7 +109,7 @@ class Watcher:
                     "gave back placement group %s, which a dead lane had left", group
                 )
 
-    def _hand_on(self, event: dict[str, Any]) -> None:
+    def _hand_on(self, event: Event) -> None:
         """Whatever a listener does (a closed pipe, a full disk), this thread lives: the lanes
         depend on it.
         """

@@ -20,6 +20,7 @@ import traceback
 from typing import Any
 
 from orchestrator.trial.log_tail import LAST_WORDS
+from record.events import AttemptDone, AttemptStopped, Beat, LaneReady, RankFailed, RankReady
 
 IDLE_SECONDS = 20.0  # shorter than the minute after which Ray warns of ranks that wait
 BEAT_SECONDS = 5.0
@@ -51,23 +52,18 @@ def lane_loop(config: dict[str, Any]) -> None:
         torch.cuda.set_device(device)
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     me = ray.get_runtime_context()
-    known = {
-        "actor": me.current_actor,
-        "node": me.get_node_id(),
-        "pid": os.getpid(),
-        "stderr": os.path.realpath(STDERR),
-    }
-    outbox.put({"event": "rank-ready", "rank": ranks.rank, **known})
+    stderr = os.path.realpath(STDERR)
+    outbox.put(RankReady(ranks.rank, me.current_actor, me.get_node_id(), os.getpid(), stderr))
     if problems := problems_of_lane(config["store"]):
         # No trial's fault: the kind ends the run, as the same problem before the start would have.
-        told = {"rank": ranks.rank, "kind": "storage", "reason": "\n".join(problems), "details": ""}
-        outbox.put({"event": "attempt-failed", **told})
-        raise RuntimeError(told["reason"])
+        reason = "\n".join(problems)
+        outbox.put(RankFailed(ranks.rank, "storage", reason))
+        raise RuntimeError(reason)
     store = Store(config["store"])
     inbox = _Inbox(config["inbox"]) if ranks.rank == 0 else None
     heartbeat = _Heartbeat(outbox, ranks.rank, config["hang_seconds"])
     if ranks.rank == 0:
-        outbox.put({"event": "lane-ready", "pid": os.getpid()})
+        outbox.put(LaneReady(pid=os.getpid()))
     settled = False
     while True:
         message = broadcast_from_rank_zero(inbox.next() if inbox else None)
@@ -78,16 +74,16 @@ def lane_loop(config: dict[str, Any]) -> None:
         watch = Watch(heartbeat.beat, inbox.interrupted.is_set if inbox else lambda: False)
         try:
             with heartbeat, LAST_WORDS.listening():
-                result = run_attempt(Job.from_json(message), store, ranks, outbox.put, watch)
+                outcome = run_attempt(Job.from_json(message), store, ranks, outbox.put, watch)
         except Interrupted:
             if ranks.rank == 0:
-                outbox.put({"event": "attempt-interrupted"})
+                outbox.put(AttemptStopped())
         except Exception as error:
-            outbox.put({"event": "attempt-failed", "rank": ranks.rank, **failure_of(error)})
+            outbox.put(RankFailed(ranks.rank, **failure_of(error)))
             raise
         else:
-            if ranks.rank == 0:
-                outbox.put({"event": "attempt-done", "result": result})
+            if outcome:  # of rank 0
+                outbox.put(AttemptDone(outcome))
         gc.collect()
         if (
             not settled
@@ -145,7 +141,7 @@ class _Heartbeat:
         self.last = time.monotonic()
         if self.rank == 0 and self.last - self.sent > BEAT_SECONDS:
             self.sent = self.last
-            self.outbox.put({"event": "beat"})
+            self.outbox.put(Beat())
 
     def __enter__(self) -> None:
         self.last = time.monotonic()
@@ -181,13 +177,5 @@ class _Heartbeat:
                 "".join(traceback.format_stack(frame)) for frame in sys._current_frames().values()
             )
             stacks += LAST_WORDS.text()
-            self.outbox.put(
-                {
-                    "event": "attempt-failed",
-                    "rank": self.rank,
-                    "kind": "hang",
-                    "reason": reason,
-                    "details": stacks,
-                }
-            )
+            self.outbox.put(RankFailed(self.rank, "hang", reason, stacks))
             os._exit(1)

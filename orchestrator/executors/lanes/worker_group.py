@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.base import AttemptFailed, AttemptInterrupted
 from orchestrator.executors.lanes.worker import lane_loop
-from orchestrator.planning.events import Emit
 from orchestrator.planning.identity import Job
 from orchestrator.spec.resources import WorkerResources
+from record.events import (
+    AttemptDone,
+    AttemptStopped,
+    Beat,
+    Emit,
+    Epoch,
+    Event,
+    LaneReady,
+    Outcome,
+    RankFailed,
+    RankReady,
+)
 from record.store import StoreError
 
 POLL_SECONDS = 1.0
@@ -71,9 +83,7 @@ class WorkerGroup:
         )
         self.trials = 0
         self.ready = False
-        self.ranks: dict[
-            int, dict[str, Any]
-        ] = {}  # what each said of itself: actor, node, pid, stderr
+        self.ranks: dict[int, RankReady] = {}  # what each said of itself
         self.death: BaseException | None = None
         self.trainer = TorchTrainer(
             lane_loop,
@@ -103,7 +113,7 @@ class WorkerGroup:
         except BaseException as error:  # handed to whoever waits for a result
             self.death = error
 
-    def run(self, job: Job, emit: Emit) -> Mapping[str, Any]:
+    def run(self, job: Job, emit: Emit) -> Outcome:
         """Run one job to its commit.
 
         Raises:
@@ -114,7 +124,6 @@ class WorkerGroup:
         self.trials += 1
         self.inbox.put(job.to_json())
         last_events: deque[str] = deque(maxlen=LAST_EVENTS)
-        name = {"cell": job.title, "eval_id": job.eval_id}
         epoch, told = 0, False
         heard = looked = time.monotonic()
         while True:
@@ -124,24 +133,23 @@ class WorkerGroup:
             event = next_event(self.outbox)
             if event is not None:
                 heard = time.monotonic()
-                if event["event"] != "beat":
+                if not isinstance(event, Beat):
                     last_events.append(repr(event))
-                match event["event"]:
-                    case "rank-ready":
-                        self.ranks[event["rank"]] = event
-                    case "attempt-done":
-                        result: Mapping[str, Any] = event["result"]
-                        return result
-                    case "attempt-interrupted":
+                match event:
+                    case RankReady():
+                        self.ranks[event.rank] = event
+                    case AttemptDone():
+                        return event.outcome
+                    case AttemptStopped():
                         raise AttemptInterrupted(final=self._control()["stop"])
-                    case "attempt-failed":
+                    case RankFailed():
                         raise self._failure([event], last_events, epoch, 0.0)
-                    case "beat":
-                        pass
-                    case _:
+                    case LaneReady():
                         self.ready = True
-                        epoch = event.get("epoch", epoch)
-                        emit({**name, **event})
+                        emit(replace(event, cell=job.title, eval_id=job.eval_id))
+                    case Epoch():
+                        self.ready, epoch = True, event.epoch
+                        emit(event)
                 if heard - looked < POLL_SECONDS:  # epochs may follow each other without a pause
                     continue
             elif not alive:
@@ -151,13 +159,13 @@ class WorkerGroup:
                 raise AttemptInterrupted(final=True)
             if not told and (
                 control["stop"]
-                or {rank["node"] for rank in self.ranks.values()} & set(control["draining"])
+                or {rank.node for rank in self.ranks.values()} & set(control["draining"])
             ):
                 told = True
                 self.inbox.put("interrupt")
             if self.ranks and time.monotonic() - heard > SILENCE * self.hang_seconds:
                 for rank in self.ranks.values():
-                    ray.kill(rank["actor"])
+                    ray.kill(rank.actor)
                 reason = (
                     f"the workers did not answer for {SILENCE * self.hang_seconds:.0f} s and were "
                     "killed"
@@ -165,7 +173,7 @@ class WorkerGroup:
                 raise AttemptFailed(reason, "\n".join(last_events), "hang", epoch)
 
     def _failure(
-        self, heard: list[dict[str, Any]], last_events: deque[str], epoch: int, silent: float
+        self, heard: list[Event], last_events: deque[str], epoch: int, silent: float
     ) -> AttemptFailed | StoreError:
         """The cause, out of what the ranks said, what Train saw of their processes, and how long
         they were silent before.
@@ -176,8 +184,8 @@ class WorkerGroup:
                 heard.append(event)
         while event := next_event(self.outbox, timeout=0.2 if alive else 0.05):
             heard.append(event)
-        said = [event for event in heard if event["event"] == "attempt-failed"]
-        telling = [event for event in said if event["kind"] in _TELLING]
+        said = [event for event in heard if isinstance(event, RankFailed)]
+        telling = [event for event in said if event.kind in _TELLING]
         # Train hands on what ended a process inside a word of its own.
         ends = [
             getattr(end, "health_check_failure", end)
@@ -221,11 +229,11 @@ class WorkerGroup:
                 )
             return AttemptFailed("the worker processes were lost", details, "lost", epoch)
         told = (telling or said)[0]
-        if told["kind"] == "storage":
-            return StoreError(told["reason"])
-        rank = f"rank {told['rank']}: " if self.shape.workers > 1 else ""
-        details = "\n".join([told["details"], "Last events:", *last_events])
-        return AttemptFailed(rank + told["reason"], details, told["kind"], epoch)
+        if told.kind == "storage":
+            return StoreError(told.reason)
+        rank = f"rank {told.rank}: " if self.shape.workers > 1 else ""
+        details = "\n".join([told.details, "Last events:", *last_events])
+        return AttemptFailed(rank + told.reason, details, told.kind, epoch)
 
     def _control(self) -> dict[str, Any]:
         told: dict[str, Any] = ray.get(self.control.read.remote())
@@ -243,32 +251,31 @@ class WorkerGroup:
         self.scratch.cleanup()
 
 
-def _last_stderr(rank: Mapping[str, Any]) -> str:
+def _last_stderr(rank: RankReady) -> str:
     """The last lines of a dead worker's stderr, which Ray keeps on its machine; where they lie if
     it gives them not.
     """
     where = (
-        f"Last lines of rank {rank['rank']}'s stderr (process {rank['pid']} on Ray's node "
-        f"{rank['node']}):\n"
+        f"Last lines of rank {rank.rank}'s stderr (process {rank.pid} on Ray's node {rank.node}):\n"
     )
     try:
         context = ray.get_runtime_context()
-        if rank["node"] == context.get_node_id() and Path(rank.get("stderr", "")).is_file():
-            lines = Path(rank["stderr"]).read_text(errors="replace").splitlines(keepends=True)
+        if rank.node == context.get_node_id() and Path(rank.stderr).is_file():
+            lines = Path(rank.stderr).read_text(errors="replace").splitlines(keepends=True)
             return where + "".join(lines[-STDERR_LINES:])
         from ray.util.state import get_log
 
-        file = {"node_id": rank["node"], "pid": rank["pid"], "suffix": "err"}
+        file = {"node_id": rank.node, "pid": rank.pid, "suffix": "err"}
         # The address: another Ray may run on this machine.
         return where + "".join(get_log(context.gcs_address, **file, tail=STDERR_LINES, timeout=10))
     except Exception as error:  # the machine, or Ray's dashboard, may be gone, too
         return f"{where}not to be had: {error}"
 
 
-def next_event(box: Queue, timeout: float = POLL_SECONDS) -> dict[str, Any] | None:
+def next_event(box: Queue, timeout: float = POLL_SECONDS) -> Event | None:
     """The next event in a box, None after a while without one."""
     try:
-        event: dict[str, Any] = box.get(timeout=timeout)
+        event: Event = box.get(timeout=timeout)
     except (Empty, queue.Empty):
         return None
     return event

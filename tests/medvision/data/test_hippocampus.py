@@ -14,7 +14,7 @@ import pytest
 from medvision.data.__main__ import main
 from medvision.data.fingerprints import index_cases
 from medvision.data.readers.msd import read_task
-from medvision.data.splits import make_folds, to_json
+from medvision.data.splits import make_folds, to_split
 from tests.medvision.data.test_check import changed, cut, with_value
 
 DATA, TASK = Path(os.environ.get("MEDVISION_DATA", "/nonexistent")), "Task04_Hippocampus"
@@ -42,7 +42,7 @@ def test_all_cases_pass_and_the_split_file_is_the_same_again(
         assert f"{TASK}: {CASES} cases, 0 unusable; 0 errors" in capsys.readouterr().out
         found = index_cases(read_task(DATA, TASK))
         folds = make_folds({case.id: case.volume_mm3 for case in found}, scheme="kfold", seed=0)
-        splits.append(json.dumps(to_json(folds, {}, {case.id: case.fingerprint for case in found})))
+        splits.append(to_split(folds, {}, {case.id: case.fingerprint for case in found}))
     assert splits[0] == splits[1]
     assert sorted(case for fold in folds for case in fold.test) == sorted(case.id for case in found)
 

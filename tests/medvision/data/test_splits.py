@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from medvision.data.grouping import read_patients
 from medvision.data.readers.msd import DataError
-from medvision.data.splits import Fold, from_json, make_folds, patients_of, to_json
+from medvision.data.splits import Fold, from_split, make_folds, patients_of, to_split
+from record.schema import Split
 
 cases = st.dictionaries(
     st.text(alphabet="abcdefghij0123456789_", min_size=1, max_size=8),
@@ -182,8 +183,8 @@ def test_a_fraction_outside_its_range_is_refused() -> None:
 @quick
 def test_the_file_gives_back_the_folds_and_is_stable(volumes: dict[str, float], seed: int) -> None:
     folds = make_folds(volumes, scheme="kfold", seed=seed, folds=3)
-    text = json.dumps(to_json(folds, {"seed": seed}, dict.fromkeys(volumes, "f")))
-    assert from_json(json.loads(text)) == folds
+    text = json.dumps(to_split(folds, {"seed": seed}, dict.fromkeys(volumes, "f")).to_json())
+    assert from_split(Split.model_validate(json.loads(text))) == folds
     shuffled = dict(sorted(volumes.items(), key=lambda item: item[0][::-1]))
     assert make_folds(shuffled, scheme="kfold", seed=seed, folds=3) == folds
 

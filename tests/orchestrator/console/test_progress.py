@@ -21,12 +21,11 @@ import pytest
 from rich.console import Console
 
 from orchestrator.console.logs import TrialLogs
+from orchestrator.console.picture import BETWEEN_SECONDS, Picture
 from orchestrator.console.progress import (
-    BETWEEN_SECONDS,
     JsonLines,
     Lines,
     LiveScreen,
-    Picture,
     Screen,
     draw,
     make_screen,
@@ -35,20 +34,17 @@ from orchestrator.console.progress import (
 from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.retry import State
 from orchestrator.run import main
+from record.events import Beat, Event, Stopping, WaitsForMachines, from_json
 from record.store import Store
 from tests.waiting import PATIENCE_SECONDS, ended_at_last
 
 CELL = "MedVisionLlama Task01_BrainTumour fraction 0.1 fold {} seed 0"
 
 
-def event(kind: str, number: int, lane: int = 0, **more: Any) -> dict[str, Any]:
-    return {
-        "event": kind,
-        "lane": lane,
-        "cell": CELL.format(number),
-        "eval_id": f"e{number}",
-        **more,
-    }
+def event(kind: str, number: int, lane: int = 0, **more: Any) -> Event:
+    told = {"event": kind, "lane": lane, "cell": CELL.format(number), "eval_id": f"e{number}"}
+    needed = {"started": {"attempt": 1}, "finished": {"seconds": 1.0, "dice": 0.5}}
+    return from_json(needed.get(kind, {}) | told | more)
 
 
 def halfway() -> Picture:
@@ -102,8 +98,8 @@ def test_nothing_is_estimated_before_anything_is_done() -> None:
     picture = Picture("study", {"e0": 5.0})
     assert picture.forecast(10.0) is None
     picture.update(event("started", 0), 0.0)
-    picture.update({"event": "stopping"}, 1.0)
-    picture.update(event("beat", 0), 1.0)
+    picture.update(Stopping(), 1.0)
+    picture.update(Beat(), 1.0)
     assert picture.forecast(10.0) is None
     assert Picture("done", {}).share_done() == 1.0
 
@@ -177,8 +173,8 @@ def test_plain_lines_for_files_and_pipes(capsys: pytest.CaptureFixture[str]) -> 
             event("finished", 0, dice=0.5, seconds=2.0),
         ):
             screen(told)
-        screen({"event": "stopping"})
-        screen({"event": "waiting", "reason": "no machine can hold it"})
+        screen(Stopping())
+        screen(WaitsForMachines("no machine can hold it"))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2].endswith("no machine can hold it")
@@ -190,15 +186,16 @@ def test_json_is_one_object_a_line_and_nothing_else(capsys: pytest.CaptureFixtur
     screen = make_screen("json")
     assert type(screen) is JsonLines
     screen.say("hello")
-    screen(event("finished", 0, dice=float("nan"), hd95=float("inf"), seconds=2.0))
+    screen(event("finished", 0, dice=float("nan"), seconds=2.0))
+    screen(event("epoch", 0, epoch=1, train_loss=float("inf")))
     screen.say("table", result=True)
     told = [
         json.loads(line, parse_constant=pytest.fail)
         for line in capsys.readouterr().out.splitlines()
     ]
-    assert [line["event"] for line in told] == ["message", "finished", "result"]
-    assert told[1]["dice"] is told[1]["hd95"] is None
-    assert told[2]["text"] == "table"
+    assert [line["event"] for line in told] == ["message", "finished", "epoch", "result"]
+    assert told[1]["dice"] is told[2]["train_loss"] is None
+    assert told[3]["text"] == "table"
 
 
 def test_quiet_shows_the_outcome_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +244,7 @@ def test_each_trial_has_its_log(tmp_path: Path) -> None:
         event("started", 9),
     ):
         logs(told)
-    logs({"event": "stopping"})
+    logs(Stopping())
     (path,) = (tmp_path / "logs").iterdir()
     assert path.name == "train0.log"
     title, *lines = path.read_text().splitlines()

@@ -21,22 +21,28 @@ import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.tune.experiment import Trial
 
-from orchestrator.executors import base as execution
 from orchestrator.executors.base import AttemptFailed, AttemptInterrupted, recorded, run_to_the_end
 from orchestrator.executors.lanes import lane as lanes
 from orchestrator.executors.lanes import watcher, worker_group
 from orchestrator.executors.lanes.lane import LiveTrials
 from orchestrator.executors.lanes.worker_group import WorkerGroup
+from orchestrator.planning import study_files
 from orchestrator.planning.identity import Cell, Job, Tuning
 from orchestrator.planning.retry import State
 from orchestrator.planning.study_files import parsed_spec
 from orchestrator.spec.resources import WorkerResources
 from orchestrator.spec.study import Spec
 from orchestrator.trial.log_tail import LAST_LINES, LastWords
-from record.store import Store, StoreError, table_bytes
+from record.events import AttemptStopped, Epoch, Event, Outcome, RankReady, StorageFailed
+from record.schema import SearchTrial
+from record.store import Store, StoreError
+from record.tables import table_bytes
+from tests.record.builders import commit as marker_of
 
 JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
 Attempt = Callable[[Job], Mapping[str, Any]]
+
+EPOCH = Epoch("cell", "eval", 1)
 
 
 @pytest.fixture
@@ -53,22 +59,12 @@ def commit(store: Store, job: Job) -> None:
     ]
     store.write(f"{folder}/cases.parquet", table_bytes(rows))
     files = {"cases": f"{folder}/cases.parquet"}
-    store.commit(
-        {
-            "eval_id": job.eval_id,
-            "train_id": job.train_id,
-            "token": job.token,
-            "files": files,
-            "cost": COST,
-        }
-    )
+    names = {"eval_id": job.eval_id, "train_id": job.train_id, "token": job.token}
+    store.commit(marker_of(**names, files=files, cost={"seconds": 8.0}))
 
 
-COST = {"seconds": 8.0}
-
-
-def run(store: Store, attempt: Attempt, job: Job = JOB) -> tuple[State, list[dict[str, Any]]]:
-    events: list[dict[str, Any]] = []
+def run(store: Store, attempt: Attempt, job: Job = JOB) -> tuple[State, list[Any]]:
+    events: list[Event] = []
     return run_to_the_end(job, store, attempt, events.append, max_attempts=3), events
 
 
@@ -85,7 +81,7 @@ def test_workers_that_are_lost_after_the_commit_have_finished_the_trial(
 ) -> None:
     attempts: list[Job] = []
 
-    def attempt(job: Job) -> Mapping[str, Any]:
+    def attempt(job: Job) -> Outcome:
         attempts.append(job)
         store.write(f"checkpoints/{job.train_id}/1x1.pt", b"not removed yet")
         commit(store, job)
@@ -95,10 +91,10 @@ def test_workers_that_are_lost_after_the_commit_have_finished_the_trial(
     state, events = run(store, attempt)
     assert state is State.FINISHED
     assert len(attempts) == 1
-    assert [event["event"] for event in events] == ["started", "finished"]
-    assert (events[-1]["seconds"], events[-1]["dice"]) == (8.0, 0.5)
+    assert [event.word for event in events] == ["started", "finished"]
+    assert (events[-1].seconds, events[-1].dice) == (8.0, 0.5)
     marker = store.commits()["eval"]
-    assert store.read(marker["files"]["cases"]) is not None
+    assert store.read(marker.files["cases"]) is not None
     assert not store.names("failures")
     assert not store.names("checkpoints")
 
@@ -112,7 +108,7 @@ def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next
     store.write_json("failures/eval/earlier.json", {"kind": "lost", "time": 1.0, "reason": "x"})
     state, events = run(store, lambda job: pytest.fail("trained again"))
     assert state is State.FINISHED
-    assert [(event["event"], event["dice"]) for event in events] == [("finished", 0.5)]
+    assert [(event.word, event.dice) for event in events] == [("finished", 0.5)]
     assert not store.names("failures")
     assert not store.names("checkpoints")
 
@@ -120,10 +116,10 @@ def test_a_lane_that_is_lost_after_the_commit_leaves_nothing_behind_for_the_next
 def test_a_checkpoint_stays_until_the_last_evaluation_of_a_training_is_finished(
     store: Store,
 ) -> None:
-    def attempt(job: Job) -> Mapping[str, Any]:
+    def attempt(job: Job) -> Outcome:
         store.write("checkpoints/train/1x1.pt", b"state")
         commit(store, job)
-        return {"seconds": 1.0, "dice": 0.5}
+        return Outcome(1.0, 0.5)
 
     first = Job(**{**vars(JOB), "siblings": ("another",)})
     assert run(store, attempt, first)[0] is State.FINISHED
@@ -134,16 +130,16 @@ def test_a_checkpoint_stays_until_the_last_evaluation_of_a_training_is_finished(
 
 
 def test_a_trial_that_its_lane_gave_up_before_it_died_is_not_tried_again(store: Store) -> None:
-    def attempt(job: Job) -> Mapping[str, Any]:
+    def attempt(job: Job) -> Outcome:
         raise AttemptFailed("a bug")
 
     assert run(store, attempt)[0] is State.QUARANTINED
     state, events = run(store, lambda job: pytest.fail("tried again"))
     assert state is State.QUARANTINED
-    assert [(event["event"], event["reason"]) for event in events] == [("quarantined", "a bug")]
+    assert [(event.word, event.reason) for event in events] == [("quarantined", "a bug")]
     sibling = Job(**{**vars(JOB), "eval_id": "another", "siblings": ("eval",)})
     assert (
-        run(store, attempt, sibling)[1][0]["attempt"] == 1
+        run(store, attempt, sibling)[1][0].attempt == 1
     )  # it has test cases, and failures, of its own
 
 
@@ -154,7 +150,7 @@ def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> N
     attempts: list[Job] = []
     marker: dict[str, Any] = {}
 
-    def attempt(job: Job) -> Mapping[str, Any]:
+    def attempt(job: Job) -> Outcome:
         attempts.append(job)
         if len(attempts) == 1:
             commit(store, job)
@@ -163,29 +159,30 @@ def test_a_worker_that_only_seems_to_be_lost_may_still_commit(store: Store) -> N
             raise AttemptFailed("lost", kind="lost")
         store.write_json("commits/eval.json", marker)
         commit(store, job)  # the first one stays
-        return {"seconds": 1.0, "dice": 0.5}
+        return Outcome(1.0, 0.5)
 
     assert run(store, attempt)[0] is State.FINISHED
     kept = store.commits()["eval"]
-    assert kept["token"] == attempts[0].token
-    assert store.read(kept["files"]["cases"]) is not None
+    assert kept.token == attempts[0].token
+    assert store.read(kept.files["cases"]) is not None
 
 
 def test_the_record_of_a_trial_of_a_search_tells_its_value(store: Store) -> None:
     job = Job(**{**vars(JOB), "tuning": Tuning("s", 3)})
     assert recorded(job, store) is None
-    store.write_json(job.record, {"seconds": 2.0, "value": 0.5, "state": "pruned"})
-    assert recorded(job, store) == {"seconds": 2.0, "dice": 0.5, "pruned": True}
+    told = SearchTrial(number=3, settings={}, state="pruned", value=0.5, seconds=2.0)
+    store.save(job.record, told)
+    assert recorded(job, store) == Outcome(2.0, 0.5, True)
 
 
 def test_a_study_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(execution, "Spec", type("Counting", (), {"model_validate": calls.append}))
-    execution.parsed_spec.cache_clear()
+    monkeypatch.setattr(study_files, "Spec", type("Counting", (), {"model_validate": calls.append}))
+    study_files.parsed_spec.cache_clear()
     for text in ('{"name": "a"}', '{"name": "a"}', '{"name": "b"}'):
         parsed_spec(text)
     assert calls == [{"name": "a"}, {"name": "b"}]
-    execution.parsed_spec.cache_clear()
+    study_files.parsed_spec.cache_clear()
 
 
 def test_many_seeds_are_checked_in_no_time() -> None:
@@ -311,9 +308,9 @@ def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
     silent: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
-    monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank['rank']}")
+    monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank.rank}")
     dead = group(hang_seconds=40.0)
-    dead.ranks = {0: {"rank": 0, "actor": None, "node": "n", "pid": os.getpid()}}
+    dead.ranks = {0: RankReady(0, None, "n", os.getpid(), "")}
     failure = dead._failure([], deque(), 2, silent)
     assert isinstance(failure, AttemptFailed)
     assert (failure.kind, failure.epoch) == (kind, 2)
@@ -326,17 +323,17 @@ def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(
     monkeypatch.setattr(worker_group, "POLL_SECONDS", 0.2)
     busy = group()
     busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
-    busy._switch = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
+    busy._control = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
     end = time.monotonic() + 20
 
     class Worker:
         """Tells of an epoch whenever it is asked, until it is told to stop."""
 
-        def get(self, timeout: float) -> dict[str, Any]:
+        def get(self, timeout: float) -> Event:
             told = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
             if "interrupt" in told or time.monotonic() > end:
-                return {"event": "attempt-interrupted"}
-            return {"event": "epoch", "epoch": 1}
+                return AttemptStopped()
+            return EPOCH
 
     busy.outbox = Worker()  # type: ignore[assignment]
     with pytest.raises(AttemptInterrupted) as interrupted:
@@ -380,11 +377,11 @@ def test_the_drivers_watch_outlives_a_listener_that_fails(
     """A closed pipe or a full disk must not keep a machine's end, or the storage's, from the
     lanes.
     """
-    waiting = [{"event": "epoch"}, {"event": "epoch"}, {"event": "storage-failed"}]
+    waiting = [EPOCH, EPOCH, StorageFailed("full")]
     heard: list[str] = []
 
-    def on_event(event: dict[str, Any]) -> None:
-        heard.append(event["event"])
+    def on_event(event: Event) -> None:
+        heard.append(event.word)
         raise BrokenPipeError("tee is gone")
 
     monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
@@ -402,9 +399,9 @@ def test_who_stops_at_once_does_not_wait_for_lanes_that_go_on_talking(
 ) -> None:
     heard: list[int] = []
 
-    def endless(box: Any, timeout: float) -> dict[str, Any]:
+    def endless(box: Any, timeout: float) -> Event:
         time.sleep(0.01)
-        return {"event": "epoch"}
+        return EPOCH
 
     monkeypatch.setattr(watcher, "_raylet_here", lambda: None)
     monkeypatch.setattr(watcher, "next_event", endless)

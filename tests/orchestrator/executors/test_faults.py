@@ -81,7 +81,7 @@ def test_a_lack_of_memory_halves_the_micro_batch_and_the_record_says_so(
     calls = fail_once(monkeypatch, error)
     assert main([*options, "--set", "resources.max_attempts=1"]) == 0
     assert [call["micro_batch"] for call in calls] == [None, 2, None, None]
-    assert sorted(str(marker["attempt"]["micro_batch"]) for marker in store.commits().values()) == [
+    assert sorted(str(marker.attempt.micro_batch) for marker in store.commits().values()) == [
         "2",
         "None",
         "None",
@@ -96,8 +96,8 @@ def test_a_training_that_cannot_go_on_is_quarantined_at_once_and_retried_when_as
     assert len(calls) == 3
     assert len(store.commits()) == 2
     (failures,) = store.failures().values()
-    assert failures[0]["kind"] == "training"
-    assert "TrainingError" in failures[0]["details"]
+    assert failures[0].kind == "training"
+    assert "TrainingError" in failures[0].details
     assert main(options) == 1
     assert len(calls) == 3
     assert main([*options, "--retry-quarantined"]) == 0
@@ -131,8 +131,8 @@ def test_another_checkpoint_than_the_planned_one_is_refused(
         )
         == 1
     )
-    assert {marker["cell"]["model"] for marker in store.commits().values()} == {"ViT_Baseline"}
-    (reason,) = {failures[0]["reason"] for failures in store.failures().values()}
+    assert {marker.cell.model for marker in store.commits().values()} == {"ViT_Baseline"}
+    (reason,) = {failures[0].reason for failures in store.failures().values()}
     assert reason.startswith(
         f"RuntimeError: {socket.gethostname()} finds another language-model block for "
         "MedVisionLlama"
@@ -223,11 +223,11 @@ def test_what_the_machines_answer_is_told_and_one_that_is_lost_is_not(
     monkeypatch.setattr(
         remote, "NodeAffinitySchedulingStrategy", lambda node, soft: SimpleNamespace(node_id=node)
     )
-    events: list[dict[str, Any]] = []
+    events: list[Any] = []
     with pytest.raises(ClusterError) as told:
         remote.check_machines(load_spec(tiny_spec), Store(str(tmp_path / "study")), events.append)
-    assert [event["reason"].partition(".")[0] for event in events] == ["mute"]
-    assert "mute.lan (Ray's node mute) has not answered within 300 s" in events[0]["reason"]
+    assert [event.reason.partition(".")[0] for event in events] == ["mute"]
+    assert "mute.lan (Ray's node mute) has not answered within 300 s" in events[0].reason
     assert str(told.value).splitlines() == [
         "poor has no data",
         "broken.lan (Ray's node broken) cannot look what it has: OSError: the mount is stale",
@@ -294,12 +294,12 @@ def test_one_trial_is_run_again_by_its_name_or_by_the_start_of_its_id(
     assert main(options) == 0
     first = store.commits()
     marker = next(iter(first.values()))
-    assert main([*options, "--rerun", marker["train_id"][:10]]) == 0
+    assert main([*options, "--rerun", marker.train_id[:10]]) == 0
     again = store.commits()
     changed = [eval_id for eval_id in first if first[eval_id]["token"] != again[eval_id]["token"]]
-    assert changed == [marker["eval_id"]]
+    assert changed == [marker.eval_id]
     assert (
-        len(store.names(f"trials/{marker['train_id']}")) == 1
+        len(store.names(f"trials/{marker.train_id}")) == 1
     )  # the earlier attempt's files are gone
     assert main([*options, "--rerun", "ViT_Baseline Task99_Spheres fraction 1 fold 0 seed 0"]) == 0
     assert main([*options, "--rerun", "nonsense"]) == 2
@@ -322,12 +322,22 @@ def test_a_process_without_a_sign_of_life_says_where_it_hangs_and_ends() -> None
 import queue, sys, time
 from orchestrator.executors.lanes.worker import _Heartbeat
 class Outbox:
+<<<<<<< HEAD
     def put(self, event): print(event["kind"], event["reason"], event["details"], flush=True)
 def the_hanging_place(): time.sleep(PATIENCE)
 with _Heartbeat(Outbox(), 0, 5.0): the_hanging_place()
 """.replace("PATIENCE", f"{PATIENCE_SECONDS}")
     # After twice the 5 s, a timer in C would end it without a word.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+=======
+    def put(self, event): print(event["kind"], event.reason, event["details"], flush=True)
+def the_hanging_place(): time.sleep(60)
+with _Heartbeat(Outbox(), 0, 1.0): the_hanging_place()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+    )
+>>>>>>> record
     assert done.returncode == 1
     assert done.stdout.startswith("hang no sign of life for ")
     assert "the_hanging_place" in done.stdout

@@ -77,14 +77,14 @@ def test_the_machines_that_ray_up_may_start_are_those_of_its_file(
 def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one_is_refused(
     head: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Any] = []
     with pytest.raises(
         ClusterError, match=r"1 GPU.*or set resources.max_lanes for a cluster that grows"
     ):
         check_shapes([GPU], None, events.append)
     monkeypatch.setattr(machines, "BOOTSTRAP", ROOT / "cluster.yaml")
     check_shapes([GPU, WIDE], 8, events.append)
-    assert [event["event"] for event in events] == ["waiting", "waiting"]
+    assert [event.word for event in events] == ["waiting", "waiting"]
     with pytest.raises(
         ClusterError, match=r"asks for 9 x \(8 CPU and 1 GPU\).*with all that `ray up` may start"
     ):
@@ -97,8 +97,8 @@ def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one
     events.clear()
     check_shapes([HUGE], 8, events.append)  # nothing says what may come: it is told, and waits
     (event,) = events
-    assert event["event"] == "waiting"
-    assert "512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU" in event["reason"]
+    assert event.word == "waiting"
+    assert "512 CPU, the cluster's machines hold: 1 with 0 CPU, 0 GPU" in event.reason
     monkeypatch.setattr(machines, "is_our_own", lambda: True)
     with pytest.raises(ClusterError, match="512 CPU") as refused:
         check_shapes([HUGE], 8, events.append)

@@ -61,9 +61,9 @@ def test_the_winners_train_the_grid_and_stay_frozen(
     commits = store.commits()
     assert len(commits) == 6
     for marker in commits.values():
-        training = marker["identity"]["train"]["training"]
-        assert training["lr"] == by_model[marker["cell"]["model"]]["training.lr"]
-        assert marker["cost"]["epochs"] == 3  # the grid's own
+        training = marker.identity.train["training"]
+        assert training["lr"] == by_model[marker.cell.model]["training.lr"]
+        assert marker.cost.epochs == 3  # the grid's own
     split = store.read_json(f"splits/{TASK}.json")
     reserved = {case for unit in split["reserved_for_search"] for case in unit}
     assert len(reserved) == 5
@@ -132,7 +132,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     seen: list[int] = []
 
     def on_event(event: dict[str, Any]) -> None:
-        seen.append(event["epoch"])
+        seen.append(event.epoch)
 
     pruned = search.job(0, chosen, [(2, 1.1)], "t")
     with pytest.raises(FencedError):  # a newer driver may have taken it over

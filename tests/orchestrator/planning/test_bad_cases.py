@@ -18,7 +18,7 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
-from record.store import read_results
+from record.tables import read_results
 
 TASK = "Task99_Spheres"
 LOCAL = ["--in-process", "--set", "tracking.enabled=false", "--set", "training.epochs=1"]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.planning.cost import CostModel, Forecast, Work, longest_first, makespan
+from tests.record.builders import commits, study_plan
 
 MODELS, TASKS = ("a", "b", "c"), ("S", "T")
 positive = st.floats(1e-3, 1e6)
@@ -128,8 +129,8 @@ def test_what_is_no_time_and_what_trained_nothing_teach_nothing(seconds: float) 
 
 def test_a_stored_study_gives_the_same_model() -> None:
     works = {"e1": Work("a", "T", 10.0, 2.0), "e2": Work("a", "S", 20.0, 2.0)}
-    plan = {
-        "trials": [
+    plan = study_plan(
+        trials=[
             {
                 "eval_id": name,
                 "model": w.model,
@@ -139,9 +140,9 @@ def test_a_stored_study_gives_the_same_model() -> None:
             }
             for name, w in works.items()
         ]
-    }
-    commits = {"e1": {"cost": {"seconds": 30.0}}, "other": {"cost": {"seconds": 1e9}}}
-    model = CostModel.of_study(plan, commits)
+    )
+    finished = commits({"e1": {"cost": {"seconds": 30.0}}, "other": {"cost": {"seconds": 1e9}}})
+    model = CostModel.of_study(plan.trials, finished)
     assert model.works == works
     assert model.seconds("e2") == pytest.approx(60.0)
     assert model.forecast(["e2"], 1) == Forecast(

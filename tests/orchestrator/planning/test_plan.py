@@ -13,6 +13,8 @@ from medvision.data.splits import make_folds
 from orchestrator.planning.identity import differences
 from orchestrator.planning.plan import BlockInputs, Inputs, Plan, TaskInputs, make_plan
 from orchestrator.spec.study import Spec
+from record.schema import Failure
+from tests.record.builders import commit
 
 VOLUMES = {f"case_{index:02d}": float(index) for index in range(20)}
 LLAMA = {"label": "MedVisionLlama", "llm": {"source": "x"}}
@@ -47,13 +49,13 @@ def planned(of: Spec, **given_inputs: Any) -> Plan:
 
 def commits(plan: Plan, seconds: float = 10.0) -> dict[str, Any]:
     return {
-        trial.eval_id: {
-            "train_id": trial.train_id,
-            "cell": vars(trial.cell),
-            "identity": trial.identity,
-            "cost": {"seconds": seconds},
-            "finished": "2026-01-01T00:00:00Z",
-        }
+        trial.eval_id: commit(
+            eval_id=trial.eval_id,
+            train_id=trial.train_id,
+            cell=vars(trial.cell),
+            identity=trial.identity,
+            cost={"seconds": seconds},
+        )
         for trial in plan.trials
         if trial.eval_id
     }
@@ -147,7 +149,7 @@ def test_a_change_is_named_with_its_key_and_both_values() -> None:
 def test_failures_lead_to_a_retry_and_then_to_quarantine() -> None:
     plan = planned(spec())
     eval_id = str(plan.trials[0].eval_id)
-    failed = [{"reason": "RuntimeError: boom"}]
+    failed = [Failure(reason="RuntimeError: boom")]
     again = make_plan(spec(), inputs(spec()), {}, {eval_id: failed})
     assert (again.trials[0].status, again.trials[0].why) == (
         "failed",

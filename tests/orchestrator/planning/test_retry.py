@@ -18,6 +18,7 @@ from orchestrator.planning.retry import (
     next_state,
 )
 from orchestrator.spec.resources import ResourcesSpec, WorkerResources
+from record.schema import Failure
 
 ONE, WIDE, HALF = (
     WorkerResources(),
@@ -26,8 +27,8 @@ ONE, WIDE, HALF = (
 )
 
 
-def failed(kind: str, **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "reason": kind, **more}
+def failed(kind: str, **more: Any) -> Failure:
+    return Failure(kind=kind, reason=kind, **more)
 
 
 def test_exceptions_and_hangs_count_and_quarantine() -> None:
@@ -54,7 +55,7 @@ def test_a_trial_that_is_lost_for_ever_is_quarantined() -> None:
 
 
 def test_memory_halves_the_micro_batch_until_it_counts() -> None:
-    failures: list[dict[str, Any]] = []
+    failures: list[Failure] = []
     seen = []
     while next_state(failures, 1) is not State.QUARANTINED:
         size = micro_batch(failures, 6)
@@ -75,12 +76,12 @@ def test_memory_halves_the_micro_batch_until_it_counts() -> None:
 )
 @settings(deadline=None)
 def test_counted_attempts_never_fall_and_never_exceed_the_failures(
-    failures: list[dict[str, Any]],
+    failures: list[Failure],
 ) -> None:
     counts = [counted_attempts(failures[:end]) for end in range(len(failures) + 1)]
     assert counts == sorted(counts)
     assert counts[-1] <= len(failures)
-    assert counts[-1] >= sum(failure["kind"] in ("exception", "hang") for failure in failures)
+    assert counts[-1] >= sum(failure.kind in ("exception", "hang") for failure in failures)
 
 
 def test_the_longest_goes_first_and_a_lane_keeps_its_shape_while_that_is_cheap() -> None:

@@ -25,7 +25,11 @@ import orchestrator.tracking.tracker as tracking
 from orchestrator import run, track
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.view import View
+<<<<<<< HEAD
 from tests.waiting import PATIENCE_SECONDS, wait_for
+=======
+from record.events import DriverStarted
+>>>>>>> record
 from tools.report_screenshots import browser
 from tools.tracking_screenshots import free_port
 
@@ -222,7 +226,7 @@ def test_a_server_killed_in_the_middle_gets_everything_once(
     server.start()
     gate.behind = server.uri
     with Tracker(study.store, gate.uri) as tracker:
-        tracker({"event": "driver-started"})
+        tracker(DriverStarted())
         for event in (*study.whole(0), *study.whole(1)[:3]):
             tracker(event)
         wait_for("some requests", lambda: gate.requests > 8)

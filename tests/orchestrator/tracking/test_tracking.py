@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ from orchestrator.tracking.journal import Journal
 from orchestrator.tracking.server import key
 from orchestrator.tracking.tracker import Tracker, tracking_uri
 from orchestrator.tracking.view import View
+from record import paths
+from record.events import DriverStarted, Interrupted, Quarantined, WaitsForMachines
 from record.lock import study_lock
 from record.redact import shown
+<<<<<<< HEAD
 from tests.waiting import PATIENCE_SECONDS
+=======
+from record.schema import Failure
+>>>>>>> record
 
 Study = Callable[..., Any]
 
@@ -95,14 +102,14 @@ def test_live_events_and_the_store_tell_the_same_and_every_point_arrives_once(
     view = View(study.store, uri)
     one, two = (trial["eval_id"] for trial in study.trials)
     first = [
-        {"event": "driver-started"},
+        DriverStarted(),
         *study.whole(0)[:-1],
         study.started(1),
         study.epoch(1, 1),
         study.epoch(1, 2),
     ]
     for event in first:
-        view.journal.append(event | {"time": time.time()})
+        view.journal.append(replace(event, time=time.time()))
     assert view.sync() == 1
     found = seen(uri)
     assert found.statuses() == ["FINISHED", "RUNNING"]
@@ -115,7 +122,7 @@ def test_live_events_and_the_store_tell_the_same_and_every_point_arrives_once(
 
     # A worker is lost; the second attempt repeats epoch 2.
     for event in [study.failed(1), study.started(1, 2), *study.whole(1)[2:]]:
-        view.journal.append(event | {"time": time.time()})
+        view.journal.append(replace(event, time=time.time()))
     assert view.sync() == 1
     found = seen(uri)
     assert found.curve(two) == list(enumerate(study.losses(1), start=1))
@@ -150,7 +157,7 @@ def test_the_store_alone_gives_the_whole_experiment(fake_study: Study, uri: str,
     assert found.parents[0].data.tags["medvision.git"] == "abc123"
 
     # A later driver that changes nothing: the same report ends the parent again.
-    view.journal.append({"event": "driver-started", "time": time.time()})
+    view.journal.append(DriverStarted(time=time.time()))
     assert view.sync() == 0
     assert seen(uri).parents[0].info.status == "RUNNING"
     view.log_report(complete=True)
@@ -162,10 +169,9 @@ def test_failures_come_from_the_store_alone_too(fake_study: Study, uri: str, see
     study.finished(0)
     for fold, reasons in ((0, ["an old one"]), (1, ["no memory", "the disk is on fire"])):
         for number, reason in enumerate(reasons):
-            record = {"kind": "exception", "reason": reason, "time": 1.7e9 + number}
-            study.store.write_json(
-                f"failures/{study.trials[fold]['eval_id']}/{number}.json", record
-            )
+            record = Failure(kind="exception", reason=reason, time=1.7e9 + number)
+            path = paths.failure(study.trials[fold]["eval_id"], str(number))
+            study.store.save(path, record)
     assert track.main([study.store.uri, "--uri", uri]) == 0
     found = seen(uri)
     one, two = (trial["eval_id"] for trial in study.trials[:2])
@@ -179,7 +185,7 @@ def test_failures_come_from_the_store_alone_too(fake_study: Study, uri: str, see
 
     # Where the journal knows more, it has the last word.
     view = View(study.store, uri)
-    view.journal.append(study.started(1, 3) | {"time": time.time()})
+    view.journal.append(replace(study.started(1, 3), time=time.time()))
     assert track.main([study.store.uri, "--uri", uri]) == 0
     again = seen(uri)
     assert again.children[two].info.status == "RUNNING"
@@ -191,8 +197,8 @@ def test_a_running_study_is_left_to_its_driver(
 ) -> None:
     study = fake_study()
     view = View(study.store, uri)
-    for event in ({"event": "driver-started"}, study.started(0), study.epoch(0, 1)):
-        view.journal.append(event | {"time": time.time()})
+    for event in (DriverStarted(), study.started(0), study.epoch(0, 1)):
+        view.journal.append(replace(event, time=time.time()))
     view.sync()
     with study_lock(study.store):
         assert track.main([study.store.uri, "--uri", uri]) == 2
@@ -211,10 +217,10 @@ def test_failed_and_abandoned_trials_do_not_look_finished(
 
     def drive() -> None:
         with tracker:
-            tracker({"event": "driver-started"})
+            tracker(DriverStarted())
             for event in (
                 study.started(0),
-                study.failed(0, "quarantined"),
+                study.failed(0, Quarantined),
                 study.started(1),
                 study.epoch(1, 1),
             ):
@@ -231,8 +237,8 @@ def test_failed_and_abandoned_trials_do_not_look_finished(
     # A driver that is killed outright says nothing; the next one knows that nothing of it runs any
     # more.
     view = View(study.store, uri)
-    for event in (study.started(2), {"event": "driver-started"}, study.started(1)):
-        view.journal.append(event | {"time": time.time()})
+    for event in (study.started(2), DriverStarted(), study.started(1)):
+        view.journal.append(replace(event, time=time.time()))
     view.sync()
     assert seen(uri).statuses() == ["FAILED", "RUNNING", "KILLED"]
 
@@ -244,8 +250,8 @@ def test_an_answer_that_got_lost_doubles_nothing(
 ) -> None:
     study = fake_study()
     view = View(study.store, uri)
-    for event in [{"event": "driver-started"}, *study.whole(0), *study.whole(1)]:
-        view.journal.append(event | {"time": time.time()})
+    for event in [DriverStarted(), *study.whole(0), *study.whole(1)]:
+        view.journal.append(replace(event, time=time.time()))
     view.server.connect()
     real, calls = getattr(view.server.client, call), []
 
@@ -356,7 +362,7 @@ def test_a_model_is_logged_on_request_without_pickle(
     assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 1, 16, 16, 16)
     images = np.random.default_rng(0).normal(size=(2, 1, 16, 16, 16)).astype(np.float32)
     store = open_store(load_spec(tiny_spec))
-    model, _ = load_checkpoint(Path(store.path(store.commits()[eval_id]["files"]["weights"])))
+    model, _ = load_checkpoint(Path(store.path(store.commits()[eval_id].files["weights"])))
     with torch.no_grad():
         expected = model(torch.tensor(images)).sigmoid().numpy()
     assert np.array_equal(loaded.predict(images), expected)
@@ -364,15 +370,24 @@ def test_a_model_is_logged_on_request_without_pickle(
 
 def test_the_journal_survives_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "folder" / "events.jsonl")
+    one, two = WaitsForMachines("one"), WaitsForMachines("two")
     assert journal.read(0, 10) == ([], 0)
-    journal.append({"n": 1})
+    journal.append(one)
     with journal.path.open("ab") as file:
         file.write(b'{"n": 2, "half')
     events, offset = journal.read(0, 10)
-    assert events == [{"n": 1}]
-    journal.append({"n": 3})
-    assert journal.read(offset, 10)[0] == [{"n": 3}]
-    assert journal.read(0, 1) == ([{"n": 1}], 9)
+    assert events == [one]
+    journal.append(two)
+    assert journal.read(offset, 10)[0] == [two]
+    assert journal.read(0, 1) == ([one], offset)
+
+
+def test_a_journal_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    lines = ['{"event": "of tomorrow"}', '{"event": "started"}', "[1]", "null", '{"event": 3}']
+    lines.append('{"event": "interrupted", "eval_id": "e", "added later": 1, "time": 2.0}')
+    journal.path.write_text("\n".join(lines) + "\n")
+    assert journal.read(0, 10)[0] == [Interrupted(None, "e", time=2.0)]
 
 
 def test_a_process_measures_itself() -> None:

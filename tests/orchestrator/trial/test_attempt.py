@@ -89,10 +89,10 @@ def test_a_trial_costs_what_all_its_attempts_cost(
     )
     assert main(options) == 0
     costs = sorted(
-        (marker["cost"] for marker in store.commits().values()), key=lambda cost: cost["seconds"]
+        (marker.cost for marker in store.commits().values()), key=lambda cost: cost.seconds
     )
-    assert [cost["energy_joules"] for cost in costs] == [7.0, 7.0, 14.0]
-    assert [cost["seconds"] > 1000.0 for cost in costs] == [False, False, True]
+    assert [cost.energy_joules for cost in costs] == [7.0, 7.0, 14.0]
+    assert [cost.seconds > 1000.0 for cost in costs] == [False, False, True]
 
 
 def test_the_last_log_lines_are_kept_with_a_failure(
@@ -101,7 +101,7 @@ def test_the_last_log_lines_are_kept_with_a_failure(
     break_once(monkeypatch, 1, RuntimeError("fire"))
     assert main([*options, "--set", "resources.max_attempts=1"]) == 1
     ((failure,),) = store.failures().values()
-    trace, _, lines = failure["details"].partition("Last log lines:")
+    trace, _, lines = failure.details.partition("Last log lines:")
     assert "RuntimeError: fire" in trace
     assert "WARNING  a.library  it smells of smoke" in lines
     assert "it is hot" in lines

@@ -20,7 +20,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
-from record.store import read_results
+from record.tables import read_results
 
 TASK, TWO = "Task99_Spheres", "Task98_TwoChannels"
 LABELS = {"0": "background", "1": "shell", "2": "core"}
@@ -83,7 +83,7 @@ def test_tasks_with_their_own_channels_and_groups_train_together_on_the_correcte
     written = store.read_json("study.json")["spec"]["tasks"]
     assert written[0]["label_groups"] == {"shell": [1], "core": [2]}
     assert [task["modality"] for task in written] == [["MRI"], ["MRI"]]
-    assert all(marker["cost"]["epochs"] == 1 for marker in store.commits().values())
+    assert all(marker.cost.epochs == 1 for marker in store.commits().values())
     assert main(command) == 0  # the second time, everything is done
     assert len(store.commits()) == 2
 

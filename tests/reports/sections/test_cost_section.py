@@ -6,26 +6,25 @@ from typing import Any
 
 import pytest
 
+from record.schema import Commit, StudyPlan
 from reports.sections.details import cost_section
+from tests.record.builders import commits, study_plan
 
 
-def study(*trials: tuple[str, dict[str, Any], int]) -> tuple[dict[str, Any], dict[str, Any]]:
+def study(*trials: tuple[str, dict[str, Any], int]) -> tuple[StudyPlan, dict[str, Commit]]:
     """(model, what the plan says of the trial's GPUs, processes), an hour each on a GPU."""
-    cost = {"seconds": 3600.0, "chosen_epoch": 1, "peak_memory_bytes": 0, "trained_parameters": 1}
+    cost = {"seconds": 3600.0}
     rows = [
         {"model": model, "eval_id": str(number), **told}
         for number, (model, told, _) in enumerate(trials)
     ]
-    commits = {
+    markers = {
         str(number): {"cost": cost, "attempt": {"device": "NVIDIA H100", "world": world}}
         for number, (_, _, world) in enumerate(trials)
     }
-    plan = {
-        "models": sorted({model for model, _, _ in trials}),
-        "trials": rows,
-        "resources": {"gpus_per_worker": 0.5},
-    }
-    return plan, commits
+    models = sorted({model for model, _, _ in trials})
+    plan = study_plan(models=models, trials=rows, resources={"gpus_per_worker": 0.5})
+    return plan, commits(markers)
 
 
 def test_each_trial_counts_the_gpus_of_its_own_shape() -> None:

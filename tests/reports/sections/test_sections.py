@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from record.schema import Commit, StudyPlan
 from record.store import Store, StoreError
 from reports.figures.curves import few_shot_curves
 from reports.figures.diagrams import critical_difference_diagram
@@ -27,6 +28,7 @@ from reports.sections.details import ablations_section, cost_section
 from reports.sections.overview import few_shot_section, means_section, models_section, rank_models
 from reports.sections.significance import significance_table
 from reports.statistics.scores import case_scores, task_means
+from tests.record.builders import commit, study_plan
 
 MODELS = ("ViT_Baseline", "MedVisionLlama", "MedVision_BioGPT")
 TASKS = tuple(f"T{index}" for index in range(6))
@@ -74,7 +76,7 @@ for claim in CLAIMS["claims"]:  # type: ignore[union-attr]
     }
 
 
-def plan(tasks: tuple[str, ...] = TASKS, **changes: Any) -> dict[str, Any]:
+def plan(tasks: tuple[str, ...] = TASKS, **changes: Any) -> StudyPlan:
     trials = [
         {
             "model": m,
@@ -98,24 +100,21 @@ def plan(tasks: tuple[str, ...] = TASKS, **changes: Any) -> dict[str, Any]:
         "label": "MedVision_BioGPT",
         "llm": {"source": "microsoft/biogpt", "layer": 23},
     }
-    return {
-        "name": "planted",
+    values = {
         "models": list(MODELS),
         "tasks": list(tasks),
         "fractions": [0.1, 1.0],
         "metrics": METRICS,
-        "both_empty": "exclude",
         "scoring": {"nsd": "surfel", "hd95": "voxel-max", "tolerances": {t: [1.0] for t in tasks}},
         "comparisons": [comparison],
-        "descriptions": {},
         "settings": settings,
         "recipe": {"epochs": 3},
         "trials": trials,
-        **changes,
     }
+    return study_plan(**values | changes)
 
 
-def commits(of: dict[str, Any]) -> dict[str, Any]:
+def commits(of: StudyPlan) -> dict[str, Commit]:
     cost = {
         "seconds": 60.0,
         "chosen_epoch": 2,
@@ -123,10 +122,7 @@ def commits(of: dict[str, Any]) -> dict[str, Any]:
         "trained_parameters": 10,
         "parameters": 100,
     }
-    attempt = {"world": 1, "threads": 1, "device": "cpu"}
-    return {
-        trial["eval_id"]: {"cost": cost, "attempt": attempt, "files": {}} for trial in of["trials"]
-    }
+    return {str(trial.eval_id): commit(eval_id=trial.eval_id, cost=cost) for trial in of.trials}
 
 
 def results(
@@ -164,7 +160,7 @@ def results(
     return pd.DataFrame(rows), pd.DataFrame(curves)
 
 
-def study(gain: float, of: dict[str, Any] | None = None) -> Study:
+def study(gain: float, of: StudyPlan | None = None) -> Study:
     of = of or plan()
     rows, history = results(gain)
     scores = case_scores(rows, of, commits(of))
@@ -327,10 +323,11 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
     of, store = plan(), Store(str(tmp_path))
     store.write("a.npz", npz(arrays))
     store.write("m.npz", npz(masks))
+    files = {"arrays": "a.npz", "masks": "m.npz"}
     done = {
-        trial["eval_id"]: {"files": {"arrays": "a.npz", "masks": "m.npz"}}
-        for trial in of["trials"]
-        if trial["task"] == "T0"
+        str(trial.eval_id): commit(eval_id=trial.eval_id, files=files)
+        for trial in of.trials
+        if trial.task == "T0"
     }
     saved = saved_arrays(store, of, done)
     assert sorted(saved) == sorted((model, "T0") for model in MODELS)

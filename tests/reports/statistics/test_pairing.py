@@ -8,38 +8,39 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from record.schema import StudyPlan
 from reports.render.layout import to_markdown
 from reports.sections.groups import groups_section
 from reports.sections.significance import significance_table
 from reports.sections.significance_layout import details_section, significance_section
 from reports.statistics.pairing import pair, with_patients
 from reports.statistics.scores import case_scores
+from tests.record.builders import commits, study_plan
 
 METRICS = {
     "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
     "sensitivity": {"higher_is_better": True, "unit": "", "title": "Sensitivity"},
     "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
 }
+COMPARISON = {"baseline": "a", "candidates": ["b"], "metrics": ["dice", "hd95"], "family": []}
 CELL = {"task": "T_1", "fraction": 1.0, "fold": 0}
 
+FINISHED = commits({"a": {}, "b": {}})
 
-def plan(**changes: Any) -> dict[str, Any]:
+
+def plan(**changes: Any) -> StudyPlan:
     trials = [
         CELL | {"model": model, "seed": 0, "train_id": model, "eval_id": model}
         for model in ("a", "b")
     ]
-    comparison = {"baseline": "a", "candidates": ["b"], "metrics": ["dice", "hd95"], "family": []}
-    return {
-        "name": "s",
+    values = {
         "models": ["a", "b"],
         "tasks": ["T_1"],
-        "fractions": [1.0],
         "metrics": METRICS,
-        "both_empty": "exclude",
-        "comparisons": [comparison],
+        "comparisons": [COMPARISON],
         "trials": trials,
-        **changes,
     }
+    return study_plan(**values | changes)
 
 
 def rows(dice: dict[str, Any], **more: Any) -> pd.DataFrame:
@@ -63,10 +64,7 @@ def rows(dice: dict[str, Any], **more: Any) -> pd.DataFrame:
 
 
 def table(frame: pd.DataFrame, **changes: Any) -> pd.DataFrame:
-    of = plan(**changes)
-    return significance_table(
-        frame, of, {trial["eval_id"]: {} for trial in of["trials"]}
-    ).set_index("metric")
+    return significance_table(frame, plan(**changes), FINISHED).set_index("metric")
 
 
 def test_the_scans_of_one_patient_are_one_pair() -> None:
@@ -84,7 +82,7 @@ def test_the_scans_of_one_patient_are_one_pair() -> None:
     assert table(grouped).loc["dice", "n"] == 10
     assert table(frame).loc["dice", "n"] == 30
     of = plan()
-    scores = case_scores(grouped, of, {"a": {}, "b": {}})
+    scores = case_scores(grouped, of, FINISHED)
     assert len(scores) == 20
     assert scores["dice"].iloc[10] == pytest.approx(first)
 
@@ -135,7 +133,7 @@ def test_the_region_of_equivalence_is_told() -> None:
     rng = np.random.default_rng(0)
     base = rng.uniform(0.5, 0.7, 40)
     frame = rows({"a": base, "b": base + rng.normal(0, 0.002, 40)})
-    comparison = plan()["comparisons"][0]
+    comparison = COMPARISON
     assert table(frame).loc["dice", "equivalence"] == ""
     for margin, said in ((0.01, "equivalent"), (1e-4, "undecided")):
         found = table(frame, comparisons=[comparison | {"equivalence": {"dice": margin}}])

@@ -1,0 +1,140 @@
+"""Where everything of a study lies, relative to its folder: no other module spells these names.
+
+`<storage>/<name>/` holds the driver's files (what is to be run, and where), what workers and
+attempts write, and what is made for people:
+
+    plan.json study.json manifest.json needs.json search.json lock.json      the driver's
+    splits/TASK.json                which case plays which role
+    claims/TRAIN_ID.json            the token of the attempt that may commit
+    checkpoints/TRAIN_ID/           an unfinished training
+    trials/TRAIN_ID/TOKEN/          the files of one attempt
+    commits/EVAL_ID.json            the marker: this evaluation is finished, these are its files
+    failures/EVAL_ID/TOKEN.json     why an attempt failed
+    search/ID/NUMBER.json           a trial of a search
+    data/TASK/dataset.json          the case list of the official command line
+    report/ logs/ tracking/ mlartifacts/     tables and figures, logs, MLflow's journal and files
+"""
+
+from __future__ import annotations
+
+PLAN = "plan.json"
+STUDY = "study.json"
+MANIFEST = "manifest.json"
+NEEDS = "needs.json"
+SEARCHES = "search.json"
+LOCK = "lock.json"
+SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
+
+SPLITS = "splits"
+CLAIMS = "claims"
+CHECKPOINTS = "checkpoints"
+TRIALS = "trials"
+COMMITS = "commits"
+FAILURES = "failures"
+SEARCH = "search"
+DATA = "data"
+REPORT = "report"
+LOGS = "logs"
+TRACKING = "tracking"
+ARTIFACTS = "mlartifacts"
+
+DRIVER_LOG = "driver.log"  # in LOGS
+JOURNAL = "events.jsonl"  # in TRACKING
+DELIVERED = "delivered.json"  # in TRACKING
+HTML = "report.html"  # in REPORT
+SIGNIFICANCE = "significance.md"  # in REPORT
+
+# An attempt's files by kind, as commit markers name them.
+CASES, HISTORY, WEIGHTS, MASKS, ARRAYS = "cases", "history", "weights", "masks", "arrays"
+_FILES = {
+    HISTORY: "history.parquet",
+    WEIGHTS: "weights.safetensors",
+    MASKS: "masks.npz",
+    ARRAYS: "arrays.npz",
+}
+_JSON = ".json"
+
+
+def split(task: str) -> str:
+    """The split file of a task."""
+    return f"{SPLITS}/{task}{_JSON}"
+
+
+def claim(train_id: str) -> str:
+    """Which attempt may commit results of this training."""
+    return f"{CLAIMS}/{train_id}{_JSON}"
+
+
+def checkpoints(train_id: str) -> str:
+    """The folder of an unfinished training."""
+    return f"{CHECKPOINTS}/{train_id}"
+
+
+def checkpoint(train_id: str, kind: str) -> str:
+    """An unfinished training's checkpoint; `kind`: world size, threads and device."""
+    return f"{checkpoints(train_id)}/{kind}.pt"
+
+
+def attempt(train_id: str, token: str) -> str:
+    """The folder of one attempt."""
+    return f"{TRIALS}/{train_id}/{token}"
+
+
+def attempt_file(folder: str, kind: str) -> str:
+    """A file of an attempt's folder: HISTORY, WEIGHTS, MASKS or ARRAYS."""
+    return f"{folder}/{_FILES[kind]}"
+
+
+def cases(folder: str, eval_id: str) -> str:
+    """The scores of one evaluation in its attempt's folder."""
+    return f"{folder}/cases-{eval_id[:16]}.parquet"
+
+
+def is_attempt(folder: str) -> bool:
+    """Whether a folder of the study is that of an attempt."""
+    return folder.startswith(f"{TRIALS}/") and folder.count("/") == 2
+
+
+def commit(eval_id: str) -> str:
+    """The commit marker of an evaluation."""
+    return f"{COMMITS}/{eval_id}{_JSON}"
+
+
+def failures(eval_id: str) -> str:
+    """The folder of an evaluation's failed attempts."""
+    return f"{FAILURES}/{eval_id}"
+
+
+def failure(eval_id: str, token: str) -> str:
+    """Why one attempt failed."""
+    return f"{failures(eval_id)}/{token}{_JSON}"
+
+
+def search(search_id: str) -> str:
+    """The folder of a search's trials."""
+    return f"{SEARCH}/{search_id}"
+
+
+def search_trial(search_id: str, number: int) -> str:
+    """The record of one trial of a search."""
+    return f"{search(search_id)}/{number}{_JSON}"
+
+
+def case_list(task: str) -> str:
+    """The case list that the official command line makes of its flags."""
+    return f"{DATA}/{task}/dataset.json"
+
+
+def report(name: str) -> str:
+    """A table or figure."""
+    return f"{REPORT}/{name}"
+
+
+def trial_log(train_id: str) -> str:
+    """A trial's log, a name in LOGS."""
+    return f"{train_id}.log"
+
+
+def stem(name: str) -> str:
+    """The id that a file of the study is named by."""
+    return name.removesuffix(_JSON)
