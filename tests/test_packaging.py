@@ -24,7 +24,7 @@ from orchestrator.cli import COMMANDS, completion, main
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ROOMS = ("ablations", "medvision", "orchestrator", "reports")
+ROOMS = ("ablations", "medvision", "orchestrator", "record", "reports")
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", *ROOMS)
 
 

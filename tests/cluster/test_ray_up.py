@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.executors.lanes.preflight import ROOMS
 from orchestrator.run import main
 from record.store import Store
 from tests.cluster.conftest import command
@@ -170,15 +171,13 @@ def test_a_study_outlives_a_lost_machine_and_its_table_is_the_local_one(
 def checkout(tmp_path: Path) -> Path:
     """A checkout with a change that nobody installed, and with what must stay at home."""
     folder = tmp_path / "checkout"
-    for name in ("medvision", "orchestrator", "reports", "ablations"):
+    for name in (*ROOMS, "ablations"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".gitignore", folder)
-    numerics = folder / "medvision" / "numerics.py"
-    changed = re.sub(
-        r"^(TRAIN_NUMERICS\b.*= *)(\d+)", r"\g<1>9\2", numerics.read_text(), flags=re.MULTILINE
-    )
-    assert changed != numerics.read_text()
-    numerics.write_text(changed)
+    text = (versions := folder / "medvision" / "versions.py").read_text()
+    changed = re.sub(r"^(TRAIN_NUMERICS\b.*= *)(\d+)", r"\g<1>9\2", text, flags=re.MULTILINE)
+    assert changed != text
+    versions.write_text(changed)
     for name in ("runs/old/plan.json", ".venv/bin/python", "scan.nii.gz", "weights.safetensors"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(1000))
