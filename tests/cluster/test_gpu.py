@@ -14,13 +14,9 @@ from medvision.training.batches import stack
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
-<<<<<<< HEAD
-from record.store import read_results
-from tests.waiting import Barrier, wait_for
-=======
 from record.schema import Attempt
 from record.tables import read_results
->>>>>>> record
+from tests.waiting import Barrier, wait_for
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -110,12 +106,8 @@ def test_two_trials_share_one_gpu(tiny_spec: Path, barrier: Barrier) -> None:
     together = threading.Thread(target=let_both_pass)
     together.start()
     attempts = run(tiny_spec, "resources.gpus_per_worker=0.5", "resources.max_lanes=2")
-<<<<<<< HEAD
     together.join()
-    assert len({attempt["pid"] for attempt in attempts}) == 2
-=======
     assert len({attempt.pid for attempt in attempts}) == 2
->>>>>>> record
 
 
 def test_a_trial_that_does_not_fit_its_gpu_trains_the_same_batch_in_parts(

@@ -322,22 +322,12 @@ def test_a_process_without_a_sign_of_life_says_where_it_hangs_and_ends() -> None
 import queue, sys, time
 from orchestrator.executors.lanes.worker import _Heartbeat
 class Outbox:
-<<<<<<< HEAD
-    def put(self, event): print(event["kind"], event["reason"], event["details"], flush=True)
+    def put(self, event): print(event.kind, event.reason, event.details, flush=True)
 def the_hanging_place(): time.sleep(PATIENCE)
 with _Heartbeat(Outbox(), 0, 5.0): the_hanging_place()
 """.replace("PATIENCE", f"{PATIENCE_SECONDS}")
     # After twice the 5 s, a timer in C would end it without a word.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-=======
-    def put(self, event): print(event["kind"], event.reason, event["details"], flush=True)
-def the_hanging_place(): time.sleep(60)
-with _Heartbeat(Outbox(), 0, 1.0): the_hanging_place()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
-    )
->>>>>>> record
     assert done.returncode == 1
     assert done.stdout.startswith("hang no sign of life for ")
     assert "the_hanging_place" in done.stdout

@@ -25,11 +25,8 @@ import orchestrator.tracking.tracker as tracking
 from orchestrator import run, track
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.view import View
-<<<<<<< HEAD
-from tests.waiting import PATIENCE_SECONDS, wait_for
-=======
 from record.events import DriverStarted
->>>>>>> record
+from tests.waiting import PATIENCE_SECONDS, wait_for
 from tools.report_screenshots import browser
 from tools.tracking_screenshots import free_port
 

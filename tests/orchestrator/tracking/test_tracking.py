@@ -29,11 +29,8 @@ from record import paths
 from record.events import DriverStarted, Interrupted, Quarantined, WaitsForMachines
 from record.lock import study_lock
 from record.redact import shown
-<<<<<<< HEAD
-from tests.waiting import PATIENCE_SECONDS
-=======
 from record.schema import Failure
->>>>>>> record
+from tests.waiting import PATIENCE_SECONDS
 
 Study = Callable[..., Any]
 
