@@ -16,7 +16,7 @@ from orchestrator.executors.base import (
 )
 from orchestrator.planning.identity import Job
 from orchestrator.spec.study import Spec
-from record.events import Emit, Outcome, Stopping
+from record.events import Emit, Epoch, Event, Outcome, Stopping
 from record.store import Store
 
 if TYPE_CHECKING:
@@ -66,15 +66,24 @@ class InProcessExecutor(Executor):
             watch = Watch(stop=stop_requested.is_set)
 
             def attempt(job: Job) -> Outcome:
+                epoch = 0
+
+                def on_event(event: Event) -> None:
+                    nonlocal epoch
+                    epoch = event.epoch if isinstance(event, Epoch) else epoch
+                    emit(event)
+
                 try:
-                    outcome = run_attempt(job, self.store, ranks, emit, watch, measure=self.measure)
+                    outcome = run_attempt(
+                        job, self.store, ranks, on_event, watch, measure=self.measure
+                    )
                 except Interrupted as interruption:
                     raise AttemptInterrupted(final=True) from interruption
                 except Exception as error:
                     failure = failure_of(error)
                     if failure["kind"] == "storage":
                         raise
-                    raise AttemptFailed(**failure) from error
+                    raise AttemptFailed(**failure, epoch=epoch) from error
                 assert outcome  # noqa: S101  # of rank 0
                 return outcome
 
