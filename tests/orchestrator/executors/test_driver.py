@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from orchestrator.executors.lanes import driver
 from orchestrator.executors.lanes.placement_groups import OrphanedGroups
 from orchestrator.executors.lanes.worker_group import _last_stderr
 from orchestrator.planning.identity import Job
-from orchestrator.planning.inputs import gathered
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
@@ -163,42 +161,6 @@ def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
         ClusterError, match="6 trials lost their lanes again and again: the lane died"
     ):
         driver.run_jobs(waiting, spec, store, lambda event: None)
-
-
-def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
-    tiny_spec: Path, spheres: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    data = tmp_path / "copy"
-    shutil.copytree(spheres, data)
-    changes = [
-        f"data.root={data}",
-        "fractions=[0.2]",
-        "resources.max_attempts=2",
-        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]",
-    ]
-    spec = load_spec(tiny_spec, changes)
-    folds = gathered(spec).tasks["Task99_Spheres"].folds
-    others = {
-        case
-        for fold in (folds[0], folds[2])
-        for role in vars(fold.roles(0.2)).values()
-        for case in role
-    }
-    victim = next(case for case in folds[1].test if case not in others)
-    store, waiting = prepared(spec)
-    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(
-        b""
-    )  # breaks after it was checked
-    events: list[Any] = []
-    driver.run_jobs(waiting, spec, store, events.append)
-    assert len(store.commits()) == 2
-    (failures,) = store.failures().values()
-    assert len(failures) == 2
-    assert f"{victim}.nii.gz" in failures[0].reason
-    assert [event.word for event in events if event.word in ("failed", "quarantined")] == [
-        "failed",
-        "quarantined",
-    ]
 
 
 def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(
