@@ -88,7 +88,7 @@ def true_seconds(
 
 def learning(plan: Plan, truth: dict[str, float], gpus: int) -> float:
     """Time of finish where the waiting trials are ordered anew as others finish, as
-    `orchestrator.executors.lanes.driver.TrialSource` does.
+    `orchestrator.executors.lanes.trial_source.TrialSource` does.
     """
     cost, shape = CostModel(plan.cost.works), WorkerResources(gpus_per_worker=1)
     packer = Scheduler(

@@ -29,10 +29,10 @@ import psutil
 import ray
 
 from orchestrator.executors.lanes import driver
+from orchestrator.executors.lanes.cluster import cluster
 from orchestrator.planning.identity import Job
-from orchestrator.planning.inputs import gathered
-from orchestrator.planning.plan import make_plan
-from orchestrator.planning.study_files import jobs, open_store, write_study
+from orchestrator.planning.study import Study
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main as run_main
 from orchestrator.spec.study import Spec
 from record import paths
@@ -84,17 +84,16 @@ def planned(trials: int, workers: int = 1) -> Iterator[tuple[Spec, Store, list[J
                 "storage": f"{folder}/runs",
             }
         )
-        store, inputs = open_store(spec), gathered(spec)
-        plan = make_plan(spec, inputs, {}, {})
-        write_study(store, spec, inputs, plan)
-        yield spec, store, jobs(plan, "benchmark")[:trials]
+        study = Study.gathered(spec, open_store(spec))
+        study.write()
+        yield spec, study.store, study.jobs("benchmark")[:trials]
 
 
 def lane(trials: int, workers: int = 1) -> dict[str, float]:
     """All trials in one lane: start, seconds of a further trial, and the driver's memory after the
     first and the last.
     """
-    with planned(trials, workers) as (spec, store, waiting), driver.cluster(None):
+    with planned(trials, workers) as (spec, store, waiting), cluster(None):
         started, finished, memory = time.perf_counter(), [], []
 
         def hear(event: Event) -> None:
@@ -126,7 +125,7 @@ def main_job(trials: int) -> dict[str, float]:
 
 def ray_tasks(trials: int) -> dict[str, float]:
     """A plain Ray task a trial: no Tune, no Train, no DDP."""
-    with planned(trials) as (_, store, waiting), driver.cluster(None):
+    with planned(trials) as (_, store, waiting), cluster(None):
         task = ray.remote(run_one).options(num_cpus=1)
         started, finished = time.perf_counter(), []
         for job in waiting:
@@ -140,7 +139,7 @@ def trainer_per_trial(trials: int) -> dict[str, float]:
     from ray import train, tune
     from ray.train.torch import TorchTrainer
 
-    with planned(trials) as (_, store, waiting), driver.cluster(None):
+    with planned(trials) as (_, store, waiting), cluster(None):
         uri, told, finished = store.uri, [job.to_json() for job in waiting], []
 
         def one_trial(config: dict[str, Any]) -> None:

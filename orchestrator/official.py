@@ -18,15 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from medvision.data.readers.msd import DataError, read_pairs
 from medvision.device import usable_device
-from orchestrator.planning.inputs import InputError, gathered
-from orchestrator.planning.plan import Plan, make_plan
-from orchestrator.planning.study_files import (
-    fingerprints,
-    jobs,
-    open_store,
-    public_values,
-    write_study,
-)
+from orchestrator.executors.in_process import InProcessExecutor
+from orchestrator.planning.inputs import InputError
+from orchestrator.planning.study import Study
+from orchestrator.planning.study_files import open_store
 from orchestrator.spec.official_flags import FlagError, case_list, flags, spec_of
 from orchestrator.spec.study import Spec, model_name
 from record import paths
@@ -54,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec, device = spec_of(options), _device(options.device)
         store = open_store(spec)
         with study_lock(store) as token:
-            plan = _prepare(spec, store, options)
-            _run(plan, token, spec, store, device)
-        return _finish(plan, store, Path(options.output_dir))
+            study = _prepare(spec, store, options)
+            _run(study, token, device)
+        return _finish(study, Path(options.output_dir))
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
         return STOPPED
@@ -111,10 +106,8 @@ def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
+def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     """List the cases in the study, and write what an attempt reads."""
-    from record.manifest import manifest
-
     folder, listing = Path(options.data_dir).resolve(), case_list(options)
     pairs, _ = read_pairs(listing)
     content = (
@@ -126,11 +119,10 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
     }
     store.write_json(paths.case_list(spec.tasks[0].name), content)
     store.remove(paths.FAILURES)  # who gives the command again wants it tried again
-    inputs = gathered(spec)
-    plan = make_plan(spec, inputs, store.commits(), {})
-    write_study(store, spec, inputs, plan)
-    store.save(paths.MANIFEST, manifest(public_values(spec), fingerprints(inputs)))
-    found = inputs.tasks[spec.tasks[0].name]
+    study = Study.gathered(spec, store)
+    study.write()
+    study.write_manifest()
+    found = study.inputs.tasks[spec.tasks[0].name]
     roles = found.folds[0].roles(spec.fractions[0])
     counts = (
         f"{len(roles.train)} cases train, {len(roles.validation)} validate, {len(roles.test)} test"
@@ -141,32 +133,34 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Plan:
         *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons),
     ):
         print(f"note: {note}")
-    return plan
+    return study
 
 
-def _run(plan: Plan, token: str, spec: Spec, store: Store, device: torch.device) -> None:
-    from orchestrator.executors import in_process as local
+def _run(study: Study, token: str, device: torch.device) -> None:
+    epochs = study.spec.training.epochs
 
     def emit(event: Event) -> None:
         if isinstance(event, Epoch):
-            told = event.metrics
-            numbers = [f"{name} {told[name]:.4f}" for name in _SHOWN if name in told]
-            print(f"epoch {event.epoch}/{spec.training.epochs}: {', '.join(numbers)}", flush=True)
+            known = event.metrics
+            numbers = [f"{name} {known[name]:.4f}" for name in _SHOWN if name in known]
+            print(f"epoch {event.epoch}/{epochs}: {', '.join(numbers)}", flush=True)
         elif isinstance(event, Failed | Quarantined):
             print(f"error: {event.reason}", file=sys.stderr, flush=True)
 
-    local.run_jobs(jobs(plan, token), spec, store, emit, device=device, measure=epoch_scores)
+    with InProcessExecutor(study.spec, study.store, device=device, measure=epoch_scores) as here:
+        here.run(study.jobs(token), emit=emit)
 
 
 _SHOWN = ("train_loss", "val_loss", "train_dice", "val_dice", "train_nsd", "val_nsd")
 
 
-def _finish(plan: Plan, store: Store, folder: Path) -> int:
+def _finish(study: Study, folder: Path) -> int:
     """Write the trial's files into the folder, and say what is there."""
     from reports.trial_files import trial_files
 
-    if plan.trials[0].eval_id not in store.commits():
-        failures = store.failures_of(str(plan.trials[0].eval_id))
+    store, eval_id = study.store, study.plan.trials[0].eval_id
+    if eval_id not in store.commits():
+        failures = store.failures_of(str(eval_id))
         details = failures[-1].details if failures else ""
         (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(str(details))
         print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)

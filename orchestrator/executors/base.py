@@ -1,12 +1,14 @@
-"""What every way of running trials shares: claims, the record of failures, and what follows a
-failure.
+"""The interface of every way of running trials, and what all of them share: claims, the record of
+failures, and what follows a failure.
 
-`orchestrator.executors.lanes.driver` runs trials in Ray lanes, `orchestrator.executors.in_process`
-in this process; both go through `run_to_the_end`.
+`orchestrator.executors.lanes` runs trials in Ray lanes, `orchestrator.executors.in_process` in this
+process; both take each trial through `run_to_the_end`. `orchestrator.executors.registry` names
+them, and tests/orchestrator/executors/test_contract.py holds what each must do.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import math
 import signal
@@ -14,12 +16,15 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from orchestrator.planning.identity import Job
 from orchestrator.planning.retry import State, micro_batch, next_state
+from orchestrator.spec.study import Spec
 from record import paths
 from record.events import Emit, Failed, Finished, Interrupted, Outcome, Quarantined, Started
 from record.schema import Claim, Commit, Failure, SearchTrial
@@ -29,6 +34,65 @@ from record.tables import read_table
 
 class ClusterError(RuntimeError):
     """The cluster cannot be reached, or cannot hold a single trial."""
+
+
+class Executor(abc.ABC):
+    """A way of running the trials of one study: `with executor: executor.run(jobs, emit=emit)`.
+
+    What it runs trials on (a cluster, for example) is there while the context lasts, which may be
+    entered again. Making one is cheap: it imports neither torch nor Ray before it is entered.
+
+    Args:
+        spec: the study's.
+        store: the study's record, which is written (`orchestrator.planning.study.Study.write`)
+            before anything runs.
+        address: where its machines are, for executors that have any.
+    """
+
+    starts = ""  # what entering it starts, as people are told of it; empty where that is nothing
+
+    def __init__(self, spec: Spec, store: Store, address: str | None = None) -> None:
+        self.spec, self.store, self.address = spec, store, address
+
+    def machines(self) -> AbstractContextManager[None]:
+        """What the trials run on is there while this lasts; here that is this process.
+
+        Raises:
+            ClusterError: it cannot be had.
+        """
+        return contextlib.nullcontext()
+
+    def __enter__(self) -> Self:
+        self._machines = self.machines()
+        self._machines.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._machines.__exit__(kind, error, trace)
+
+    @abc.abstractmethod
+    def run(
+        self, jobs: Sequence[Job], *, emit: Emit, seconds: Callable[[Job], float] | None = None
+    ) -> None:
+        """Take every job through `run_to_the_end`: afterwards each is finished or quarantined.
+
+        Args:
+            emit: takes every event, from any thread. Of one trial come in this order: `started`,
+                `epoch` of each epoch, then `finished`, `quarantined`, `failed` (and `started`
+                again) or `interrupted`.
+            seconds: expected duration of a job, asked again as trials finish; without it, jobs run
+                in the order given.
+
+        Raises:
+            ClusterError: the trials cannot be run here, or the machines were lost again and again.
+            StoreError: the storage failed, which is no trial's failure.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, with what was trained in checkpoints.
+        """
 
 
 class AttemptFailed(Exception):  # says what happened; callers catch it as a result
@@ -48,9 +112,9 @@ class AttemptFailed(Exception):  # says what happened; callers catch it as a res
         self.reason, self.details, self.kind, self.epoch = reason, details, kind, epoch
 
 
-class AttemptInterrupted(Exception):  # the attempt did as it was told
-    """The attempt saved its checkpoint and ended because it was told to; `final`: because the whole
-    run stops.
+class AttemptInterrupted(Exception):  # the attempt did what was asked of it
+    """The attempt saved its checkpoint and ended because that was asked of it; `final`: because the
+    whole run stops.
     """
 
     def __init__(self, final: bool) -> None:
@@ -168,20 +232,20 @@ def stop_signals(first: Callable[[], None]) -> Iterator[threading.Event]:
 
     Outside the main thread, where Python takes no signals, the event is never set.
     """
-    asked = threading.Event()
+    requested = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
         first()
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

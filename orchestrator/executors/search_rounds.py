@@ -9,29 +9,23 @@ the record of a trial, `search.json` the frozen winners, by the id of the search
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.console.logs import TrialLogs, libraries_log
+from orchestrator.console.logs import TrialLogs
 from orchestrator.console.picture import Picture
 from orchestrator.console.progress import Screen, duration
-from orchestrator.executors.base import ClusterError, has_ended
+from orchestrator.executors.base import ClusterError, Executor, has_ended
 from orchestrator.planning.cost import CostModel, arithmetic_seconds, longest_first
 from orchestrator.planning.identity import Job
-from orchestrator.planning.plan import Inputs, fold_count
+from orchestrator.planning.plan import fold_count
 from orchestrator.planning.retry import reason
-from orchestrator.planning.search import (
-    Record,
-    Search,
-    medians,
-    searches,
-    suggest,
-    unknown,
-    with_winners,
-)
+from orchestrator.planning.search import Search, unread_places
+from orchestrator.planning.study import Study
+from orchestrator.planning.suggestions import Record, medians, suggest
 from orchestrator.spec.search import SearchSpec, tuned
-from orchestrator.spec.study import Spec, model_name
+from orchestrator.spec.study import model_name
 from record import paths
 from record.events import Event
 from record.store import Store
@@ -39,31 +33,25 @@ from record.store import Store
 RunJobs = Callable[[list[Job]], None]
 
 
-def with_frozen(spec: Spec, inputs: Inputs, store: Store) -> Inputs:
-    """The inputs with the winners that the study has; unchanged without a search."""
-    return (
-        with_winners(spec, inputs, store.read_json(paths.SEARCHES) or {}) if spec.search else inputs
-    )
-
-
-def outlook(spec: Spec, inputs: Inputs, store: Store, cost: CostModel) -> str:
+def outlook(study: Study) -> str:
     """What the searches that have to run before the grid will cost, in one line; empty where none
     has to.
     """
-    todo = _unfinished(spec, inputs, store.read_json(paths.SEARCHES) or {})
-    if spec.search is None or not (todo or unknown(spec, inputs)):
+    spec, todo, cost = study.spec, study.searches_to_run, study.plan.cost
+    unread = unread_places(spec, study.searches)
+    if spec.search is None or not (todo or unread):
         return ""
-    each, unread = spec.search.trials, unknown(spec, inputs)
-    done = {search.id: len(store.names(paths.search(search.id))) for search in todo}
+    each = spec.search.trials
+    done = {search.id: len(study.store.names(paths.search(search.id))) for search in todo}
     seconds = sum((each - done[search.id]) * _seconds(search, cost) for search in todo)
     nested = spec.search.cases == "nested"
     folds, share = (fold_count(spec), 1.0) if nested else (1, spec.search.reserved_fraction)
     for model, task in unread:
         recipe, settings = tuned(spec, model, spec.search.budget)
-        block = inputs.blocks.get(model_name(model))
+        block = study.found.blocks.get(model_name(model))
         one = arithmetic_seconds(recipe, settings, task, share, None, block.size if block else None)
         seconds += folds * each * one * cost.ratio(model_name(model), task.name)
-    left, every = (len(some) + folds * len(unread) for some in (todo, searches(spec, inputs)))
+    left, every = (len(some) + folds * len(unread) for some in (todo, study.searches))
     return (
         f"Search before the grid: {left} of {every} searches with {each} trials each, "
         f"{sum(done.values())} of {each * left} trials done, at most {duration(seconds)} of lanes "
@@ -71,39 +59,27 @@ def outlook(spec: Spec, inputs: Inputs, store: Store, cost: CostModel) -> str:
     )
 
 
-def run_searches(
-    spec: Spec,
-    inputs: Inputs,
-    store: Store,
-    screen: Screen,
-    token: str,
-    cost: CostModel,
-    *,
-    address: str | None,
-    in_process: bool,
-) -> Inputs:
-    """Run every search that has no winner yet, freeze the winners, and give the inputs with them.
+def run_searches(study: Study, executor: Executor, screen: Screen, token: str) -> Study:
+    """Run every search that has no winner yet and freeze the winners; the study with them.
 
     Args:
+        executor: not entered yet; it starts for the first round that needs it.
         token: the driver's.
-        cost: of the study's trials so far.
-        address, in_process: as for the grid.
 
     Raises:
-        ClusterError, StoreError, KeyboardInterrupt: as the grid's `run_jobs`; trials that ended are
-            kept.
+        ClusterError, StoreError, KeyboardInterrupt: as `Executor.run`; trials that ended are kept.
     """
-    frozen = store.read_json(paths.SEARCHES) or {}
-    todo = _unfinished(spec, inputs, frozen)
+    spec, store, todo = study.spec, study.store, study.searches_to_run
     if spec.search is None or not todo:
-        return with_frozen(spec, inputs, store)
-    screen.say(outlook(spec, inputs, store, cost))
+        return study
+    screen.say(outlook(study))
+    seconds = {search.id: _seconds(search, study.plan.cost) for search in todo}
     with contextlib.ExitStack() as stack:
-        lanes: list[Any] = []  # started for the first round that needs them
+        entered: list[Executor] = []
 
         def run_jobs(jobs: list[Job]) -> None:
-            if not lanes:
-                lanes.append(stack.enter_context(_lanes(store, address, in_process)))
+            if not entered:
+                entered.append(stack.enter_context(executor))
             logs = TrialLogs(store, {job.eval_id: job.train_id for job in jobs})
 
             def emit(event: Event) -> None:
@@ -113,19 +89,18 @@ def run_searches(
             estimates = {job.eval_id: seconds[job.tuning.search] for job in jobs if job.tuning}
             waiting = longest_first(jobs, lambda job: estimates[job.eval_id])
             with screen.shows(Picture(f"{spec.name}: search", estimates)):
-                lanes[0](waiting, spec, store, emit)
+                executor.run(waiting, emit=emit)
 
-        seconds = {search.id: _seconds(search, cost) for search in todo}
-        told = run_rounds(todo, spec.search, store, token, run_jobs)
-    frozen |= {search.id: search.frozen(told[search.id]) for search in todo}
-    store.write_json(paths.SEARCHES, frozen)
+        records = run_rounds(todo, spec.search, store, token, run_jobs)
+    outcomes = {search.id: search.outcome(records[search.id]) for search in todo}
+    store.write_json(paths.SEARCHES, {**study.outcomes, **outcomes})
     for search in todo:
-        if why := frozen[search.id]["reason"]:
+        if why := outcomes[search.id]["reason"]:
             place = ", ".join(
                 f"{name} {value}" for name, value in search.place.items() if value is not None
             )
             screen.say(f"search: {place}: {why}; its trials of the grid are not run")
-    return with_winners(spec, inputs, frozen)
+    return study.again()
 
 
 def run_rounds(
@@ -137,20 +112,20 @@ def run_rounds(
     A trial that has its record is not run again; one that failed for good counts as a trial of the
     search's budget.
     """
-    told: dict[str, list[Record]] = {search.id: [] for search in todo}
+    records: dict[str, list[Record]] = {search.id: [] for search in todo}
     for first in range(0, settings.trials, settings.parallel):
         count = min(settings.parallel, settings.trials - first)
-        asked = [
-            trial for search in todo for trial in _round(search, told[search.id], count, token)
+        suggested = [
+            trial for search in todo for trial in _round(search, records[search.id], count, token)
         ]
-        waiting = [trial.job for trial in asked if trial.job and trial.waits(store)]
+        waiting = [trial.job for trial in suggested if trial.job and trial.waits(store)]
         if waiting:
             run_jobs(waiting)
-            if any(trial.job and trial.waits(store) for trial in asked):
+            if any(trial.job and trial.waits(store) for trial in suggested):
                 raise ClusterError("trials of the search did not end; run the same command again")
-        for trial in asked:
-            told[trial.search.id].append(trial.record(store))
-    return told
+        for trial in suggested:
+            records[trial.search.id].append(trial.record(store))
+    return records
 
 
 @dataclass(frozen=True)
@@ -196,25 +171,5 @@ def _round(search: Search, before: Sequence[Record], count: int, token: str) -> 
     return trials
 
 
-def _unfinished(spec: Spec, inputs: Inputs, frozen: Mapping[str, Any]) -> list[Search]:
-    """Searches without a winner, each once: models that differ in their names only share one."""
-    todo = {search.id: search for search in searches(spec, inputs)}
-    return [search for name, search in todo.items() if frozen.get(name, {}).get("settings") is None]
-
-
 def _seconds(search: Search, cost: CostModel) -> float:
     return search.seconds() * cost.ratio(model_name(search.model), search.task.name)
-
-
-@contextlib.contextmanager
-def _lanes(store: Store, address: str | None, in_process: bool) -> Iterator[Any]:
-    """`run_jobs` of this process, or of a cluster that is there while this lasts."""
-    if in_process:
-        from orchestrator.executors import in_process as local
-
-        yield local.run_jobs
-    else:
-        from orchestrator.executors.lanes import driver
-
-        with libraries_log(store, "ray"), driver.cluster(address):
-            yield driver.run_jobs

@@ -1,18 +1,14 @@
-"""The search of hyperparameters before the grid, as pure logic: what is searched, what is tried
-next, what wins.
+"""The searches of hyperparameters before the grid: which there are, on which cases, and what they
+mean for the grid.
 
-Optuna's TPE suggests, a median rule ends hopeless trials, and the highest validation Dice wins.
-Everything follows from the spec, the data and the trials so far, so that a search that was
-interrupted goes on as if it had not been. The rounds are run by
-`orchestrator.executors.search_rounds`, one trial by `orchestrator.trial.tuning`. Imports no torch
-and no Ray.
+What a search tries next and what wins is `orchestrator.planning.suggestions`'. The rounds are run
+by `orchestrator.executors.search_rounds`, one trial by `orchestrator.trial.tuning`. Imports no
+torch and no Ray.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,17 +26,13 @@ from orchestrator.planning.identity import (
     train_identity,
 )
 from orchestrator.planning.plan import BlockInputs, Inputs, Tuned
+from orchestrator.planning.suggestions import Record, winner
 from orchestrator.spec.data import TaskSpec
-from orchestrator.spec.search import Range, SearchSpec, tuned
+from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Cell
 
 SEARCH_NUMERICS = 1  # raised when the same trials would lead to other suggestions or another winner
-STARTUP = 5  # complete trials before any is pruned, as in Optuna's MedianPruner
-WARM_UP = 0.25  # share of a trial that is never pruned: schedules that warm up start slowly
-Record = Mapping[
-    str, Any
-]  # of a trial: number, settings, state (complete, pruned, failed), value, curve
 
 
 def tuning_roles(reserved: Sequence[Sequence[str]], fold: Fold) -> Roles:
@@ -110,10 +102,10 @@ class Search:
             spec, model, self.task, 1.0, self.roles, self.block.size if self.block else None
         )
 
-    def frozen(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Its outcome, as search.json keeps it; `settings` is None where every trial failed."""
+    def outcome(self, records: Sequence[Record]) -> dict[str, Any]:
+        """What it found, as search.json keeps it; `settings` is None where every trial failed."""
         best = winner(records)
-        outcome = (
+        found = (
             {"settings": best["settings"], "value": best["value"], "number": best["number"]}
             if best
             else {}
@@ -131,7 +123,7 @@ class Search:
         return {
             **self.place,
             "settings": None,
-            **outcome,
+            **found,
             "reason": reason,
             "counts": counts,
             "cases": {"train": len(self.roles.train), "validation": len(self.roles.validation)},
@@ -174,38 +166,41 @@ def searches(spec: Spec, inputs: Inputs) -> list[Search]:
     return found
 
 
-def unknown(spec: Spec, inputs: Inputs) -> list[tuple[Any, TaskSpec]]:
-    """Models and tasks whose searches cannot be told yet, because data or a block were not read."""
-    known = [(search.model, search.task) for search in searches(spec, inputs)]
-    return [place for place in _places(spec) if place not in known]
+def unread_places(spec: Spec, known: Sequence[Search]) -> list[tuple[Any, TaskSpec]]:
+    """Models and tasks without a search among the known ones, because data or a block were not
+    read.
+    """
+    places = [(search.model, search.task) for search in known]
+    return [place for place in _places(spec) if place not in places]
 
 
 def _places(spec: Spec) -> list[tuple[Any, TaskSpec]]:
     return [(model, task) for model in spec.models for task in spec.tasks] if spec.search else []
 
 
-def with_winners(spec: Spec, inputs: Inputs, frozen: Mapping[str, Record]) -> Inputs:
+def with_winners(inputs: Inputs, known: Sequence[Search], outcomes: Mapping[str, Record]) -> Inputs:
     """The inputs with the settings that each fold's search has found, or why it has found none.
 
     Args:
-        frozen: outcomes by the search's id (search.json).
+        known: `searches` of the study.
+        outcomes: by the search's id (search.json).
     """
     found: dict[tuple[str, str, int], Tuned] = {}
-    for search in searches(spec, inputs):
-        outcome = _outcome(search, frozen)
+    for search in known:
+        settings = _found(search, outcomes)
         for fold in range(search.folds) if search.fold is None else [search.fold]:
-            found[model_name(search.model), search.task.name, fold] = outcome
+            found[model_name(search.model), search.task.name, fold] = settings
     return replace(inputs, tuned=found)
 
 
-def _outcome(search: Search, frozen: Mapping[str, Record]) -> Tuned:
-    own = frozen.get(search.id)
+def _found(search: Search, outcomes: Mapping[str, Record]) -> Tuned:
+    own = outcomes.get(search.id)
     if own and own["settings"] is not None:
         return Tuned(own["settings"], search=search.id)
     if own:
         return Tuned(missing=f"its search found nothing: {own['reason']}", search=search.id)
     same_place = [
-        one for one in frozen.values() if {key: one[key] for key in search.place} == search.place
+        one for one in outcomes.values() if {key: one[key] for key in search.place} == search.place
     ]
     changes = [differences(one["identity"], search.identity) for one in same_place]
     why = "its search was not run yet"
@@ -213,93 +208,6 @@ def _outcome(search: Search, frozen: Mapping[str, Record]) -> Tuned:
         fewest: list[str] = min(changes, key=len)
         why = f"its search has to run again: {'; '.join(fewest)}"
     return Tuned(missing=why, search=search.id)
-
-
-def suggest(settings: SearchSpec, records: Sequence[Record], count: int) -> list[dict[str, Any]]:
-    """The next settings to try, by Optuna's TPE (Bergstra et al. 2011).
-
-    The seed is that of the spec and of how many trials there were: every model starts from the same
-    random suggestions.
-
-    Args:
-        records: all trials before, in their order.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributions = {key: _distribution(settings.space[key]) for key in sorted(settings.space)}
-    seed = hashlib.sha256(f"{settings.seed}\n{len(records)}".encode()).digest()
-    sampler = optuna.samplers.TPESampler(seed=int.from_bytes(seed[:4], "big"))
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    states = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-    for record in records:
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState[states[record["state"]]],
-                value=record["value"] if record["state"] == "complete" else None,
-                params=dict(record["settings"]),
-                distributions=distributions,
-                intermediate_values={int(step): value for step, value in record["curve"][-1:]},
-            )
-        )
-    return [dict(study.ask(distributions).params) for _ in range(count)]
-
-
-def medians(records: Sequence[Record]) -> list[tuple[int, float]]:
-    """(steps, median over the complete trials of the best validation Dice until then); empty before
-    `STARTUP` of them.
-
-    A trial below the median is ended (the median rule of Golovin et al. 2017, Google Vizier,
-    section 3.2.2).
-    """
-    curves = [record["curve"] for record in records if record["state"] == "complete"]
-    if len(curves) < STARTUP:
-        return []
-    steps = sorted({int(step) for curve in curves for step, _ in curve})
-    return [
-        (
-            step,
-            statistics.median(
-                best for curve in curves if (best := best_until(curve, step)) is not None
-            ),
-        )
-        for step in steps
-        if step >= WARM_UP * steps[-1]
-    ]
-
-
-def best_until(curve: Sequence[Sequence[float]], step: float) -> float | None:
-    """The highest value of a curve of (step, value) up to a step; None where it starts later."""
-    return max((value for at, value in curve if at <= step), default=None)
-
-
-def is_hopeless(curve: Sequence[Sequence[float]], limits: Sequence[Sequence[float]]) -> bool:
-    """Whether a trial with this curve so far is to be ended; `limits` are `medians`."""
-    if not curve:
-        return False
-    limit = [value for step, value in limits if step <= curve[-1][0]]
-    return bool(limit) and max(value for _, value in curve) < limit[-1]
-
-
-def winner(records: Sequence[Record]) -> Record | None:
-    """The complete trial with the highest validation Dice, the earlier one of equals; None without
-    any.
-    """
-    complete = [record for record in records if record["state"] == "complete"]
-    return max(complete, key=lambda record: (record["value"], -record["number"]), default=None)
-
-
-def _distribution(values: Range) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if values.choices is not None:
-        return CategoricalDistribution(values.choices)
-    low, high = values.ends
-    return (
-        IntDistribution(low, high)
-        if values.integers
-        else FloatDistribution(low, high, log=values.log is not None)
-    )
 
 
 def _forget(values: dict[str, Any], key: str) -> None:

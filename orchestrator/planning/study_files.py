@@ -16,7 +16,8 @@ from medvision.metrics.definitions import METRICS
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import data_root
 from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial
-from orchestrator.spec.study import ComparisonSpec, Spec, model_name
+from orchestrator.spec.evaluation import ComparisonSpec
+from orchestrator.spec.study import Spec, model_name
 from orchestrator.spec.yaml_file import dump
 from record import paths
 from record.redact import shown

@@ -167,10 +167,10 @@ def check_space(search: SearchSpec, training: Training, models: Mapping[str, Any
         ):
             problems.append(f"{key} cannot be searched: {fixed}")
             continue
-        asked = dict(list(models.items())[:1]) if key.startswith("training.") else models
+        concerned = dict(list(models.items())[:1]) if key.startswith("training.") else models
         found = [
-            _problem(training, name, asked[name], key, value)
-            for name in asked
+            _problem(training, name, concerned[name], key, value)
+            for name in concerned
             for value in values.ends
         ]
         problems += dict.fromkeys(problem for problem in found if problem)

@@ -12,22 +12,20 @@ from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
-    PositiveFloat,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from medvision.data.tasks import tolerance_mm
-from medvision.metrics.definitions import METRICS
 from medvision.models.registry import MODEL_LABELS, canonical_label
 from medvision.models.settings import ModelSettings
-from medvision.recipe import LabelGroups, Preparation, Scoring, Training
+from medvision.recipe import LabelGroups, Preparation, Training
 from medvision.settings import NotInIds, Settings
 from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
+from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_space
 
@@ -52,12 +50,6 @@ def _fraction(value: Any) -> Any:
     return 1.0 if value == "full" else value
 
 
-def _metric(value: str) -> str:
-    if value not in METRICS:
-        raise ValueError(f"unknown metric {value!r}; known metrics: {', '.join(METRICS)}")
-    return value
-
-
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -71,48 +63,6 @@ Fraction = Annotated[
     BeforeValidator(_fraction, json_schema_input_type=float | Literal["full"]),
     Field(gt=0, le=1),
 ]
-Metric = Annotated[
-    str, AfterValidator(_metric), Field(json_schema_extra={"enum": list(METRICS)})
-]  # the definitions are evaluation's
-
-
-class EvaluationSpec(Scoring):
-    """What is scored for every test case, on the case's own grid in mm, and what the tables show of
-    it.
-    """
-
-    metrics: Annotated[list[Metric], NotInIds("it changes no score")] = Field(
-        default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"],
-        min_length=1,
-        description="the tables' metrics, the paper's six by default; every metric is stored, "
-        "whatever stands here",
-    )
-    both_empty: Annotated[Literal["exclude", "perfect"], NotInIds("it changes no score")] = Field(
-        default="exclude",
-        description="a case without structure and without prediction: left out, or a perfect score",
-    )
-
-
-class ComparisonSpec(Settings):
-    """Paired tests of candidates against a baseline."""
-
-    baseline: str = Field(description="name of a model")
-    candidates: list[str] = Field(
-        min_length=1, description="names of models, each tested against the baseline"
-    )
-    metrics: list[Metric] | None = Field(
-        default=None, min_length=1, description="by default all of evaluation.metrics"
-    )
-    family: list[Literal["candidate", "task", "fraction", "metric"]] = Field(
-        default=["candidate", "fraction"],
-        description="comparisons that agree in these columns are one family, corrected together by "
-        "Holm and BH",
-    )
-    equivalence: dict[Metric, PositiveFloat] = Field(
-        default={},
-        description="per metric, the largest difference without practical importance, such as "
-        "dice: 0.01; the table then says where the 95 % interval of the difference lies against it",
-    )
 
 
 class TrackingSpec(Settings):

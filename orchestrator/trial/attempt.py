@@ -7,7 +7,6 @@ is found there, so that a worker can never train something else than the plan me
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import socket
@@ -22,14 +21,14 @@ import torch
 from torch import nn
 
 from medvision.activations import picture_arrays
-from medvision.evaluation import predict, score
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
-from medvision.training.loop import Interrupted, Ranks, TrainingError, Watch
+from medvision.training.loop import Ranks, TrainingError, Watch
 from medvision.training.state import Trained, summed
 from orchestrator.planning.identity import Job, split_and_metric
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
+from orchestrator.trial.scoring import ScoredCase, pack_masks, predict_and_score, score_kept_masks
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
 from record import paths
@@ -157,16 +156,16 @@ def _train_and_score(
 
     model, trained = train_model(context, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
-    mine = _predict_and_score(context, model, ranks, watch)
-    scored = [part for share in ranks.gather(mine) for part in share]
-    scored.sort(key=lambda part: roles.test.index(part["case"]))
+    mine = predict_and_score(context, model, ranks, watch)
+    scored = [case for share in ranks.gather(mine) for case in share]
+    scored.sort(key=lambda case: roles.test.index(case.case))
     spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
     files = {kind: paths.attempt_file(context.folder, kind) for kind in _KINDS}
     context.store.write(files[paths.HISTORY], table_bytes(_history_rows(trained)))
     context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
-    context.store.write(files[paths.MASKS], _pack_masks(scored))
+    context.store.write(files[paths.MASKS], pack_masks(scored))
     if (
         job.cell.fold == 0 and job.cell.seed == spec.seeds[0]
     ):  # enough for the figures, and it keeps a study small
@@ -180,7 +179,23 @@ def _train_and_score(
         "peak_memory_bytes": _peak_memory(ranks.device),
         **summed(trained.spent, spent),  # with what earlier attempts at this training took
     }
-    return [row for part in scored for row in part["rows"]], files, cost
+    return [row for case in scored for row in case.rows], files, cost
+
+
+def _rescore(
+    context: TrialContext, ranks: Ranks, watch: Watch
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
+    """Score the kept masks of an earlier evaluation of the same training with other definitions."""
+    name = paths.commit(str(context.job.rescore_of))
+    earlier = context.store.load(name, Commit)
+    if earlier is None:
+        raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
+    masks = context.store.read(earlier.files[paths.MASKS]) or b""
+    return (
+        score_kept_masks(context, masks, watch) if ranks.rank == 0 else [],
+        {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)},
+        earlier.cost.to_json(),
+    )
 
 
 _KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves
@@ -200,101 +215,19 @@ def _about(context: TrialContext, model: nn.Module) -> About:
 
 
 def _pictures(
-    context: TrialContext,
-    model: nn.Module,
-    scored: Sequence[Mapping[str, Any]],
-    device: torch.device,
+    context: TrialContext, model: nn.Module, scored: Sequence[ScoredCase], device: torch.device
 ) -> bytes:
     return picture_arrays(
         model,
         context.roles.test,
         cases=context.cases,
         prepared=context.prepared,
-        dice={
-            part["case"]: float(np.mean([row["dice"] for row in part["rows"]])) for part in scored
-        },
+        dice={case.case: float(np.mean([row["dice"] for row in case.rows])) for case in scored},
         groups=context.groups,
         channel=0 if context.task.channel == "all" else context.task.channel,
         device=device,
         precision=context.spec.training.precision,
     )
-
-
-def _predict_and_score(
-    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
-) -> list[dict[str, Any]]:
-    """This rank's share of the test cases: case id, mask as one bit a voxel with its shape, and
-    rows.
-    """
-    scored = []
-    for position in range(0, len(context.roles.test), ranks.world):
-        watch.beat()
-        if ranks.any(watch.stop()):
-            raise Interrupted("stopped while predicting; the training is kept")
-        if position + ranks.rank >= len(context.roles.test):
-            break
-        case = context.roles.test[position + ranks.rank]
-        truth = context.truth(case)
-        mask = predict(
-            model,
-            context.prepared(case),
-            truth.masks.shape[1:],
-            device=ranks.device,
-            precision=context.spec.training.precision,
-        )
-        scored.append(
-            {
-                "case": case,
-                "bits": np.packbits(mask),
-                "shape": mask.shape,
-                "rows": _rows(context, case, mask, truth),
-            }
-        )
-    return scored
-
-
-def _rescore(
-    context: TrialContext, ranks: Ranks, watch: Watch
-) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
-    """Score the kept masks of an earlier evaluation of the same training with other definitions."""
-    name = paths.commit(str(context.job.rescore_of))
-    earlier = context.store.load(name, Commit)
-    if earlier is None:
-        raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
-    masks = _unpack_masks(context.store.read(earlier.files[paths.MASKS]) or b"")
-    rows: list[dict[str, Any]] = []
-    for case in context.roles.test if ranks.rank == 0 else ():
-        watch.beat()
-        rows += _rows(context, case, masks[case], context.truth(case))
-    return (
-        rows,
-        {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)},
-        earlier.cost.to_json(),
-    )
-
-
-def _rows(context: TrialContext, case: str, mask: np.ndarray, truth: Any) -> list[dict[str, Any]]:
-    """Rows of cases.parquet: the cell, the ids, the case, then what `medvision.evaluation.score`
-    gives.
-    """
-    job = context.job
-    scored = score(
-        mask,
-        truth,
-        list(context.groups),
-        context.spec.evaluation,
-        context.spec.tolerances(context.task),
-    )
-    return [
-        {
-            **job.to_json()["cell"],
-            "train_id": job.train_id,
-            "eval_id": job.eval_id,
-            "case": case,
-            **row,
-        }
-        for row in scored
-    ]
 
 
 def _history_rows(trained: Trained) -> list[dict[str, Any]]:
@@ -305,30 +238,6 @@ def _history_rows(trained: Trained) -> list[dict[str, Any]]:
             split, metric = split_and_metric(name)
             rows.append({"epoch": epoch, "split": split, "metric": metric, "value": float(value)})
     return rows
-
-
-def _pack_masks(scored: Sequence[Mapping[str, Any]]) -> bytes:
-    """Masks as one bit a voxel, compressed; `shape/CASE` holds each shape."""
-    arrays = {f"bits/{part['case']}": part["bits"] for part in scored}
-    arrays |= {f"shape/{part['case']}": np.asarray(part["shape"]) for part in scored}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _unpack_masks(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        shapes = {
-            name.removeprefix("shape/"): arrays[name]
-            for name in arrays.files
-            if name.startswith("shape/")
-        }
-        return {
-            case: np.unpackbits(arrays[f"bits/{case}"], count=int(np.prod(shape)))
-            .reshape(shape)
-            .astype(bool)
-            for case, shape in shapes.items()
-        }
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -32,17 +32,17 @@ class LastWords(logging.Handler):
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear the root logger and Python's warnings while this lasts."""
+        """Listen to the root logger and Python's warnings while this lasts."""
         root, warned = logging.getLogger(), logging.getLogger("py.warnings")
-        heard = [root] if warned.propagate else [root, warned]
+        loggers = [root] if warned.propagate else [root, warned]
         captured = warnings.showwarning
         logging.captureWarnings(True)
-        for logger in heard:
+        for logger in loggers:
             logger.addHandler(self)
         try:
             yield
         finally:
-            for logger in heard:
+            for logger in loggers:
                 logger.removeHandler(self)
             if captured is not warnings.showwarning:
                 logging.captureWarnings(False)

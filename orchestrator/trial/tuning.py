@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from medvision.training.loop import Interrupted, Ranks, Watch
 from medvision.training.state import unpacked
-from orchestrator.planning.search import is_hopeless
+from orchestrator.planning.suggestions import is_hopeless
 from orchestrator.trial.context import TrialContext, checkpoints_of, train_model
 from record import paths
 from record.events import Emit, Epoch, Outcome
@@ -69,6 +69,6 @@ def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) ->
             seconds=seconds,
         )
         context.store.save(job.record, record)
-    # No later run would: `_tidy` knows the grid's trials only.
+    # No later run would: `Study.tidy` knows the grid's trials only.
     context.store.remove(paths.checkpoints(job.train_id))
     return Outcome(seconds, value, state == "pruned")

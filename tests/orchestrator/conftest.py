@@ -162,7 +162,7 @@ def seen() -> type[Seen]:
 @pytest.fixture
 def ray_cluster(isolated_cache: Path) -> Iterator[None]:
     """A Ray of this test's own."""
-    from orchestrator.executors.lanes import driver
+    from orchestrator.executors.lanes.cluster import cluster
 
-    with driver.cluster(None):
+    with cluster(None):
         yield

@@ -100,7 +100,7 @@ def test_every_mounted_file_exists_and_none_holds_data_or_results(name: str) -> 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_head_offers_lanes_under_the_name_that_the_driver_asks_for(name: str) -> None:
-    from orchestrator.executors.lanes.driver import LANE_RESOURCE
+    from orchestrator.executors.lanes.cluster import LANE_RESOURCE
 
     config = read(name)
     if name == "cluster.yaml":

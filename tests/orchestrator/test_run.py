@@ -129,7 +129,7 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
         image.write_bytes(bytes(len(whole)))
         return inputs
 
-    monkeypatch.setattr("orchestrator.run.gathered", breaks_after_the_check)
+    monkeypatch.setattr("orchestrator.planning.study.gathered", breaks_after_the_check)
     arguments = [
         "--set",
         f"data.root={data}",
@@ -151,7 +151,7 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     assert run(tiny_spec, *arguments) == 1  # quarantined trials are not tried again unasked
     assert "Nothing to train" in capsys.readouterr().out
     image.write_bytes(whole)
-    monkeypatch.setattr("orchestrator.run.gathered", gathered)
+    monkeypatch.setattr("orchestrator.planning.study.gathered", gathered)
     assert run(tiny_spec, *arguments, "--retry-quarantined") == 0
     assert "6 of 6 trials are in this report" in capsys.readouterr().out
 

@@ -1,1 +1,1 @@
-"""Ray Tune hands trials to lanes, each one long-lived group of Ray Train workers."""
+"""Ray Tune hands trials to lanes, each with long-lived Ray Train workers."""

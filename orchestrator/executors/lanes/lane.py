@@ -1,6 +1,6 @@
-"""A lane: a Tune Trainable with reused actors that owns one long-lived group of Ray Train workers.
+"""A lane: a Tune Trainable with reused actors that owns long-lived Ray Train workers.
 
-A further trial in a lane costs a message, not a new group of processes (about 0.1 s instead of 15
+A further trial in a lane costs a message, not new processes (about 0.1 s instead of 15
 s). The Tune side asks for next to no CPU, the Train workers hold the CPUs and GPUs, so that a trial
 never waits for its own workers.
 """
@@ -28,27 +28,29 @@ IDLE_SECONDS = 20.0  # after which a lane without a trial gives its place back
 
 
 class ControlActor:
-    """The driver's word to its lanes; an actor of next to nothing."""
+    """What the driver requests of its lanes: to stop, or to leave machines that will go; an actor
+    that holds next to nothing.
+    """
 
     def __init__(self) -> None:
-        self.told: dict[str, Any] = {"stop": False, "draining": []}
+        self.requests: dict[str, Any] = {"stop": False, "draining": []}
 
-    def tell(self, **told: Any) -> None:
-        self.told |= told
+    def request(self, **changed: Any) -> None:
+        self.requests |= changed
 
     def read(self) -> dict[str, Any]:
-        return self.told
+        return self.requests
 
 
 class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
-    """One group of Train workers; each Tune trial is one job, and `reset_config` takes the next
+    """One set of Train workers; each Tune trial is one job, and `reset_config` takes the next
     without a new actor.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """What the lane itself holds beside its workers: Tune asks here last, and overwrites what a
-        trial was told before.
+        trial asked for before.
         """
         return tune.PlacementGroupFactory([config["request"]])
 
@@ -59,7 +61,7 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
             2 * SILENCE * settings["hang_seconds"]
         )
         self.store = Store(settings["store"])
-        self.group: WorkerGroup | None = None
+        self.workers: WorkerGroup | None = None
         self.busy = threading.Lock()
         self.rest = threading.Timer(0.0, self._close)
         self.reset_config(config)
@@ -106,14 +108,14 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         return {"state": state.value, "done": True}
 
     def _attempt(self, job: Job) -> Outcome:
-        group, most = self.group, self.settings["lane_trials"]
-        if group and (
-            group.shape != self.shape or group.trials >= most or not group.thread.is_alive()
+        workers, most = self.workers, self.settings["lane_trials"]
+        if workers and (
+            workers.shape != self.shape or workers.trials >= most or not workers.thread.is_alive()
         ):
             self._close()
-        self.group = self.group or WorkerGroup(self.settings, self.shape)
+        self.workers = self.workers or WorkerGroup(self.settings, self.shape)
         try:
-            return self.group.run(job, self._emit)
+            return self.workers.run(job, self._emit)
         except BaseException:
             self._close()
             raise
@@ -122,9 +124,9 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         self.settings["events"].put(replace(event, lane=os.getpid()))
 
     def _close(self) -> None:
-        if self.group is not None:
-            self.group.stop()
-            self.group = None
+        if self.workers is not None:
+            self.workers.stop()
+            self.workers = None
 
     def cleanup(self) -> None:
         self.rest.cancel()

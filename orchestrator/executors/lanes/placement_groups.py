@@ -1,6 +1,6 @@
 """Placement groups that nobody uses any more.
 
-A group of Train workers lives in a placement group, which Ray gives back when the actor that asked
+Train workers live in a placement group, which Ray gives back when the actor that asked
 for it and its job are dead. An actor that dies while it asks is missed (Ray 2.60, seen in
 tests/chaos): the CPUs and GPUs stay taken for as long as the cluster lives, and after a few such
 deaths no trial would start any more. So the driver looks for such groups itself.
@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-# a group without actors at two looks is given back: workers are asked for as soon as there is one
+# One without actors at two looks is given back: workers are asked for as soon as there is one.
 LOOK_SECONDS = 60.0
 MOST = 10_000  # entries that Ray's state API gives at most
 TIMEOUT_SECONDS = 10
@@ -38,15 +38,15 @@ class OrphanedGroups:
         from ray.util.state import list_actors, list_placement_groups
 
         context = ray.get_runtime_context()
-        asked: dict[str, Any] = {
+        query: dict[str, Any] = {
             "address": context.gcs_address,
             "limit": MOST,
             "timeout": TIMEOUT_SECONDS,
             "detail": True,
         }
-        groups = list_placement_groups(**asked, filters=[("state", "=", "CREATED")])
-        actors = list_actors(**asked, filters=[("state", "!=", "DEAD")])
-        if len(actors) >= MOST:  # those that are not told of might use any group
+        groups = list_placement_groups(**query, filters=[("state", "=", "CREATED")])
+        actors = list_actors(**query, filters=[("state", "!=", "DEAD")])
+        if len(actors) >= MOST:  # those that are not listed might use any of them
             return []
         own, dead = (
             context.get_job_id(),

@@ -80,7 +80,7 @@ def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
     )
     store.save(paths.NEEDS, wanted)
     look = ray.remote(problems_here)
-    asked = {
+    requests = {
         look.options(
             num_cpus=0,
             max_retries=0,
@@ -89,21 +89,23 @@ def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
         for node, address in others.items()
     }
     answered, silent = (
-        ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_SECONDS) if asked else ([], [])
+        ray.wait(list(requests), num_returns=len(requests), timeout=LOOK_SECONDS)
+        if requests
+        else ([], [])
     )
     for answer in silent:
-        told = (
-            f"{asked[answer]} has not answered within {LOOK_SECONDS:.0f} s. Its first trials look "
-            "again what it lacks"
+        reason = (
+            f"{requests[answer]} has not answered within {LOOK_SECONDS:.0f} s. Its first trials "
+            "look again what it lacks"
         )
-        emit(WaitsForMachines(told))
+        emit(WaitsForMachines(reason))
     found = []
     for answer in answered:
         try:
             found += ray.get(answer)
         except (ray.exceptions.RayTaskError, ray.exceptions.RuntimeEnvSetupError) as error:
             found.append(
-                f"{asked[answer]} cannot look what it has: {str(error).strip().splitlines()[-1]}"
+                f"{requests[answer]} cannot look what it has: {str(error).strip().splitlines()[-1]}"
             )
         except ray.exceptions.RayError:
             continue  # it was lost; the lanes of one that comes back ask again

@@ -23,13 +23,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Waiting(Generic[T]):
     """A trial that waits: what it is, its shape, and how long it is expected to take; of one
-    `group` one runs at a time.
+    `training` one runs at a time.
     """
 
     item: T
     shape: WorkerResources
     seconds: float
-    group: str | None = None
+    training: str | None = None
 
 
 class Scheduler(Generic[T]):
@@ -63,9 +63,9 @@ class Scheduler(Generic[T]):
             placeless: shapes of trials that were given out long ago and still wait for a place:
                 others leave it to them.
         """
-        busy = {waiting.group for waiting in running} - {None}
+        busy = {waiting.training for waiting in running} - {None}
         firsts = (
-            next((one for one in queue if one.group not in busy), None)
+            next((one for one in queue if one.training not in busy), None)
             for queue in self._queues.values()
         )
         heads = [first for first in firsts if first is not None and can_hold(nodes, first.shape)]

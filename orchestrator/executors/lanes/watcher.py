@@ -33,7 +33,7 @@ class Watcher:
 
     def __init__(self, events: Queue, emit: Emit, control: Any, stopping: threading.Event) -> None:
         self.events, self.emit, self.control, self.stopping = events, emit, control, stopping
-        self.told = self.failed = False
+        self.stopping_shown = self.failed = False
         self.ended = threading.Event()
         self.draining: list[str] = []
         self.lost, self.raylet = "", _raylet_here()
@@ -78,24 +78,24 @@ class Watcher:
         _thread.interrupt_main()
 
     def _rounds(self) -> None:
-        asked = looked = time.monotonic()
+        drained_at = swept_at = time.monotonic()
         while True:
             last_round = self.ended.is_set()
-            if self.stopping.is_set() and not self.told:
-                self.told = True
+            if self.stopping.is_set() and not self.stopping_shown:
+                self.stopping_shown = True
                 self._hand_on(Stopping())
             event = next_event(self.events, POLL_SECONDS / 2)
             if event is not None:
                 self._hand_on(event)
             elif last_round:
                 return None
-            if time.monotonic() - asked > ASK_SECONDS:
-                asked = time.monotonic()
-                self._tell_draining()
+            if time.monotonic() - drained_at > ASK_SECONDS:
+                drained_at = time.monotonic()
+                self._hand_on_draining()
                 if self.raylet is not None and not _lives(self.raylet):
                     return self._give_up("its raylet is gone")
-            if time.monotonic() - looked > LOOK_SECONDS:
-                looked = time.monotonic()
+            if time.monotonic() - swept_at > LOOK_SECONDS:
+                swept_at = time.monotonic()
                 self._sweep()
 
     def _sweep(self, *, last: bool = False) -> None:
@@ -104,9 +104,9 @@ class Watcher:
         with contextlib.suppress(
             Exception
         ):  # without an answer of Ray's dashboard they are looked for another time
-            for group in self.orphans.sweep(last=last):
+            for placement_group in self.orphans.sweep(last=last):
                 logging.getLogger(__name__).warning(
-                    "gave back placement group %s, which a dead lane had left", group
+                    "gave back placement group %s, which a dead lane had left", placement_group
                 )
 
     def _hand_on(self, event: Event) -> None:
@@ -122,14 +122,14 @@ class Watcher:
                 )
             self.failed = True
 
-    def _tell_draining(self) -> None:
+    def _hand_on_draining(self) -> None:
         with contextlib.suppress(
             Exception
         ):  # Ray's own Train asks the same way; without an answer, a loss is a loss
             draining = sorted(ray._private.state.state.get_draining_nodes())
             if draining != self.draining:
                 self.draining = draining
-                self.control.tell.remote(draining=draining)
+                self.control.request.remote(draining=draining)
 
 
 def _raylet_here() -> psutil.Process | None:

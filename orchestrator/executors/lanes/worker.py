@@ -1,4 +1,4 @@
-"""The Ray Train side of a lane: one process per rank that runs trial after trial until it is told
+"""The Ray Train side of a lane: one process per rank that runs trial after trial until it is asked
 to stop.
 
 Rank 0 takes messages from the lane's inbox: jobs, which it hands to the other ranks, `interrupt`,
@@ -95,7 +95,7 @@ def lane_loop(config: dict[str, Any]) -> None:
 
 
 class _Inbox:
-    """Reads the lane's inbox in a thread, so that an attempt hears `interrupt` while it
+    """Reads the lane's inbox in a thread, so that an attempt learns of `interrupt` while it
     computes.
     """
 

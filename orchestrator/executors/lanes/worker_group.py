@@ -1,5 +1,5 @@
-"""A group of Ray Train workers as a lane sees it: jobs go in, events come out, and what ended it is
-told apart.
+"""The Ray Train workers of a lane, as the lane sees them: jobs go in, events come out, and what
+ended them is told apart.
 
 The workers' own side is `orchestrator.executors.lanes.worker`.
 """
@@ -72,11 +72,8 @@ class WorkerGroup:
     """A TorchTrainer that runs in a thread and waits for jobs."""
 
     def __init__(self, settings: Mapping[str, Any], shape: WorkerResources) -> None:
-        self.shape, self.control, self.hang_seconds = (
-            shape,
-            settings["control"],
-            settings["hang_seconds"],
-        )
+        self.shape, self.control = shape, settings["control"]
+        self.hang_seconds = settings["hang_seconds"]
         self.inbox, self.outbox = queue_here(), queue_here()
         self.scratch = tempfile.TemporaryDirectory(
             prefix="medvision-lane-", ignore_cleanup_errors=True
@@ -118,21 +115,20 @@ class WorkerGroup:
 
         Raises:
             AttemptFailed: the attempt raised, was silent for too long, or the workers died.
-            AttemptInterrupted: the driver stops, or a machine of this group is about to go.
+            AttemptInterrupted: the driver stops, or a machine of these workers is about to go.
             StoreError: the storage failed.
         """
         self.trials += 1
         self.inbox.put(job.to_json())
         last_events: deque[str] = deque(maxlen=LAST_EVENTS)
-        epoch, told = 0, False
-        heard = looked = time.monotonic()
+        epoch, interrupted = 0, False
+        last_event_at = looked_at = time.monotonic()
         while True:
-            alive = (
-                self.thread.is_alive()
-            )  # asked first, so that a last message of a dead group is still read
+            # Asked first, so that a last message of dead workers is still read.
+            alive = self.thread.is_alive()
             event = next_event(self.outbox)
             if event is not None:
-                heard = time.monotonic()
+                last_event_at = time.monotonic()
                 if not isinstance(event, Beat):
                     last_events.append(repr(event))
                 match event:
@@ -150,20 +146,21 @@ class WorkerGroup:
                     case Epoch():
                         self.ready, epoch = True, event.epoch
                         emit(event)
-                if heard - looked < POLL_SECONDS:  # epochs may follow each other without a pause
+                # Epochs may follow each other without a pause.
+                if last_event_at - looked_at < POLL_SECONDS:
                     continue
             elif not alive:
-                raise self._failure([], last_events, epoch, time.monotonic() - heard)
-            looked, control = time.monotonic(), self._control()
+                raise self._failure([], last_events, epoch, time.monotonic() - last_event_at)
+            looked_at, control = time.monotonic(), self._control()
             if control["stop"] and not self.ready:
                 raise AttemptInterrupted(final=True)
-            if not told and (
+            if not interrupted and (
                 control["stop"]
                 or {rank.node for rank in self.ranks.values()} & set(control["draining"])
             ):
-                told = True
+                interrupted = True
                 self.inbox.put("interrupt")
-            if self.ranks and time.monotonic() - heard > SILENCE * self.hang_seconds:
+            if self.ranks and time.monotonic() - last_event_at > SILENCE * self.hang_seconds:
                 for rank in self.ranks.values():
                     ray.kill(rank.actor)
                 reason = (
@@ -173,7 +170,7 @@ class WorkerGroup:
                 raise AttemptFailed(reason, "\n".join(last_events), "hang", epoch)
 
     def _failure(
-        self, heard: list[Event], last_events: deque[str], epoch: int, silent: float
+        self, received: list[Event], last_events: deque[str], epoch: int, silent: float
     ) -> AttemptFailed | StoreError:
         """The cause, out of what the ranks said, what Train saw of their processes, and how long
         they were silent before.
@@ -181,10 +178,10 @@ class WorkerGroup:
         until = time.monotonic() + LAST_WORDS_SECONDS
         while (alive := self.thread.is_alive()) and time.monotonic() < until:
             if event := next_event(self.outbox, timeout=0.2):
-                heard.append(event)
+                received.append(event)
         while event := next_event(self.outbox, timeout=0.2 if alive else 0.05):
-            heard.append(event)
-        said = [event for event in heard if isinstance(event, RankFailed)]
+            received.append(event)
+        said = [event for event in received if isinstance(event, RankFailed)]
         telling = [event for event in said if event.kind in _TELLING]
         # Train hands on what ended a process inside a word of its own.
         ends = [
@@ -228,16 +225,16 @@ class WorkerGroup:
                     epoch,
                 )
             return AttemptFailed("the worker processes were lost", details, "lost", epoch)
-        told = (telling or said)[0]
-        if told.kind == "storage":
-            return StoreError(told.reason)
-        rank = f"rank {told.rank}: " if self.shape.workers > 1 else ""
-        details = "\n".join([told.details, "Last events:", *last_events])
-        return AttemptFailed(rank + told.reason, details, told.kind, epoch)
+        cause = (telling or said)[0]
+        if cause.kind == "storage":
+            return StoreError(cause.reason)
+        rank = f"rank {cause.rank}: " if self.shape.workers > 1 else ""
+        details = "\n".join([cause.details, "Last events:", *last_events])
+        return AttemptFailed(rank + cause.reason, details, cause.kind, epoch)
 
     def _control(self) -> dict[str, Any]:
-        told: dict[str, Any] = ray.get(self.control.read.remote())
-        return told
+        requests: dict[str, Any] = ray.get(self.control.read.remote())
+        return requests
 
     def stop(self) -> None:
         """Let the workers end and give their resources back."""
@@ -253,7 +250,7 @@ class WorkerGroup:
 
 def _last_stderr(rank: RankReady) -> str:
     """The last lines of a dead worker's stderr, which Ray keeps on its machine; where they lie if
-    it gives them not.
+    it does not give them.
     """
     where = (
         f"Last lines of rank {rank.rank}'s stderr (process {rank.pid} on Ray's node {rank.node}):\n"

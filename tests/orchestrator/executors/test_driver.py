@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,15 +21,14 @@ import pytest
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.executors import in_process as local
 from orchestrator.executors.base import ClusterError
+from orchestrator.executors.in_process import InProcessExecutor
 from orchestrator.executors.lanes import driver
 from orchestrator.executors.lanes.placement_groups import OrphanedGroups
 from orchestrator.executors.lanes.worker_group import _last_stderr
 from orchestrator.planning.identity import Job
-from orchestrator.planning.inputs import gathered
-from orchestrator.planning.plan import make_plan
-from orchestrator.planning.study_files import jobs, open_store, write_study
+from orchestrator.planning.study import Study
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
@@ -41,10 +39,9 @@ from tests.waiting import PATIENCE_SECONDS, Barrier, ended_at_last, wait_for
 
 def prepared(spec: Spec) -> tuple[Store, list[Any]]:
     """A study that is planned and not run."""
-    store, inputs = open_store(spec), gathered(spec)
-    plan = make_plan(spec, inputs, store.commits(), store.failures())
-    write_study(store, spec, inputs, plan)
-    return store, jobs(plan, "test")
+    study = Study.gathered(spec, open_store(spec))
+    study.write()
+    return study.store, study.jobs("test")
 
 
 def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_numbers(
@@ -64,7 +61,7 @@ def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_
 
     spec = load_spec(tiny_spec, [f"storage={tmp_path / 'local'}"])
     other, waiting = prepared(spec)
-    local.run_jobs(waiting, spec, other, lambda event: None)
+    InProcessExecutor(spec, other).run(waiting, emit=lambda event: None)
     lanes, here = read_results(store, "cases"), read_results(other, "cases")
     assert (lanes["dice"] == here["dice"]).all()
     assert (lanes["hd95"] == here["hd95"]).all()
@@ -135,7 +132,7 @@ def test_folds_that_train_on_the_same_cases_are_trained_once_and_each_is_tested(
         load_spec(tiny_spec, ["fractions=[0.1]", "training.epochs=8", f"storage={tmp_path / 'a'}"])
     )
     for job in waiting:  # each trained for itself
-        local.run_jobs([replace(job, siblings=())], spec, alone, lambda event: None)
+        InProcessExecutor(spec, alone).run([replace(job, siblings=())], emit=lambda event: None)
     assert read_results(store, "cases").equals(read_results(alone, "cases"))
     assert read_results(store, "history").equals(read_results(alone, "history"))
 
@@ -150,7 +147,7 @@ def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
     def losing(jobs: Sequence[Job], *given: Any) -> Sequence[BaseException]:
         """A round that runs the first two and loses the others."""
         rounds.append(len(jobs))
-        local.run_jobs(jobs[:2], spec, store, lambda event: None)
+        InProcessExecutor(spec, store).run(jobs[:2], emit=lambda event: None)
         return [RuntimeError("the lane died")]
 
     monkeypatch.setattr(driver, "_round", losing)
@@ -164,42 +161,6 @@ def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
         ClusterError, match="6 trials lost their lanes again and again: the lane died"
     ):
         driver.run_jobs(waiting, spec, store, lambda event: None)
-
-
-def test_a_failing_trial_is_retried_then_quarantined_and_the_others_finish(
-    tiny_spec: Path, spheres: Path, tmp_path: Path, ray_cluster: None
-) -> None:
-    data = tmp_path / "copy"
-    shutil.copytree(spheres, data)
-    changes = [
-        f"data.root={data}",
-        "fractions=[0.2]",
-        "resources.max_attempts=2",
-        "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]",
-    ]
-    spec = load_spec(tiny_spec, changes)
-    folds = gathered(spec).tasks["Task99_Spheres"].folds
-    others = {
-        case
-        for fold in (folds[0], folds[2])
-        for role in vars(fold.roles(0.2)).values()
-        for case in role
-    }
-    victim = next(case for case in folds[1].test if case not in others)
-    store, waiting = prepared(spec)
-    (data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz").write_bytes(
-        b""
-    )  # breaks after it was checked
-    events: list[Any] = []
-    driver.run_jobs(waiting, spec, store, events.append)
-    assert len(store.commits()) == 2
-    (failures,) = store.failures().values()
-    assert len(failures) == 2
-    assert f"{victim}.nii.gz" in failures[0].reason
-    assert [event.word for event in events if event.word in ("failed", "quarantined")] == [
-        "failed",
-        "quarantined",
-    ]
 
 
 def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(

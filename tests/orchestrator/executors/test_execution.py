@@ -178,11 +178,11 @@ def test_the_record_of_a_trial_of_a_search_tells_its_value(store: Store) -> None
 def test_a_study_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(study_files, "Spec", type("Counting", (), {"model_validate": calls.append}))
-    study_files.parsed_spec.cache_clear()
+    parsed_spec.cache_clear()
     for text in ('{"name": "a"}', '{"name": "a"}', '{"name": "b"}'):
         parsed_spec(text)
     assert calls == [{"name": "a"}, {"name": "b"}]
-    study_files.parsed_spec.cache_clear()
+    parsed_spec.cache_clear()
 
 
 def test_many_seeds_are_checked_in_no_time() -> None:
@@ -218,8 +218,8 @@ def test_the_last_words_are_what_was_logged_and_warned_of() -> None:
     assert warnings.showwarning is shown
 
 
-def group(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
-    """A group of one worker that has died, without Ray."""
+def workers(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
+    """One worker that has died, without Ray."""
     found = object.__new__(WorkerGroup)
     found.shape, found.hang_seconds, found.ready, found.ranks = (
         WorkerResources(),
@@ -236,7 +236,7 @@ def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
-    new = group(worker_failures={0: ImportError("no module named medvision")})
+    new = workers(worker_failures={0: ImportError("no module named medvision")})
     new.ready = False
     failure = new._failure([], deque(), 0, 3.0)
     assert isinstance(failure, AttemptFailed)
@@ -254,7 +254,7 @@ def test_what_train_wraps_is_told_by_what_ended_the_process(
 
     def failure(ended_by: Exception) -> AttemptFailed | StoreError:
         wrapped = WorkerHealthCheckFailedError("A worker health check failed.", failure=ended_by)
-        return group(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
+        return workers(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
 
     monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
     for ended_by, kind in ((ActorDiedError(), "lost"), (OutOfMemoryError("killed"), "memory")):
@@ -309,7 +309,7 @@ def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
 ) -> None:
     monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
     monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank.rank}")
-    dead = group(hang_seconds=40.0)
+    dead = workers(hang_seconds=40.0)
     dead.ranks = {0: RankReady(0, None, "n", os.getpid(), "")}
     failure = dead._failure([], deque(), 2, silent)
     assert isinstance(failure, AttemptFailed)
@@ -321,7 +321,7 @@ def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker_group, "POLL_SECONDS", 0.2)
-    busy = group()
+    busy = workers()
     busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
     busy._control = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
     end = time.monotonic() + 20
@@ -330,8 +330,8 @@ def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(
         """Tells of an epoch whenever it is asked, until it is told to stop."""
 
         def get(self, timeout: float) -> Event:
-            told = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
-            if "interrupt" in told or time.monotonic() > end:
+            received = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
+            if "interrupt" in received or time.monotonic() > end:
                 return AttemptStopped()
             return EPOCH
 

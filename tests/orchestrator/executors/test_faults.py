@@ -24,8 +24,8 @@ import torch
 
 from medvision.llm import loading
 from medvision.training.loop import TrainingError
-from orchestrator.executors import in_process as local
 from orchestrator.executors.base import ClusterError
+from orchestrator.executors.in_process import InProcessExecutor
 from orchestrator.executors.lanes import preflight as remote
 from orchestrator.executors.lanes.preflight import problems_of_lane
 from orchestrator.planning.study_files import open_store
@@ -112,14 +112,14 @@ def test_another_checkpoint_than_the_planned_one_is_refused(
     there = tmp_path / "llama"
     shutil.copytree(tiny_llama, there)
     tiny_spec.write_text(tiny_spec.read_text().replace(str(tiny_llama), str(there)))
-    real = local.run_jobs
+    real = InProcessExecutor.run
 
     def elsewhere(*args: Any, **options: Any) -> None:
         config = json.loads((there / "config.json").read_text())
         (there / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
         real(*args, **options)
 
-    monkeypatch.setattr(local, "run_jobs", elsewhere)
+    monkeypatch.setattr(InProcessExecutor, "run", elsewhere)
     settings = ("tracking.enabled=false", "training.epochs=1", "resources.max_attempts=1")
     assert (
         main(

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from orchestrator.console.progress import Screen
+from orchestrator.executors.in_process import InProcessExecutor
+from orchestrator.executors.registry import EXECUTORS, make_executor
 from orchestrator.executors.search_rounds import run_searches
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import gathered
-from orchestrator.planning.plan import make_plan
-from orchestrator.planning.search import searches
-from orchestrator.planning.study_files import open_store, write_study
+from orchestrator.planning.study import Study
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import describe
@@ -86,20 +87,18 @@ def test_the_winners_train_the_grid_and_stay_frozen(
 def test_a_search_that_was_interrupted_gives_the_ids_of_an_undisturbed_one(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import orchestrator.executors.in_process as local_module
+    from orchestrator.trial import attempt as attempts
 
     model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
-    real, calls = local_module.run_attempt, list[Job]()
+    real, calls = attempts.run_attempt, list[Job]()
 
     def searched(storage: str) -> tuple[Store, list[str | None]]:
         spec = load_spec(tiny_spec, [SEARCH, model, f"storage={tmp_path / storage}"])
-        inputs, store = gathered(spec), open_store(spec)
-        plan = make_plan(spec, inputs, {}, {})
-        write_study(store, spec, inputs, plan)
-        found = run_searches(
-            spec, inputs, store, Screen(), "t", plan.cost, address=None, in_process=True
-        )
-        return store, [trial.eval_id for trial in make_plan(spec, found, {}, {}).trials]
+        planned = Study.gathered(spec, open_store(spec))
+        planned.write()
+        executor = InProcessExecutor(spec, planned.store)
+        found = run_searches(planned, executor, Screen(), "t")
+        return found.store, [trial.eval_id for trial in found.plan.trials]
 
     def stopped(job: Job, *args: Any, **named: Any) -> Any:
         calls.append(job)
@@ -108,7 +107,7 @@ def test_a_search_that_was_interrupted_gives_the_ids_of_an_undisturbed_one(
         return real(job, *args, **named)
 
     _, expected = searched("whole")
-    monkeypatch.setattr(local_module, "run_attempt", stopped)
+    monkeypatch.setattr(attempts, "run_attempt", stopped)
     with pytest.raises(KeyboardInterrupt):
         searched("parted")
     store, ids = searched("parted")
@@ -125,9 +124,9 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     from orchestrator.trial.attempt import run_attempt
 
     spec = load_spec(tiny_spec, [SEARCH, "search.epochs=4", "training.checkpoint_epochs=1"])
-    inputs, store = gathered(spec), study(tiny_spec)
-    write_study(store, spec, inputs, make_plan(spec, inputs, {}, {}))
-    search = searches(spec, inputs)[0]
+    planned = Study.gathered(spec, study(tiny_spec))
+    planned.write()
+    store, search = planned.store, planned.searches[0]
     chosen = {"training.lr": 0.001, "training.weight_decay": 0}
     seen: list[int] = []
 
@@ -193,25 +192,23 @@ def test_a_search_that_finds_nothing_is_said_and_leaves_its_trials_out(
 
 
 @pytest.mark.slow
-def test_lanes_give_the_search_of_one_process(
+def test_every_executor_gives_the_same_search(
     tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.planning.search.STARTUP", 2)
+    monkeypatch.setattr("orchestrator.planning.suggestions.STARTUP", 2)
     outcomes = []
-    for in_process in (True, False):
+    for name in EXECUTORS:
         model = "models=[{label: ViT_Baseline, embed_dim: 16, depth: 1, heads: 2}]"
         longer = [
             "search.trials=6",
             "search.epochs=4",
-            f"storage={tmp_path / str(in_process)}",
+            f"storage={tmp_path / name}",
         ]
         spec = load_spec(tiny_spec, [SEARCH, model, *longer])
-        inputs, store = gathered(spec), open_store(spec)
-        plan = make_plan(spec, inputs, {}, {})
-        write_study(store, spec, inputs, plan)
-        run_searches(
-            spec, inputs, store, Screen(), "t", plan.cost, address=None, in_process=in_process
-        )
+        planned = Study.gathered(spec, open_store(spec))
+        planned.write()
+        store = planned.store
+        run_searches(planned, make_executor(name, spec, store), Screen(), "t")
         (found,) = store.read_json("search.json").values()
         outcomes.append([{**one, "seconds": 0} for one in found["trials"]])
     assert outcomes[0] == outcomes[1]

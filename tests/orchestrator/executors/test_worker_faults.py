@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.executors.lanes import driver
+from orchestrator.executors.lanes.cluster import cluster
 from orchestrator.spec.yaml_file import load_spec
 from record.schema import Failure
 from record.tables import read_results
@@ -45,7 +46,7 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_python
         if event.word == "failed":
             failures.append(store.failures_of(waiting[0].eval_id)[-1])
 
-    with driver.cluster(None):
+    with cluster(None):
         driver.run_jobs(waiting, spec, store, on_event)
     assert len(store.commits()) == 2
     assert [failure.kind for failure in failures] == ["hang", "hang"]

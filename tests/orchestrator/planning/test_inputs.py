@@ -16,9 +16,9 @@ import pytest
 
 from medvision.data.fingerprints import content_fingerprint
 from medvision.data.readers.msd import DataError, read_task
-from orchestrator.planning.inputs import InputError, gathered, resolved
-from orchestrator.planning.plan import make_plan
-from orchestrator.planning.study_files import jobs, open_store, write_study
+from orchestrator.planning.inputs import InputError, gathered
+from orchestrator.planning.study import Study
+from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.trial.context import TrialContext
@@ -110,11 +110,9 @@ def test_a_wrong_size_of_the_cache_is_told_before_anything_starts(
 def test_no_case_is_scored_against_a_label_that_is_not_the_planned_one(
     spec: Callable[..., Any], data: Path
 ) -> None:
-    wanted = spec()
-    store, inputs = open_store(wanted), gathered(wanted)
-    plan = make_plan(resolved(wanted), inputs, {}, {})
-    write_study(store, wanted, inputs, plan)
-    context = TrialContext(jobs(plan, "token")[0], store)
+    study = Study.gathered(spec(), open_store(spec()))
+    study.write()
+    context = TrialContext(study.jobs("token")[0], study.store)
     case = context.roles.test[0]
     assert context.truth(case).masks.any()
     label = context.cases[case].label

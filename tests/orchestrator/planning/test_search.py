@@ -16,19 +16,12 @@ from hypothesis import strategies as st
 
 from medvision.data.splits import make_folds, patients_of, reserve
 from orchestrator.executors.search_rounds import outlook, run_rounds
-from orchestrator.planning.cost import CostModel
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import InputError, gathered
 from orchestrator.planning.plan import Inputs, TaskInputs, Tuned, make_plan
-from orchestrator.planning.search import (
-    is_hopeless,
-    medians,
-    searches,
-    suggest,
-    tuning_roles,
-    winner,
-    with_winners,
-)
+from orchestrator.planning.search import searches, tuning_roles
+from orchestrator.planning.study import SEARCHES, Study
+from orchestrator.planning.suggestions import is_hopeless, medians, suggest, winner
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
@@ -317,12 +310,12 @@ def test_a_winner_gives_the_ids_of_a_spec_that_says_so_itself() -> None:
     assert plan.counts() == {"new": 8}
 
 
-def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why() -> None:
-    spec = spec_of(epochs=5)
+def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why(tmp_path: Path) -> None:
+    spec, store = spec_of(epochs=5), Store(str(tmp_path))
     inputs = inputs_of(spec)
     found = searches(spec, inputs)
-    frozen = {search.id: search.frozen([record(0, 0.5)]) for search in found}
-    assert not any(one.missing for one in with_winners(spec, inputs, frozen).tuned.values())
+    store.write_json(SEARCHES, {search.id: search.outcome([record(0, 0.5)]) for search in found})
+    assert not any(one.missing for one in Study(spec, store, inputs).inputs.tuned.values())
 
     lr = spec.training.model_copy(
         update={"lr": 0.5, "epochs": 9}
@@ -333,16 +326,15 @@ def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why() -> None:
     clip = spec.model_copy(
         update={"training": spec.training.model_copy(update={"clip_norm": None})}
     )
-    why = next(iter(with_winners(clip, inputs, frozen).tuned.values())).missing
+    why = next(iter(Study(clip, store, inputs).inputs.tuned.values())).missing
     assert "has to run again: train.training.clip_norm: 1.0 -> null" in why
-    more = spec_of(epochs=5, trials=30)
-    assert (
-        "search.trials: 20 -> 30"
-        in make_plan(more, with_winners(more, inputs, frozen), {}, {}).trials[0].why
-    )
+    more = Study(spec_of(epochs=5, trials=30), store, inputs)
+    assert "search.trials: 20 -> 30" in more.plan.trials[0].why
     models = [spec.models[0], spec.models[1].model_copy(update={"depth": 3})]
-    other = with_winners(spec.model_copy(update={"models": models}), inputs, frozen)
-    assert [bool(other.tuned[name, "T", 0].missing) for name in ("ViT_Baseline", "ViT_MLP")] == [
+    other = Study(spec.model_copy(update={"models": models}), store, inputs)
+    assert [
+        bool(other.inputs.tuned[name, "T", 0].missing) for name in ("ViT_Baseline", "ViT_MLP")
+    ] == [
         False,
         True,
     ]
@@ -353,7 +345,7 @@ def test_models_that_differ_in_their_names_only_share_a_search(tmp_path: Path) -
     named = [spec.models[0].model_copy(update={"name": name}) for name in "AB"]
     twice = spec.model_copy(update={"models": named})
     assert len({search.id for search in searches(twice, inputs_of(twice))}) == 1
-    shown = outlook(twice, inputs_of(twice), Store(str(tmp_path)), CostModel({}))
+    shown = outlook(Study(twice, Store(str(tmp_path)), inputs_of(twice)))
     assert "1 of 2 searches with 20 trials each, 0 of 20 trials done" in shown
 
 

@@ -1,0 +1,79 @@
+"""The Ray that lanes run on: a cluster that is there, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+
+import ray
+
+from orchestrator.executors.base import ClusterError
+from orchestrator.executors.lanes.preflight import runtime_env
+
+# Held by the head only, so that lanes sit beside the driver and take no worker's CPU.
+LANE_RESOURCE = "lane"
+REACHABLE_SECONDS = 10.0
+_QUIET = {
+    # a process per lane; the driver itself asks for draining machines
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `stop_signals` lets the lanes write their checkpoints
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own experiment state is not our record
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
+    "RAY_DEDUP_LOGS": "1",
+    # A lane starts about seven small processes at once; the default of one a core makes Ray
+    # complain of them.
+    "RAY_worker_maximum_startup_concurrency": "32",
+}
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Ray, started on this machine unless an address (or RAY_ADDRESS) names a cluster.
+
+    A local Ray is always our own: a bare `ray.init` could attach to somebody else's. Its dashboard
+    is on loopback, and its other ports ask for Ray's token.
+
+    Raises:
+        ClusterError: no cluster answers at the address, or Ray does not start here.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address and address != "local":
+        try:
+            check_reachable(address)
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address=address, runtime_env=runtime_env(_QUIET), **quiet)
+        except (OSError, ValueError, ray.exceptions.RayError) as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    else:
+        try:
+            ray.init(
+                address="local",
+                dashboard_host="127.0.0.1",
+                resources={LANE_RESOURCE: 10_000},
+                # Train's cleaner asks it which placement groups to give back
+                include_dashboard=True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # Ray raises RuntimeError and bare Exception, too
+            raise ClusterError(
+                f"Ray did not start on this machine: {error}. Try again when it is less busy"
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Fail at once where nobody listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=REACHABLE_SECONDS).close()
