@@ -33,9 +33,8 @@ import torch
 from torch import nn
 
 from medvision.models import MODEL_LABELS, build_model
-from medvision.models.flops import forward_flops
-from medvision.models.registry import canonical_label
-from medvision.models.settings import resolve_settings
+from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
+from medvision.models.sizes import Sizes
 from medvision.training.losses import dice_bce
 
 PATCH = (8, 8, 8)
@@ -77,7 +76,7 @@ def make(label: str, size: tuple[int, int, int], llm: str) -> nn.Module:
 def options_of(label: str, llm: str) -> dict[str, Any]:
     """The block's source for labels that need one, however they are spelled."""
     label = canonical_label(label)
-    if not label.startswith("MedVision"):
+    if label not in PAPER_SOURCES:
         return {}
     return {"llm": {"source": llm or BLOCKS.get(label, "smollm2-135m")}}
 
@@ -214,7 +213,7 @@ def main() -> None:
         for label in arguments.labels or (PLAIN, *MODEL_LABELS):
             known = "ViT_Baseline" if label == PLAIN else canonical_label(label)
             settings = resolve_settings(known, **options_of(known, arguments.llm))
-            limit = 3 * forward_flops(settings, size, PATCH, block=_block(settings)) / rate
+            limit = 3 * settings.flops(Sizes(size, PATCH), _block(settings)) / rate
             if 2 * limit > arguments.longest:
                 print(f"| {label} | not run: at least {limit:.0f} s | | |", flush=True)
                 continue
@@ -235,9 +234,8 @@ def main() -> None:
 
 def _block(settings: Any) -> dict[str, int] | None:
     from medvision.llm.shapes import empty_block
-    from medvision.models.settings import block_of
 
-    if (llm := block_of(settings)) is None:
+    if (llm := settings.block) is None:
         return None
     block = empty_block(llm.source, llm.layer)
     return {

@@ -22,7 +22,7 @@ from medvision.data.readers.msd import Case, DataError, read_pairs, read_task
 from medvision.data.validate import validate
 from medvision.data.volumes import read_truth, read_volume
 from medvision.models import build_model
-from medvision.models.settings import resolve_settings
+from medvision.models.registry import resolve_settings
 from medvision.predict import main as predict
 from medvision.recipe import Preparation
 from medvision.training.checkpoint import KEY, About, read_about, save_checkpoint

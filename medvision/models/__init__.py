@@ -7,8 +7,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from medvision.models.registry import MODEL_LABELS
-from medvision.models.settings import resolve_settings
+from medvision.models.registry import MODEL_LABELS, resolve_settings
+from medvision.models.sizes import Sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ def build_model(
         patch_size: voxels (X, Y, Z) of one token.
         in_channels: image channels.
         out_channels: label groups, one logit each.
-        settings: what `medvision.models.settings` lists for the label; `llm` is required where
+        settings: what docs/spec.md lists for the label; `llm` is required where
             there is a block.
 
     Returns:
@@ -47,16 +47,8 @@ def build_model(
         ValueError: unknown label, unknown or wrong setting, sizes that do not divide.
     """
     resolved = resolve_settings(label, **settings)
-    if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-        raise ValueError(
-            f"image_size {tuple(image_size)} must be a multiple of patch_size {tuple(patch_size)}"
-        )
     module, _, name = resolved.network.partition(":")
-    model: nn.Module = getattr(importlib.import_module(module), name)(
-        resolved,
-        image_size=tuple(image_size),
-        patch_size=tuple(patch_size),
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
+    (x, y, z), (px, py, pz) = image_size, patch_size
+    sizes = Sizes((x, y, z), (px, py, pz), in_channels, out_channels)
+    model: nn.Module = getattr(importlib.import_module(module), name)(resolved, sizes)
     return model

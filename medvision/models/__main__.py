@@ -19,17 +19,17 @@ from medvision.assets import AssetError
 from medvision.llm.errors import BlockError
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
-from medvision.models.flops import forward_flops, token_count
-from medvision.models.registry import LLAMA, PAPER_SOURCES, canonical_label
-from medvision.models.settings import ViTSettings, block_of, resolve_settings
+from medvision.models.language.settings import LLAMA
+from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
+from medvision.models.sizes import Size, Sizes
 
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
 
 def describe(
     label: str,
-    image_size: tuple[int, int, int],
-    patch_size: tuple[int, int, int],
+    image_size: Size,
+    patch_size: Size,
     source: str = "",
     **options: Any,
 ) -> dict[str, Any]:
@@ -45,26 +45,27 @@ def describe(
         GFLOPs (10^9 operations of one forward pass of one image) and block (family, layer and
         width).
     """
-    label = canonical_label(label)
-    if label.startswith("MedVision"):
-        options["llm"] = {"source": source or PAPER_SOURCES.get(label, LLAMA)}
+    label, sizes = canonical_label(label), Sizes(image_size, patch_size)
+    if label in PAPER_SOURCES:
+        options["llm"] = {"source": source or PAPER_SOURCES[label]}
     settings = resolve_settings(label, **options)
-    # Vision transformers need no memory to be counted; some of MONAI's networks cannot be made
-    # without weights.
-    with torch.device("meta" if isinstance(settings, ViTSettings) else "cpu"):
-        model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
+    parameters = trained = settings.parameters(sizes)
     block, size = "", None
-    if llm := block_of(settings):
+    if llm := settings.block:
+        # What is trained depends on the block; without weights it is soon built.
+        with torch.device("meta"):
+            model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
+        parameters, trained = _count(model), _count(model, trained=True)
         found = empty_block(llm.source, llm.layer, known=True)
         size = {"hidden_size": found.hidden_size, "parameters": _count(found)}
-        if not settings.params:
+        if label in PAPER_SOURCES:
             block = f"{found.family} layer {found.layer}, width {found.hidden_size} ({llm.source})"
     return {
         "model": label + (", matched" if options.get("params") else ""),
-        "parameters": _count(model),
-        "trained": _count(model, trained=True),
-        "tokens": token_count(settings, image_size, patch_size),
-        "GFLOPs": forward_flops(settings, image_size, patch_size, block=size) / 1e9,
+        "parameters": parameters,
+        "trained": trained,
+        "tokens": settings.tokens(sizes),
+        "GFLOPs": settings.flops(sizes, size) / 1e9,
         "block": block,
     }
 
@@ -77,7 +78,7 @@ def _count(model: torch.nn.Module, *, trained: bool = False) -> int:
     )
 
 
-def _size(text: str) -> tuple[int, int, int]:
+def _size(text: str) -> Size:
     x, y, z = (int(part) for part in text.split(","))
     return x, y, z
 

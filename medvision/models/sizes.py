@@ -1,23 +1,53 @@
-"""Sizes that networks choose by themselves, shared by their code and by the estimates; imports no
-torch.
-"""
+"""What a network is built for: the sizes of its images and patches. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-UNET_PLUS_PLUS_MULTIPLE, UNET_PLUS_PLUS_LEAST = 16, 32
-UNETR_PATCH = 16
-SWIN_MULTIPLE, SWIN_LEAST = 32, 64
-TRANSUNET_MULTIPLE = 16
-MISSFORMER_MULTIPLE = 32
-MISSFORMER_REDUCTIONS = (
-    8,
-    4,
-    2,
-    1,
-)  # keys and values of a stage come from one token in so many along each axis
-_SMALLEST_EDGE = 4
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that a study decides, and that all its models share.
+
+    Attributes:
+        image: voxels (X, Y, Z) of the input.
+        patch: voxels (X, Y, Z) of one token; networks that choose their own tokens ignore it.
+        in_channels: image channels.
+        out_channels: label groups, one logit each.
+
+    Raises:
+        ValueError: the image is no multiple of the patch.
+    """
+
+    image: Size
+    patch: Size
+    in_channels: int = 1
+    out_channels: int = 1
+
+    def __post_init__(self) -> None:
+        if any(size % patch for size, patch in zip(self.image, self.patch, strict=True)):
+            raise ValueError(
+                f"image_size {self.image} must be a multiple of patch_size {self.patch}"
+            )
+
+    @property
+    def grid(self) -> Size:
+        """Patches along X, Y and Z."""
+        (x, y, z), (px, py, pz) = self.image, self.patch
+        return x // px, y // py, z // pz
+
+    def padded(self, multiple: int, least: int = 1) -> Size:
+        """The image's size once padded to multiples of one number, and to `least` voxels."""
+        x, y, z = padded_size(self.image, (multiple,) * 3, least)
+        return x, y, z
+
+    def voxels(self, multiple: int = 1, least: int = 1) -> int:
+        """Voxels of the image, padded as `padded` does."""
+        return math.prod(self.padded(multiple, least))
 
 
 def padded_size(
@@ -26,29 +56,3 @@ def padded_size(
     """The smallest size that holds the image, whose axes are multiples and not below `least`."""
     sizes = zip(image_size, multiples, strict=True)
     return tuple(-(-max(size, least) // multiple) * multiple for size, multiple in sizes)
-
-
-def nnunet_strides(image_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
-    """Strides of nnU-Net's levels: an axis is halved until its features would be shorter than 4
-    voxels.
-
-    Args:
-        levels: at most so many; there are at least three, the last ones with stride 1 where the
-            image is small.
-    """
-    edges = list(image_size)
-    strides: list[tuple[int, ...]] = [(1,) * len(edges)]
-    while len(strides) < levels:
-        stride = tuple(2 if edge >= 2 * _SMALLEST_EDGE else 1 for edge in edges)
-        if set(stride) == {1} and len(strides) >= 3:
-            break
-        strides.append(stride)
-        edges = [-(-edge // step) for edge, step in zip(edges, stride, strict=True)]
-    return strides
-
-
-def transunet_half(width: int) -> int:
-    """Channels of TransUNet's last decoder step: half as many as at 1/2 of the image, in whole
-    groups of 8.
-    """
-    return max(8, width // 2 // 8 * 8)

@@ -20,7 +20,8 @@ from torch import nn
 from medvision.data.readers.msd import DataError
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
-from medvision.models.settings import LlmViTSettings, ModelSettings
+from medvision.models.registry import ModelSettings
+from medvision.models.vit.settings import LlmViTSettings
 from medvision.recipe import Precision, Preparation, Size
 from medvision.training.state import portable_state
 

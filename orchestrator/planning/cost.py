@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from medvision.data.splits import Roles
 from medvision.data.tasks import MSD_TASKS
-from medvision.models.flops import forward_flops
+from medvision.models.sizes import Sizes
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Commit, PlannedTrial
@@ -198,7 +198,7 @@ def arithmetic_seconds(
 
     Args:
         roles: None where the data are not here; then MSD's numbers of cases, or `UNKNOWN_CASES`.
-        block: size of the language-model block as `forward_flops` takes it.
+        block: size of one layer of the language-model block, as the model's `flops` takes it.
         rescore: nothing is trained; scoring counts as one forward.
     """
     if roles is not None:
@@ -209,13 +209,9 @@ def arithmetic_seconds(
         test = max(1, round(cases * share))
         taken = max(1, round(fraction * (cases - test)))
         train, validation = max(1, taken - taken // 5), taken // 5
-    flops = forward_flops(
-        model,
-        spec.data.image_size,
-        spec.data.patch_size,
-        out_channels=max(1, len(spec.groups(task))),
-        block=block,
-    )
+    groups = max(1, len(spec.groups(task)))
+    sizes = Sizes(spec.data.image_size, spec.data.patch_size, out_channels=groups)
+    flops = model.flops(sizes, block)
     epochs = spec.training.total_steps(train) / spec.training.steps_per_epoch(train)
     passes = test if rescore else 3 * epochs * train + epochs * validation + test
     shape = spec.resources.shape(model_name(model), task.name)

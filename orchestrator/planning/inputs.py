@@ -22,7 +22,7 @@ from medvision.data.grouping import read_patients
 from medvision.data.readers.declared import read_declared
 from medvision.data.readers.msd import DataError, Task, read_task
 from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
-from medvision.models.settings import LlmSettings, block_of
+from medvision.models.language.settings import LlmSettings
 from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name
@@ -110,7 +110,7 @@ def resolved(spec: Spec) -> Spec:
 
 
 def _with_block(spec: Spec) -> dict[str, LlmSettings]:
-    return {model_name(model): llm for model in spec.models if (llm := block_of(model))}
+    return {model_name(model): llm for model in spec.models if (llm := model.block)}
 
 
 def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medvision.data.readers.msd import LISTINGS
-from medvision.models.registry import LLAMA, MODEL_LABELS, PAPER_SOURCES, canonical_label
+from medvision.models.registry import MODEL_LABELS, PAPER_SOURCES, canonical_label
 from orchestrator.spec.study import Spec
 
 STUDIES = "official_runs"  # under the output folder: checkpoints, splits, results
@@ -110,8 +110,8 @@ def spec_of(options: argparse.Namespace) -> Spec:
     """
     task = options.task_name or Path(options.data_dir).resolve().name
     model: dict[str, Any] = {"label": options.model_label}
-    if options.model_label.startswith("MedVision"):
-        model["llm"] = {"source": options.llm or PAPER_SOURCES.get(options.model_label, LLAMA)}
+    if options.model_label in PAPER_SOURCES:
+        model["llm"] = {"source": options.llm or PAPER_SOURCES[options.model_label]}
     elif options.llm:
         raise FlagError(f"--llm: {options.model_label} has no language-model block")
     share = "" if options.dataset_fraction == 1 else f"_{100 * options.dataset_fraction:g}pct"

@@ -20,8 +20,7 @@ from pydantic import (
 )
 
 from medvision.data.tasks import tolerance_mm
-from medvision.models.registry import MODEL_LABELS, canonical_label
-from medvision.models.settings import ModelSettings
+from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_label
 from medvision.recipe import LabelGroups, Preparation, Training
 from medvision.settings import NotInIds, Settings
 from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec

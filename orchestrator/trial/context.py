@@ -21,7 +21,6 @@ from medvision.data.readers.msd import Case, read_task
 from medvision.data.splits import Roles, from_split
 from medvision.data.volumes import PreprocessedCase, Truth, read_truth
 from medvision.models import build_model
-from medvision.models.settings import block_of
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import Ranks, Watch, train
 from medvision.training.state import Checkpoints, Trained
@@ -158,7 +157,7 @@ def _refuse_another_block(context: TrialContext, model: nn.Module) -> None:
     Raises:
         RuntimeError: the model's block is another one; the message names machine, model and remedy.
     """
-    found, llm = block_fingerprint(model), block_of(context.model_spec)
+    found, llm = block_fingerprint(model), context.model_spec.block
     if found is None or llm is None or llm.weights == "random":
         return  # a matched control has no block, a random one none of the checkpoint's weights
     if found != context.block:

@@ -28,7 +28,9 @@ sys.path.insert(0, "")
 for section in json.load(sys.stdin):
     print(f"### {section['title']}", flush=True)
     for name, text in section["files"].items():
-        pathlib.Path(name).write_text(text)
+        path = pathlib.Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     ours = ("medvision", "orchestrator", "record", "reports")
     for name in [name for name in sys.modules if name.split(".")[0] in ours]:
         del sys.modules[name]

@@ -20,7 +20,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from medvision.assets import ASSETS, AssetError, fetch
 from medvision.cache import alone
 from medvision.data.embedded import TASK_NAME, write_embedded_task
-from medvision.models.settings import block_of
 from orchestrator.executors.base import ClusterError
 from orchestrator.planning.inputs import EMBEDDED, data_root
 from orchestrator.spec.study import Spec
@@ -70,11 +69,7 @@ def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
         root=str(data_root(spec)),
         embedded=spec.data.root == EMBEDDED,
         assets=sorted(
-            {
-                llm.source
-                for model in spec.models
-                if (llm := block_of(model)) and llm.source in ASSETS
-            }
+            {llm.source for model in spec.models if (llm := model.block) and llm.source in ASSETS}
         ),
         versions={name: importlib.metadata.version(name) for name in VERSIONS},
     )

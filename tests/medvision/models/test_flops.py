@@ -1,9 +1,8 @@
-"""The estimates of operations beside torch's own counter, for every label."""
+"""What the families say of their size beside the networks that are built, for every label."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,50 +10,53 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from medvision.models import MODEL_LABELS, build_model
-from medvision.models.flops import forward_flops, token_count
-from medvision.models.settings import LlmViTSettings, resolve_settings
+from medvision.models.registry import resolve_settings
+from medvision.models.sizes import Sizes
+from tests.medvision.models.small import settings_of
 
-VIT = {"embed_dim": 16, "depth": 2, "heads": 2}
-SMALL: dict[str, dict[str, Any]] = {
-    "UNet++": {"features": (8, 8, 16, 32, 64, 8)},
-    "nnU-Net": {"features": (8, 16, 32, 64)},
-    "UNETR": {"feature_size": 8, "embed_dim": 48, "mlp_dim": 96, "heads": 4},
-    "Swin-UNet": {"feature_size": 12, "depths": (1, 1, 1, 1)},
-    "TransUNet": {"features": (8, 16, 16, 32), "embed_dim": 48, "heads": 4, "depth": 2},
-    "MissFormer": {"base_dim": 8, "depth": 1, "bridge_depth": 2},
-}
-
-
-def settings_of(label: str, block: Path) -> dict[str, Any]:
-    """Small settings of any label."""
-    llm = {"llm": {"source": str(block)}} if label.startswith("MedVision") else {}
-    return SMALL.get(label, VIT) | llm
+PAPER = Sizes((128, 128, 128), (8, 8, 8))
+# The tiny Llama's layer: q and o 32 x 32, k and v 32 x 16, three of 32 x 64.
+BLOCK = {"hidden_size": 32, "parameters": 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64}
 
 
 @pytest.mark.parametrize("label", MODEL_LABELS)
-def test_the_estimate_of_operations_is_near_what_torch_counts(
+def test_a_family_counts_the_parameters_and_operations_that_torch_counts(
     label: str, tiny_llama: Path, isolated_cache: Path
 ) -> None:
-    sizes: dict[str, Any] = {"image_size": (32, 40, 24), "patch_size": (8, 8, 8)}
+    sizes = Sizes((32, 40, 24), (8, 8, 8), in_channels=2, out_channels=3)
     settings = settings_of(label, tiny_llama)
-    model = build_model(label, **sizes, out_channels=2, **settings).eval()
+    model = build_model(
+        label,
+        image_size=sizes.image,
+        patch_size=sizes.patch,
+        in_channels=sizes.in_channels,
+        out_channels=sizes.out_channels,
+        **settings,
+    ).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model(torch.rand(1, 1, *sizes["image_size"]))
-    # The tiny Llama's layer: q and o 32 x 32, k and v 32 x 16, three of 32 x 64.
-    block = {"hidden_size": 32, "parameters": 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64}
-    estimate = forward_flops(
-        resolve_settings(label, **settings), **sizes, out_channels=2, block=block
-    )
-    assert estimate == pytest.approx(counter.get_total_flops(), rel=0.02)
+        model(torch.rand(1, sizes.in_channels, *sizes.image))
+    resolved = resolve_settings(label, **settings)
+    assert resolved.flops(sizes, BLOCK) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    norms = 3 * 32 if resolved.block else 0  # of the block, which its size leaves out
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert resolved.parameters(sizes, BLOCK) + norms == parameters
 
 
 def test_the_paper_model_is_dominated_by_its_block() -> None:
     settings = resolve_settings("MedVisionLlama", llm={"source": "x"})
-    assert isinstance(settings, LlmViTSettings)
-    plain = forward_flops(resolve_settings("ViT_Baseline"), (128,) * 3, (8,) * 3)
-    assert forward_flops(settings, (128,) * 3, (8,) * 3) > 20 * plain
+    plain = resolve_settings("ViT_Baseline").flops(PAPER)
+    assert settings.flops(PAPER) > 20 * plain
     without = resolve_settings("MedVisionLlama", llm={"source": "x", "block": "identity"})
-    assert forward_flops(without, (128,) * 3, (8,) * 3) < 3 * plain
+    assert without.flops(PAPER) < 3 * plain
+    assert without.parameters(PAPER) < settings.parameters(PAPER) / 100
+
+
+def test_a_matched_control_counts_all_layers_of_its_target() -> None:
+    two = {"label": "MedVisionLlama", "llm": {"source": "x", "layer": [30, 31]}}
+    wanted = resolve_settings(**two).parameters(PAPER)
+    control = resolve_settings("ViT_MLP", params={"match": two})
+    assert control.parameters(PAPER) == pytest.approx(wanted, rel=1e-3)
+    assert wanted > 2 * 218_000_000
 
 
 @pytest.mark.parametrize(
@@ -69,4 +71,4 @@ def test_the_paper_model_is_dominated_by_its_block() -> None:
     ],
 )
 def test_tokens_of_a_sample(label: str, tokens: int | None) -> None:
-    assert token_count(resolve_settings(label), (32, 32, 32), (8, 8, 8)) == tokens
+    assert resolve_settings(label).tokens(Sizes((32, 32, 32), (8, 8, 8))) == tokens

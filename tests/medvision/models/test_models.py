@@ -8,27 +8,13 @@ import pytest
 import torch
 
 from medvision.models import MODEL_LABELS, build_model
-from medvision.models.dropout import Dropout
-from medvision.models.matching import matched
-from medvision.models.settings import resolve_settings
+from medvision.models.layers.dropout import Dropout
+from medvision.models.registry import resolve_settings
+from medvision.models.sizes import Sizes
 from medvision.training.loop import checkpoint_activations, portable_state
+from tests.medvision.models.small import NETWORKS, VIT, settings_of
 
 SIZES = {"image_size": (8, 16, 8), "patch_size": (4, 8, 4)}
-SMALL = {"embed_dim": 16, "depth": 2, "heads": 2}
-NETWORKS = {
-    "UNet++": {"features": (8, 8, 8, 16, 16, 8)},
-    "nnU-Net": {"features": (8, 8, 16)},
-    "UNETR": {"feature_size": 8, "embed_dim": 24, "mlp_dim": 48, "heads": 2},
-    "Swin-UNet": {"feature_size": 12, "depths": (1, 1, 1, 1), "window": 2},
-    "TransUNet": {"features": (8, 8, 8, 16), "embed_dim": 16, "heads": 2, "depth": 1},
-    "MissFormer": {"base_dim": 8, "depth": 1, "bridge_depth": 1},
-}
-PLAIN = ("ViT_Baseline", "ViT_Depth", "ViT_MLP", *NETWORKS)
-
-
-def settings_of(label: str, block: Path) -> dict:
-    llm = {} if label in PLAIN else {"llm": {"source": str(block)}}
-    return NETWORKS.get(label, SMALL) | llm
 
 
 def test_the_labels_are_the_public_ones() -> None:
@@ -153,7 +139,7 @@ def test_a_lora_mapper_trains_its_low_rank_part_only(
 
 
 def test_voxels_come_back_where_they_were() -> None:
-    model = build_model("ViT_Baseline", **SIZES, **SMALL)
+    model = build_model("ViT_Baseline", **SIZES, **VIT)
     tokens = torch.arange(2 * 2 * 2).float()[None, :, None].expand(1, 8, 4 * 8 * 4)
     voxels = model._to_voxels(tokens)
     assert voxels.shape == (1, 1, 8, 16, 8)
@@ -192,7 +178,7 @@ def test_controls_of_the_block_change_the_logits(
     logits = []
     for llm in ({}, change, change):
         torch.manual_seed(0)
-        options = {**SMALL, "llm": {"source": str(tiny_llama), **llm}}
+        options = {**VIT, "llm": {"source": str(tiny_llama), **llm}}
         model = build_model("MedVisionLlama", **SIZES, **options).eval()
         torch.manual_seed(1)
         with torch.no_grad():
@@ -209,7 +195,7 @@ def test_random_weights_are_those_of_their_seed_whatever_the_trial(
         torch.manual_seed(seed)
         llm = {"source": str(tiny_llama), "weights": "random", "random_seed": random_seed}
         blocks.append(
-            build_model("MedVisionLlama", **SIZES, **SMALL, llm=llm).bridge.block.state_dict()
+            build_model("MedVisionLlama", **SIZES, **VIT, llm=llm).bridge.block.state_dict()
         )
     same = [
         all(torch.equal(blocks[0][name], other[name]) for name in other) for other in blocks[1:]
@@ -219,7 +205,7 @@ def test_random_weights_are_those_of_their_seed_whatever_the_trial(
 
 def test_a_trainable_block_is_trained_and_saved(tiny_llama: Path, isolated_cache: Path) -> None:
     llm = {"source": str(tiny_llama), "trainable": True}
-    model = build_model("MedVisionLlama", **SIZES, **SMALL, llm=llm)
+    model = build_model("MedVisionLlama", **SIZES, **VIT, llm=llm)
     block = dict(model.bridge.block.named_parameters())
     assert all(parameter.requires_grad for parameter in block.values())
     assert {f"bridge.block.{name}" for name in block} <= portable_state(model).keys()
@@ -230,7 +216,7 @@ def test_low_rank_parts_of_the_block_are_trained_and_saved_without_its_weights(
 ) -> None:
     torch.manual_seed(0)
     lora = {"rank": 2, "targets": ["mappers", "q", "v"]}
-    options = {**SMALL, "llm": {"source": str(tiny_llama)}, "lora": lora}
+    options = {**VIT, "llm": {"source": str(tiny_llama)}, "lora": lora}
     model = build_model("MedVisionLlama", **SIZES, **options).eval()
     saved = portable_state(model)
     inside = [name for name in saved if name.startswith("bridge.block.")]
@@ -271,7 +257,7 @@ def test_matched_controls_have_as_many_parameters(
 def test_the_local_branch_counts_in_a_match() -> None:
     sizes = {"image_size": (32, 32, 32), "patch_size": (8, 8, 8)}
     hybrid = resolve_settings("ViT_Depth", embed_dim=64, heads=4, attention="hybrid")
-    resized = matched(hybrid, 3_000_000, **sizes)
+    resized = hybrid.matched(3_000_000, Sizes(sizes["image_size"], sizes["patch_size"]))
     parameters = sum(
         p.numel()
         for p in build_model(**sizes, **resized.model_dump(exclude={"params"})).parameters()
@@ -280,7 +266,7 @@ def test_the_local_branch_counts_in_a_match() -> None:
 
 
 def test_a_match_that_cannot_be_made_says_so(tiny_llama: Path, isolated_cache: Path) -> None:
-    target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, **SMALL}
+    target = {"label": "MedVisionLlama", "llm": {"source": str(tiny_llama)}, **VIT}
     with pytest.raises(ValueError, match="give it a smaller embed_dim"):
         build_model("ViT_Depth", **SIZES, params={"match": target})
 
@@ -295,8 +281,8 @@ def test_what_is_built_asks_the_checkpoint_for_the_width(
     from medvision.llm import shapes
 
     llm = {"source": str(tiny_llama), "block": block}
-    control, match = {**SMALL, "llm": llm}, {"label": "MedVisionLlama", **SMALL, "llm": llm}
-    small = {**SMALL, "params": {"match": match}}
+    control, match = {**VIT, "llm": llm}, {"label": "MedVisionLlama", **VIT, "llm": llm}
+    small = {**VIT, "params": {"match": match}}
     table = dict(shapes.PAPER_CONFIGS["meta-llama/Llama-3.1-8B"])
     expected = build_model("MedVisionLlama", **SIZES, **control)
     aim = sum(p.numel() for p in expected.parameters())

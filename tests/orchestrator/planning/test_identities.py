@@ -17,7 +17,6 @@ import orchestrator.planning.identity
 import orchestrator.planning.search
 from medvision.data.splits import Roles
 from medvision.models.registry import MODEL_LABELS
-from medvision.models.settings import block_of
 from medvision.settings import NotInIds, Since, mark
 from orchestrator.planning.identity import digest, eval_identity, train_identity
 from orchestrator.planning.plan import BlockInputs
@@ -129,7 +128,7 @@ def digests(spec: Spec) -> tuple[str, str]:
 
 def _ids(spec: Spec, model: Any, task: Any) -> list[tuple[str, str]]:
     """Ids of training and evaluation by seed; where there is a search, its own and a trial's."""
-    llm = block_of(model)
+    llm = model.block
     block = f"content of {llm.source}" if llm else None
     if spec.search:
         search = Search(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from medvision.data.splits import Roles
-from medvision.models.settings import resolve_settings
+from medvision.models.registry import resolve_settings
 from orchestrator.planning.identity import digest, train_identity
 from orchestrator.planning.inputs import _size
 from orchestrator.spec.study import Spec
@@ -109,7 +109,7 @@ def test_the_estimate_counts_the_matrices_that_a_layer_has(
     import transformers
 
     from medvision.llm.shapes import empty_block
-    from medvision.models.settings import LlmSettings
+    from medvision.models.language.settings import LlmSettings
 
     title = {"llama": "Llama", "qwen3": "Qwen3", "bert": "Bert", "biogpt": "BioGpt"}[family]
     sizes = {

@@ -1,41 +1,20 @@
 """The paper's 3D vision transformer, with or without a frozen language-model block (arXiv
 2410.02458).
-
-Attention runs through `scaled_dot_product_attention`. Dropout is applied after the attention's
-projection, not inside the attention, because a dropout inside forces the slow path on CPU (11 times
-slower at 2,048 tokens).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from medvision.models.bridge import LanguageBridge, open_block
-from medvision.models.dropout import Dropout
-from medvision.models.hybrid import LocalBranch, MultiScaleFusion
-from medvision.models.matching import matched
-from medvision.models.settings import LlmViTSettings, ViTSettings
-
-Size = tuple[int, int, int]
-
-
-class Mlp(nn.Sequential):
-    """Linear, GELU, linear, each followed by dropout."""
-
-    def __init__(self, dim: int, ratio: float, dropout: float) -> None:
-        hidden = int(dim * ratio)
-        super().__init__(
-            nn.Linear(dim, hidden),
-            nn.GELU(),
-            Dropout(dropout),
-            nn.Linear(hidden, dim),
-            Dropout(dropout),
-        )
+from medvision.models.language.bridge import LanguageBridge, open_block
+from medvision.models.layers.dropout import Dropout
+from medvision.models.layers.transformer import Block, Mlp
+from medvision.models.sizes import Sizes
+from medvision.models.vit.fusion import MultiScaleFusion
+from medvision.models.vit.settings import LlmViTSettings, ViTSettings
 
 
 class DeepMlp(nn.Sequential):
@@ -52,51 +31,6 @@ class DeepMlp(nn.Sequential):
         )
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens, [B, T, C] to [B, T, C]."""
-
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.projection = nn.Linear(dim, dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        batch, count, dim = tokens.shape
-        query, key, value = (
-            self.qkv(tokens)
-            .view(batch, count, 3, self.heads, dim // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.dropout(self.projection(mixed.transpose(1, 2).reshape(batch, count, dim)))
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; given the tokens' grid, with a local branch beside the
-    attention.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, mlp_ratio: float, dropout: float, *, local: Size | None = None
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, dropout)
-        self.local = LocalBranch(dim, local, dropout) if local else None
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, mlp_ratio, dropout)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        normed = self.norm1(tokens)
-        mixed = self.attention(normed)
-        if self.local is not None:
-            mixed = mixed + self.local(normed)
-        tokens = tokens + mixed
-        return tokens + self.mlp(self.norm2(tokens))
-
-
 class VisionTransformer(nn.Module):
     """Patch embedding, positions, blocks, linear projection back to voxels.
 
@@ -108,22 +42,18 @@ class VisionTransformer(nn.Module):
     def __init__(
         self,
         settings: ViTSettings | LlmViTSettings,
+        sizes: Sizes,
         *,
-        image_size: Size,
-        patch_size: Size,
-        in_channels: int,
-        out_channels: int,
         opened: tuple[nn.Module, int] | None = None,
     ) -> None:
+        """`opened`: the block and its width, where they are known already (`open_block`)."""
         super().__init__()
         if settings.params:
-            settings = self._matched(settings, image_size, patch_size, in_channels, out_channels)
+            settings = self._matched(settings, sizes)
         dim = settings.embed_dim
-        self.patch_size = tuple(patch_size)
-        gx, gy, gz = (size // patch for size, patch in zip(image_size, patch_size, strict=True))
-        self.grid = (gx, gy, gz)
-        self.out_channels = out_channels
-        self.embedding = nn.Conv3d(in_channels, dim, self.patch_size, stride=self.patch_size)
+        self.patch_size, self.grid = sizes.patch, sizes.grid
+        self.out_channels = sizes.out_channels
+        self.embedding = nn.Conv3d(sizes.in_channels, dim, self.patch_size, stride=self.patch_size)
         self.positions = nn.Parameter(torch.zeros(1, math.prod(self.grid), dim))
         self.dropout = Dropout(settings.dropout)
         local = self.grid if settings.attention == "hybrid" else None
@@ -138,14 +68,15 @@ class VisionTransformer(nn.Module):
         elif settings.extra_mlp:
             self.extra_mlp = Mlp(dim, settings.mlp_ratio, settings.dropout)
         self.fusion = MultiScaleFusion(dim, self.grid) if settings.fusion else None
-        self.head = nn.Linear(dim, math.prod(self.patch_size) * out_channels)
+        self.head = nn.Linear(dim, math.prod(self.patch_size) * sizes.out_channels)
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.bridge: LanguageBridge | None = None
         self.bridge_at: int | None = (
             None  # number of blocks before the bridge; None: before the positions
         )
         if isinstance(settings, LlmViTSettings):
-            self.bridge = LanguageBridge(dim, settings, opened)
+            opened = opened or open_block(settings.llm)
+            self.bridge = LanguageBridge(dim, *opened, settings.mapper, settings.lora)
             self.bridge_at = (
                 settings.depth // 2 if settings.placement == "encoder-decoder" else None
             )
@@ -175,26 +106,16 @@ class VisionTransformer(nn.Module):
             self.head.bias.copy_(logits.repeat_interleave(math.prod(self.patch_size)))
 
     @staticmethod
-    def _matched(
-        settings: ViTSettings,
-        image_size: Size,
-        patch_size: Size,
-        in_channels: int,
-        out_channels: int,
-    ) -> ViTSettings:
+    def _matched(settings: ViTSettings, sizes: Sizes) -> ViTSettings:
         """The settings resized to the parameters of the model that `params` names, which is built
         without weights.
         """
         assert settings.params  # noqa: S101
-        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
-        sizes |= {"in_channels": in_channels, "out_channels": out_channels}
-        opened = open_block(
-            settings.params.match.llm, empty=True
-        )  # asks the checkpoint, which counting does not
+        model = settings.params.match
+        opened = open_block(model.llm, empty=True)  # asks the checkpoint, which counting does not
         with torch.device("meta"):
-            target = VisionTransformer(settings.params.match, opened=opened, **sizes)
-        total = sum(parameter.numel() for parameter in target.parameters())
-        return matched(settings, total, **sizes)
+            target = VisionTransformer(model, sizes, opened=opened)
+        return settings.matched(sum(parameter.numel() for parameter in target.parameters()), sizes)
 
     def _to_voxels(self, patches: torch.Tensor) -> torch.Tensor:
         (gx, gy, gz), (px, py, pz) = self.grid, self.patch_size

@@ -1,12 +1,12 @@
-"""The language-model block inside a vision transformer, between its two mappers."""
+"""The language-model block inside a vision network, between its two mappers."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from medvision.models.mappers import low_rank, make_mapper
-from medvision.models.settings import LlmSettings, LlmViTSettings
+from medvision.models.language.mappers import low_rank, make_mapper
+from medvision.models.language.settings import LlmSettings, LoraSettings, Mapper
 
 
 class LanguageBridge(nn.Module):
@@ -19,19 +19,18 @@ class LanguageBridge(nn.Module):
     """
 
     def __init__(
-        self, dim: int, settings: LlmViTSettings, opened: tuple[nn.Module, int] | None = None
+        self, dim: int, block: nn.Module, width: int, mapper: Mapper, lora: LoraSettings
     ) -> None:
-        """`opened`: the block and its width, where they are known already (`open_block`)."""
+        """`block`, of this width, between mappers from and to tokens of the width `dim`."""
         super().__init__()
-        block, width = opened or open_block(settings.llm)
-        self.mapper1 = make_mapper(dim, width, settings)
+        self.mapper1 = make_mapper(dim, width, mapper, lora)
         self.block = block
-        self.mapper2 = make_mapper(width, dim, settings)
-        for target in settings.block_targets:
+        self.mapper2 = make_mapper(width, dim, mapper, lora)
+        for target in lora.block_targets:
             for path in block.projections[target]:
                 parent, _, name = path.rpartition(".")
                 holder = block.get_submodule(parent)
-                setattr(holder, name, low_rank(getattr(holder, name), settings.lora))
+                setattr(holder, name, low_rank(getattr(holder, name), lora))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         hidden = self.mapper1(tokens)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from medvision.models.settings import LlmViTSettings, LoraSettings
+from medvision.models.language.settings import LoraSettings, Mapper
 
 
-def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Module:
+def make_mapper(inputs: int, outputs: int, mapper: Mapper, lora: LoraSettings) -> nn.Module:
     """A map [..., inputs] to [..., outputs].
 
     `linear` is a trained linear layer without bias (the paper's `_Frozen` model). `lora` is a
@@ -18,9 +18,9 @@ def make_mapper(inputs: int, outputs: int, settings: LlmViTSettings) -> nn.Modul
     trial's seed; there is nothing pre-trained to put there) and B starts at zero, so that training
     starts from W.
     """
-    if settings.mapper == "linear":
+    if mapper == "linear":
         return nn.Linear(inputs, outputs, bias=False)
-    return low_rank(nn.Linear(inputs, outputs), settings.lora)
+    return low_rank(nn.Linear(inputs, outputs), lora)
 
 
 def low_rank(base: nn.Linear, settings: LoraSettings) -> nn.Module:

@@ -12,31 +12,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medvision.models.compared import MissFormerSettings
-from medvision.models.padded import Padded
-from medvision.models.sizes import MISSFORMER_MULTIPLE, MISSFORMER_REDUCTIONS
-
-Size = tuple[int, int, int]
+from medvision.models.layers.padded import Padded
+from medvision.models.miss_former.settings import MULTIPLE, REDUCTIONS, MissFormerSettings
+from medvision.models.sizes import Sizes
 
 
-def miss_former(
-    settings: MissFormerSettings,
-    *,
-    image_size: Size,
-    patch_size: Size,
-    in_channels: int,
-    out_channels: int,
-) -> nn.Module:
+def miss_former(settings: MissFormerSettings, sizes: Sizes) -> nn.Module:
     """MISSFormer in 3D on images padded to multiples of 32; it has patches of its own, whatever
     `patch_size` says.
     """
-    del patch_size
-    network = MissFormer(settings, in_channels=in_channels, out_channels=out_channels)
+    network = MissFormer(settings, sizes)
     kinds = ("encoder", "bridge", "decoder")
     return Padded(
         network,
-        image_size=image_size,
-        multiples=(MISSFORMER_MULTIPLE,) * 3,
+        image_size=sizes.image,
+        multiples=(MULTIPLE,) * 3,
         least=1,
         head="head",
         checkpointed=[
@@ -126,8 +116,7 @@ class BridgeLayer(nn.Module):
         self.norm = nn.LayerNorm(base)
         self.query = nn.Linear(base, base)
         self.reductions = nn.ModuleList(
-            Reduction(base * k, factor)
-            for k, factor in zip(multiples, MISSFORMER_REDUCTIONS, strict=True)
+            Reduction(base * k, factor) for k, factor in zip(multiples, REDUCTIONS, strict=True)
         )
         self.key_value = nn.Linear(base, 2 * base)
         self.projection = nn.Linear(base, base)
@@ -161,21 +150,19 @@ class MissFormer(nn.Module):
     out_channels, X, Y, Z].
     """
 
-    def __init__(
-        self, settings: MissFormerSettings, *, in_channels: int, out_channels: int
-    ) -> None:
+    def __init__(self, settings: MissFormerSettings, sizes: Sizes) -> None:
         super().__init__()
         base, multiples, ratio = settings.base_dim, settings.heads, settings.mlp_ratio
         widths = [base * k for k in multiples]
 
         def blocks(stage: int) -> list[nn.Module]:
-            reduction = MISSFORMER_REDUCTIONS[stage]
+            reduction = REDUCTIONS[stage]
             return [
                 EnhancedBlock(widths[stage], multiples[stage], reduction, ratio)
                 for _ in range(settings.depth)
             ]
 
-        merges = [nn.Conv3d(in_channels, widths[0], 7, stride=4, padding=3)]
+        merges = [nn.Conv3d(sizes.in_channels, widths[0], 7, stride=4, padding=3)]
         merges += [
             nn.Conv3d(widths[stage - 1], widths[stage], 3, stride=2, padding=1)
             for stage in (1, 2, 3)
@@ -194,7 +181,7 @@ class MissFormer(nn.Module):
         )
         self.decoder = nn.ModuleList(nn.Sequential(*blocks(stage)) for stage in range(3))
         self.to_voxels = nn.ConvTranspose3d(widths[0], base // 2, 4, stride=4)
-        self.head = nn.Conv3d(base // 2, out_channels, 1)
+        self.head = nn.Conv3d(base // 2, sizes.out_channels, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         scales: list[torch.Tensor] = []

@@ -12,33 +12,20 @@ import math
 import torch
 from torch import nn
 
-from medvision.models.compared import TransUNetSettings
-from medvision.models.dropout import Dropout
-from medvision.models.padded import Padded
-from medvision.models.sizes import TRANSUNET_MULTIPLE, padded_size, transunet_half
-from medvision.models.vit import Block
+from medvision.models.layers.dropout import Dropout
+from medvision.models.layers.padded import Padded
+from medvision.models.layers.transformer import Block
+from medvision.models.sizes import Sizes
+from medvision.models.trans_unet.settings import MULTIPLE, TransUNetSettings
 
-Size = tuple[int, int, int]
 GROUPS = 8
 
 
-def trans_unet(
-    settings: TransUNetSettings,
-    *,
-    image_size: Size,
-    patch_size: Size,
-    in_channels: int,
-    out_channels: int,
-) -> nn.Module:
+def trans_unet(settings: TransUNetSettings, sizes: Sizes) -> nn.Module:
     """TransUNet in 3D on images padded to multiples of 16; a token stands for 16 voxels along each
     axis, as in the paper.
     """
-    del patch_size
-    multiples = (TRANSUNET_MULTIPLE,) * 3
-    padded = padded_size(image_size, multiples)
-    network = TransUNet(
-        settings, image_size=padded, in_channels=in_channels, out_channels=out_channels
-    )
+    network = TransUNet(settings, sizes)
     names = [
         f"{kind}.{index}"
         for kind in ("encoder", "blocks", "decoder")
@@ -46,8 +33,8 @@ def trans_unet(
     ]
     return Padded(
         network,
-        image_size=image_size,
-        multiples=multiples,
+        image_size=sizes.image,
+        multiples=(MULTIPLE,) * 3,
         least=1,
         head="head",
         checkpointed=names,
@@ -101,18 +88,11 @@ class TransUNet(nn.Module):
     out_channels, X, Y, Z].
     """
 
-    def __init__(
-        self,
-        settings: TransUNetSettings,
-        *,
-        image_size: tuple[int, ...],
-        in_channels: int,
-        out_channels: int,
-    ) -> None:
+    def __init__(self, settings: TransUNetSettings, sizes: Sizes) -> None:
         super().__init__()
         features, dim = settings.features, settings.embed_dim
-        self.grid = tuple(size // TRANSUNET_MULTIPLE for size in image_size)
-        widths = (in_channels, *features)
+        self.grid = tuple(size // MULTIPLE for size in sizes.padded(MULTIPLE))
+        widths = (sizes.in_channels, *features)
         self.encoder = nn.ModuleList(Down(widths[level], widths[level + 1]) for level in range(4))
         self.embedding = nn.Conv3d(features[3], dim, 1)
         self.positions = nn.Parameter(torch.zeros(1, math.prod(self.grid), dim))
@@ -124,17 +104,16 @@ class TransUNet(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.bottom = ConvNorm(dim, features[3])
-        half = transunet_half(features[0])
         self.decoder = nn.ModuleList(
             Up(inputs, skip, outputs)
             for inputs, skip, outputs in (
                 (features[3], features[2], features[2]),
                 (features[2], features[1], features[1]),
                 (features[1], features[0], features[0]),
-                (features[0], 0, half),
+                (features[0], 0, settings.half),
             )
         )
-        self.head = nn.Conv3d(half, out_channels, 3, padding=1)
+        self.head = nn.Conv3d(settings.half, sizes.out_channels, 3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         skips = []

@@ -1,0 +1,1 @@
+"""MISSFormer in 3D."""

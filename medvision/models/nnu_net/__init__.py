@@ -1,0 +1,1 @@
+"""nnU-Net's network, from MONAI."""

@@ -1,0 +1,43 @@
+"""nnU-Net's network from MONAI."""
+
+from __future__ import annotations
+
+from monai.networks.nets import DynUNet
+from torch import nn
+
+from medvision.models.layers.padded import Padded
+from medvision.models.nnu_net.settings import NnUNetSettings, multiples, strides
+from medvision.models.sizes import Sizes
+
+
+def nnu_net(settings: NnUNetSettings, sizes: Sizes) -> nn.Module:
+    """nnU-Net's plain network (Isensee et al. 2021) on the whole image; patches play no role.
+
+    Its levels follow nnU-Net's planning rule: an axis is halved until its features would be shorter
+    than 4 voxels. Without deep supervision and without nnU-Net's own training, because one recipe
+    trains every model here.
+    """
+    levels = strides(sizes.image, len(settings.features))
+    network = DynUNet(
+        3,
+        sizes.in_channels,
+        sizes.out_channels,
+        kernel_size=[(3, 3, 3)] * len(levels),
+        strides=levels,
+        upsample_kernel_size=levels[1:],
+        filters=settings.features[: len(levels)],
+    )
+    names = ["input_block", "bottleneck"]
+    names += [
+        f"{kind}.{index}"
+        for kind in ("downsamples", "upsamples")
+        for index in range(len(getattr(network, kind)))
+    ]
+    return Padded(
+        network,
+        image_size=sizes.image,
+        multiples=multiples(levels),
+        least=1,
+        head="output_block.conv.conv",
+        checkpointed=names,
+    )

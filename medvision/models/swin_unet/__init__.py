@@ -1,0 +1,1 @@
+"""Swin-UNet as Swin UNETR, from MONAI."""

@@ -1,0 +1,1 @@
+"""TransUNet in 3D."""

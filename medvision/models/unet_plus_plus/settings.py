@@ -1,0 +1,46 @@
+"""Settings of UNet++; sizes default to those of its paper. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from medvision.models.arithmetic import Layer, convolution, linear, norm
+from medvision.models.family import NetworkSettings
+from medvision.models.sizes import Sizes
+
+MULTIPLE, LEAST = 16, 32  # voxels of a padded image along each axis
+
+
+class UNetPlusPlusSettings(NetworkSettings):
+    """UNet++ (Zhou et al. 2018), MONAI's BasicUNetPlusPlus without deep supervision."""
+
+    network = "medvision.models.unet_plus_plus.network:unet_plus_plus"
+    label: Literal["UNet++"]
+    features: Annotated[tuple[PositiveInt, ...], Field(min_length=6, max_length=6)] = Field(
+        default=(32, 32, 64, 128, 256, 32),
+        description="channels of the five levels, then of the last node",
+    )
+
+    def layers(self, sizes: Sizes) -> Iterator[Layer]:
+        """The encoder's levels, then the nested nodes of the decoder."""
+        voxels, widths = sizes.voxels(MULTIPLE, LEAST), self.features
+        yield from _two(sizes.in_channels, widths[0], voxels)
+        for level in range(1, 5):
+            yield from _two(widths[level - 1], widths[level], voxels // 8**level)
+        for level in range(4):
+            here, below, places = widths[level], widths[level + 1], voxels // 8**level
+            raised = below // 2 if level else below
+            for node in range(1, 5 - level):
+                made = widths[5] if (level, node) == (0, 4) else here
+                yield convolution(below, raised, places // 8, edge=2)
+                yield from _two(here * node + raised, made, places)
+        yield linear(widths[5], sizes.out_channels, voxels)
+
+
+def _two(inputs: int, outputs: int, voxels: int) -> Iterator[Layer]:
+    """MONAI's TwoConv: two convolutions, each with a norm."""
+    for before in (inputs, outputs):
+        yield from (convolution(before, outputs, voxels), norm(outputs))

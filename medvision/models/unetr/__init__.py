@@ -1,0 +1,1 @@
+"""UNETR, from MONAI."""

@@ -1,0 +1,1 @@
+"""The paper's vision transformers, with and without a language-model block."""
