@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from medvision.cache import atomic_path, read_json, write_json
 from medvision.llm.errors import BlockError
-from medvision.llm.sources import Folder, HubId, layout_of
+from medvision.llm.repositories import Folder
+from medvision.llm.sources import HubId, layout_of
 from record.local_files import cache_root
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medvision.llm.errors import BlockError
-from medvision.llm.families import FAMILIES, family_of
+from medvision.llm.families import family_of, gguf_family, meta_family
 from medvision.llm.sources import Checkpoint, locate, open_checkpoint
 
 # GGUF's key below its architecture's name -> transformers' name. Shared by all families here.
@@ -28,7 +28,6 @@ _GGUF = {
     "context_length": "max_position_embeddings",
     "rope.freq_base": "rope_theta",
 }
-_GEMMA2_27B_LAYERS = 46
 _MOST = 100_000  # layers, heads or channels: more means a damaged file
 
 
@@ -125,9 +124,9 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
     if width is None:
         width = int((params.get("ffn_dim_multiplier") or 1.0) * int(2 * 4 * dim / 3))
         width = math.ceil(width / params.get("multiple_of", 256)) * params.get("multiple_of", 256)
-    mistral = "hidden_dim" in params
+    family = meta_family(params)
     config: dict[str, Any] = {
-        "model_type": "mistral" if mistral else "llama",
+        "model_type": family.name,
         "hidden_size": dim,
         "intermediate_size": width,
         "num_hidden_layers": params["n_layers"],
@@ -138,7 +137,7 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
         "rope_theta": params.get("rope_theta") or 10000.0,
         "max_position_embeddings": 131072,
     }
-    if mistral:
+    if family.windowed:
         config["sliding_window"] = params.get("sliding_window")
     if params.get("use_scaled_rope"):
         config["rope_scaling"] = {
@@ -155,27 +154,18 @@ def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """GGUF's settings in transformers' terms.
 
     Numbers are stored as float32 there; they are rounded back to the seven digits that float32
-    holds, so that 1e-5 is the same epsilon in every format. Gemma-2's scale of the queries is not
-    stored: as in llama.cpp it is the width of a head, or hidden size over heads for the 27B model.
+    holds, so that 1e-5 is the same epsilon in every format.
 
     Raises:
         BlockError: another architecture.
     """
     architecture = settings.get("general.architecture")
-    if (
-        not isinstance(architecture, str)
-        or architecture not in FAMILIES
-        or architecture == "biogpt"
-    ):
-        raise BlockError(
-            f"{where}: the GGUF architecture {architecture!r} is not supported; llama (Mistral "
-            "too), qwen2, qwen3, gemma2 and bert are"
-        )
+    family = gguf_family(architecture, where)
     if (parts := settings.get("split.count", 1)) not in (0, 1):
         raise BlockError(
             f"{where} is one of {parts} parts: join them with llama-gguf-split --merge"
         )
-    config: dict[str, Any] = {"model_type": architecture}
+    config: dict[str, Any] = {"model_type": family.name}
     for key, name in _GGUF.items():
         value = settings.get(f"{architecture}.{key}")
         if value is not None:
@@ -190,8 +180,4 @@ def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
                 config.get("max_position_embeddings"),
             ),
         }
-    if architecture == "gemma2" and {"hidden_size", "num_attention_heads"} <= config.keys():
-        per_head = config["hidden_size"] // config["num_attention_heads"]
-        big = config.get("num_hidden_layers") == _GEMMA2_27B_LAYERS
-        config["query_pre_attn_scalar"] = per_head if big else config.get("head_dim", per_head)
-    return config
+    return config | family.gguf_settings(config)
