@@ -81,11 +81,10 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
         config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
     else:
         config = checkpoint.json(checkpoint.layout.config)
-        if "quantization_config" in config:
-            how = str(config["quantization_config"])[:200]
+        if how := _quantisation(config):
             raise BlockError(
-                f"{checkpoint.where} is quantised ({how}): take the original checkpoint, or a GGUF "
-                "file of it"
+                f"{checkpoint.where} is quantised ({str(how)[:200]}): take the original "
+                "checkpoint, or a GGUF file of it"
             )
     family_of(config, checkpoint.where)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
@@ -94,6 +93,19 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
                 f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}"
             )
     return config
+
+
+def _quantisation(config: Mapping[str, Any]) -> Any:
+    """What the configuration says of a quantisation; None or empty where the weights are plain.
+
+    Tools write null, {} or bitsandbytes with both switches off for a model that is not quantised.
+    """
+    how = config.get("quantization_config") or config.get("compression_config")
+    if isinstance(how, Mapping) and how.get("quant_method", "bitsandbytes") == "bitsandbytes":
+        switches = [how[name] for name in ("load_in_8bit", "load_in_4bit") if name in how]
+        if switches and not any(switches):
+            return None
+    return how
 
 
 def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -107,6 +119,7 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         BlockError: a size is missing.
     """
+    params = {key: value for key, value in params.items() if value is not None}  # null: not set
     missing = [
         key for key in ("dim", "n_layers", "n_heads") if not isinstance(params.get(key), int)
     ]
@@ -115,15 +128,23 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where}: params.json lacks {', '.join(missing)}; is it of a Llama or Mistral "
             "checkpoint?"
         )
-    if "moe" in params or ("vision_chunk_size" in params and params["vision_chunk_size"] > 0):
+    if "moe" in params or params.get("vision_chunk_size") not in (None, 0, -1):
         raise BlockError(
             f"{where}: params.json describes a mixture of experts or an image model; not supported"
         )
     dim, heads = params["dim"], params["n_heads"]
     width = params.get("hidden_dim")
     if width is None:
-        width = int((params.get("ffn_dim_multiplier") or 1.0) * int(2 * 4 * dim / 3))
-        width = math.ceil(width / params.get("multiple_of", 256)) * params.get("multiple_of", 256)
+        multiplier, multiple = (
+            params.get("ffn_dim_multiplier") or 1.0,
+            params.get("multiple_of", 256),
+        )
+        if not (_number(multiplier) and isinstance(multiple, int) and multiple > 0):
+            raise BlockError(
+                f"{where}: params.json says ffn_dim_multiplier {multiplier!r} and multiple_of "
+                f"{multiple!r}, of which no width can be made"
+            )
+        width = math.ceil(int(multiplier * int(2 * 4 * dim / 3)) / multiple) * multiple
     family = meta_family(params)
     config: dict[str, Any] = {
         "model_type": family.name,
@@ -148,6 +169,10 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
             "original_max_position_embeddings": 8192,
         }
     return config
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def _slots(
                 f"{checkpoint.where}: {original} comes with a bias that the configuration does not "
                 "allow"
             )
-        slots[name] = slot
+        slots[name] = _finite(slot, original, checkpoint.where)
     if missing:
         raise BlockError(
             f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of "
@@ -81,8 +81,29 @@ def _slots(
             "and the configuration its own?"
         )
     if checkpoint.layout.format == "gguf" and family.rotary and (factors := lookup("rope_factors")):
-        slots["rope_factors"] = factors
+        slots["rope_factors"] = _finite(factors, "rope_freqs.weight", checkpoint.where)
     return slots
+
+
+def _finite(slot: Slot, name: str, where: str) -> Slot:
+    """The slot, refusing NaN and infinite values when read, also those that float32 makes of
+    float64.
+    """
+
+    def read() -> torch.Tensor:
+        tensor = slot.read()
+        values = tensor.float()
+        if (finite := torch.isfinite(values)).all():
+            return tensor
+        nan = int(values.isnan().sum())
+        infinite = int((~finite).sum()) - nan
+        raise BlockError(
+            f"{where}: {name} holds {nan} NaN and {infinite} infinite values of {values.numel()} "
+            f"({str(slot.dtype).removeprefix('torch.')}), with which no model can be trained: take "
+            "the original checkpoint (float16 made of bfloat16 or float32 overflows above 65504)"
+        )
+
+    return Slot(slot.shape, slot.dtype, read)
 
 
 def _original_name(name: str, family: Family, layers: Sequence[int]) -> str:

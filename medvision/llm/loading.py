@@ -56,9 +56,9 @@ def load_block(
         on.
 
     Raises:
-        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not
-            have; rope=True for a family without it; a damaged copy whose source is gone, or is
-            another by now.
+        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; weights that are
+            NaN or infinite, or become so in `dtype`; a layer it does not have; rope=True for a
+            family without it; a damaged copy whose source is gone, or is another by now.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -74,6 +74,12 @@ def load_block(
         ):  # the first trials of a machine start together; one of them reads the checkpoint
             found = _kept(name, dtype) or _from_source(place, name, as_written(layer), dtype)
     stored, tensors = found
+    for tensor_name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise BlockError(
+                f"{tensor_name} of the block {stored.path} is not finite in {dtype}: take "
+                "torch.float32 or torch.bfloat16, or another checkpoint where it is so there, too"
+            )
     return _assemble(stored, tensors, rope=rope, causal=causal, final_norm=final_norm)
 
 

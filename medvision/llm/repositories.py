@@ -27,7 +27,9 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.where = str(path)
-        self.names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_file()))
+        # Dangling links stay: what they are is said when they are opened.
+        files = (entry for entry in path.iterdir() if entry.is_file() or entry.is_symlink())
+        self.names = tuple(sorted(entry.name for entry in files if not entry.is_dir()))
 
     def open(self, name: str) -> ByteFile:
         """The file, to be read by ranges."""

@@ -141,7 +141,7 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
     names = (only,) if only else repository.names
 
     def having(pattern: str) -> tuple[str, ...]:
-        return tuple(name for name in names if fnmatch.fnmatch(name, pattern))
+        return tuple(name for name in names if fnmatch.fnmatchcase(name.lower(), pattern))
 
     def beside(config: str, weights: tuple[str, ...]) -> str:
         if config not in repository.names:
@@ -163,7 +163,9 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
     if shards := having("consolidated*.pth"):
         # A file that the user named stands for its siblings too: each holds a part of every tensor.
         shards = tuple(
-            name for name in repository.names if fnmatch.fnmatch(name, "consolidated*.pth")
+            name
+            for name in repository.names
+            if fnmatch.fnmatchcase(name.lower(), "consolidated*.pth")
         )
         return Layout("meta", beside("params.json", shards), None, tuple(sorted(shards)))
     ggufs = having("*.gguf")
