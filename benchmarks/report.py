@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def _plan(names: list[str], tasks: list[str], trials: list[PlannedTrial]) -> Stu
         models=names,
         tasks=tasks,
         fractions=[1.0],
-        metrics={name: Metric.model_validate(about) for name, about in METRICS.items()},
+        metrics={name: Metric.model_validate(asdict(info)) for name, info in METRICS.items()},
         both_empty="exclude",
         scoring=Scoring(nsd="surfel", hd95="voxel-max", tolerances={task: [1.0] for task in tasks}),
         comparisons=[comparison],

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA_VERSION = 1
 CELL = ("model", "task", "fraction", "fold", "seed")
@@ -46,11 +46,41 @@ class Stored(BaseModel):
 
 
 class Metric(Stored):
-    """How a metric is read: which way is better, its unit (`""` for a ratio), its title."""
+    """How a metric is read: a row of `medvision.metrics.METRICS`, which says what each field means.
+
+    Plans of version 1 hold the first three fields only; `_ROWS_OF_1` has the rest of the metrics of
+    that time, and one that it does not know is a distance where its unit is mm, else a ratio.
+    """
 
     higher_is_better: bool
     unit: str
     title: str
+    digits: int = 3
+    perfect: float = 1.0
+    empty: Literal["by-spec", "undefined", "defined"] = "by-spec"
+    distance: bool = False
+
+    @classmethod
+    def known(cls, name: str, stored: Any = None) -> Metric:
+        """A metric of version 1, `stored` as its plans have it."""
+        given = {"higher_is_better": True, "unit": "", "title": name} | (stored or {})
+        row = _ROWS_OF_1.get(name, _DISTANCE if given["unit"] == "mm" else {})
+        return cls.model_validate(row | given if stored else given | row)
+
+
+_DISTANCE = {
+    "higher_is_better": False,
+    "unit": "mm",
+    "digits": 2,
+    "perfect": 0.0,
+    "distance": True,
+}
+_ROWS_OF_1: dict[str, dict[str, Any]] = {
+    "sensitivity": {"empty": "undefined"},
+    "specificity": {"empty": "defined"},
+    "accuracy": {"empty": "defined"},
+    **dict.fromkeys(("hd95", "hd", "assd"), _DISTANCE),
+}
 
 
 class Scoring(Stored):
@@ -133,6 +163,17 @@ class StudyPlan(Stored):
     blocks: dict[str, str | None] = {}
     excluded: dict[str, dict[str, list[str]]] = {}
     searches: list[str] = []
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _of_version_1(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Metrics as plans hold them, those of version 1 completed."""
+        return {
+            name: about
+            if isinstance(about, Metric) or "perfect" in about
+            else Metric.known(name, about)
+            for name, about in metrics.items()
+        }
 
     def finished(self, commits: Mapping[str, Commit]) -> list[tuple[PlannedTrial, Commit]]:
         """The trials that are finished, each with its marker."""

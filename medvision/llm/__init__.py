@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medvision.llm.configs import describe_block
 from medvision.llm.errors import BlockError
-from medvision.llm.preparing import cached_fingerprint, prepare_block
+from medvision.llm.fingerprints import cached_fingerprint, prepare_block
 
 if TYPE_CHECKING:
     from medvision.llm.block import FrozenBlock

@@ -1,7 +1,7 @@
 """The frozen block itself: one or a few of transformers' own layers with one checkpoint's weights.
 
-Attention runs through `scaled_dot_product_attention`, but for Gemma-2, whose soft cap on the
-attention logits it does not have: there it is transformers' eager attention.
+Attention runs through `scaled_dot_product_attention`, but for families whose row says `eager`:
+there it is transformers' eager attention.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ class FrozenBlock(nn.Module):
 
     Attributes:
         hidden_size: C.
-        family: llama, mistral, qwen2, qwen3, gemma2, bert or biogpt (GGUF files of Mistral say
-            llama).
+        family: its name in `medvision.llm.families`.
         layer: index of the layer in its model, counted from 0, or a tuple of them.
         fingerprint: sha256 of configuration and weights (as float32).
         projections: for q, k, v and o the names of the linear maps inside this module, for LoRA.
@@ -107,7 +106,8 @@ class FrozenBlock(nn.Module):
         self.layer: int | tuple[int, ...] = layers[0] if len(layers) == 1 else tuple(layers)
         self.fingerprint = fingerprint
         self.causal = causal
-        self._eager = family.eager
+        self._eager, self._takes_positions = family.eager, family.rotary
+        self._norm_offset = family.norm_offset
         layer_class = getattr(module, family.title + family.layer_class)
         self.layers = nn.ModuleList(
             layer_class(settings, layer_idx=index) for index in range(len(layers))
@@ -118,7 +118,7 @@ class FrozenBlock(nn.Module):
             # Under SDPA transformers' decoder layers are causal when no mask is given, unless told
             # otherwise.
             attention.is_causal = causal
-            default = settings.sliding_window if family.name == "mistral" else None
+            default = settings.sliding_window if family.windowed else None
             self._windows.append(getattr(attention, "sliding_window", default))
         self.norm = _final_norm(module, family, settings) if final_norm else None
         self.projections = {
@@ -158,7 +158,7 @@ class FrozenBlock(nn.Module):
             )
         hidden = tokens.to(next(self.parameters()).dtype)
         options: dict[str, Any] = {}
-        if self.family not in ("bert", "biogpt"):
+        if self._takes_positions:
             options["position_embeddings"] = self._positions(hidden)
         for layer, window in zip(self.layers, self._windows, strict=True):
             hidden = layer(hidden, attention_mask=self._mask(hidden, window), **options)
@@ -207,8 +207,8 @@ class FrozenBlock(nn.Module):
                         0.0, _INITIAL_SPREAD, generator=generator
                     )
                     parameter.data.copy_(drawn)
-                else:  # Gemma-2's norms multiply by one plus their weight
-                    parameter.data.fill_(float(name == "weight" and self.family != "gemma2"))
+                else:
+                    parameter.data.fill_(1.0 - self._norm_offset if name == "weight" else 0.0)
         shapes = [(name, list(parameter.shape)) for name, parameter in self.named_parameters()]
         self.fingerprint = hashlib.sha256(
             f"random {seed} {self.family} {shapes}".encode()
@@ -226,9 +226,9 @@ class FrozenBlock(nn.Module):
 def _final_norm(module: Any, family: Family, settings: Any) -> nn.Module | None:
     if family.norm is None:
         return None
-    if family.name == "biogpt":
+    if family.norm_class == "LayerNorm":
         return nn.LayerNorm(settings.hidden_size)
-    norm: nn.Module = getattr(module, f"{family.title}RMSNorm")(
+    norm: nn.Module = getattr(module, family.title + family.norm_class)(
         settings.hidden_size, eps=settings.rms_norm_eps
     )
     return norm

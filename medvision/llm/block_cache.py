@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvision.cache import atomic_path, read_json, write_json
+from medvision.llm.bytefile import LocalFile, unreadable
 from medvision.llm.errors import BlockError
-from medvision.llm.sources import Folder, HubId, layout_of
+from medvision.llm.repositories import Folder
+from medvision.llm.sources import HubId, layout_of
 from record.local_files import cache_root
 
 if TYPE_CHECKING:
@@ -73,10 +76,17 @@ def key(place: Path | HubId, layers: int | Sequence[int]) -> str:
             files.update(
                 path.name for path in root.iterdir() if path.suffix in (".safetensors", ".bin")
             )
-        stats = [(name, (root / str(name)).stat()) for name in sorted(map(str, files))]
+        stats = [(name, _stat(root / name)) for name in sorted(map(str, files))]
         looks = [layout.format, str(place), [[name, s.st_size, s.st_mtime_ns] for name, s in stats]]
     text = json.dumps([FORMAT, looks, layers if isinstance(layers, int) else list(layers)])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise BlockError(unreadable(path, error)) from error
 
 
 def find(name: str) -> Stored | None:
@@ -164,7 +174,6 @@ def read(stored: Stored, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
     """A cached block's tensors in `dtype`; None where the file is gone or its content is not that
     of the fingerprint.
     """
-    from medvision.llm.bytefile import LocalFile
     from medvision.llm.weight_files import read_safetensors
 
     digest = _digest(stored.family, stored.config)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medvision.llm.errors import BlockError
+from medvision.placeholders import HEAD, placeholder
 
 
 class ByteFile(Protocol):
@@ -37,6 +38,38 @@ def check_range(file: ByteFile, offset: int, length: int) -> None:
         )
 
 
+# First bytes of files that come under a wrong ending.
+_KINDS = (
+    (b"GGUF", "a GGUF file"),
+    (b"PK\x03\x04", "a zip archive, as torch.save writes"),
+    (b"\x80\x02", "a pickle, as torch.save wrote before PyTorch 1.6"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"\x1f\x8b", "a gzip file"),
+)
+
+
+def other_kind(file: ByteFile, *expected: bytes) -> str:
+    """What to add to `is no such file`: `; by its first bytes it is a GGUF file`, where that is
+    known and none of the `expected` beginnings.
+    """
+    head = bytes(file.read(0, min(file.size, 9)))
+    kinds = [name for magic, name in _KINDS if magic not in expected and head.startswith(magic)]
+    if head[8:] == b"{" not in expected and int.from_bytes(head[:8], "little") < file.size:
+        kinds = ["a safetensors file"]
+    return f"; by its first bytes it is {kinds[0]}" if kinds else ""
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """What to say of a file that cannot be opened; links into git-annex or a cache often dangle."""
+    if path.is_symlink() and not path.exists():
+        return (
+            f"{path} is a link to {path.readlink()}, which is not there: run `git annex get` or "
+            "`datalad get` where it is one of git-annex, or copy or download it again"
+        )
+    return f"{path} cannot be read: {error}"
+
+
 class LocalFile:
     """A file on disk. It is not mapped into memory, so nothing that was read stays there."""
 
@@ -45,8 +78,12 @@ class LocalFile:
         self.name = str(path)
         try:
             self.size = path.stat().st_size
+            with path.open("rb") as file:
+                head = file.read(HEAD)
         except OSError as error:
-            raise BlockError(f"{path} cannot be read: {error}") from error
+            raise BlockError(unreadable(path, error)) from error
+        if instead := placeholder(head):
+            raise BlockError(f"{path} {instead}")
 
     def read(self, offset: int, length: int) -> bytearray:
         """Exactly `length` bytes from `offset`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medvision.llm.errors import BlockError
-from medvision.llm.families import FAMILIES, family_of
+from medvision.llm.families import family_of, gguf_family, meta_family
 from medvision.llm.sources import Checkpoint, locate, open_checkpoint
 
 # GGUF's key below its architecture's name -> transformers' name. Shared by all families here.
@@ -28,7 +28,6 @@ _GGUF = {
     "context_length": "max_position_embeddings",
     "rope.freq_base": "rope_theta",
 }
-_GEMMA2_27B_LAYERS = 46
 _MOST = 100_000  # layers, heads or channels: more means a damaged file
 
 
@@ -82,11 +81,10 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
         config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
     else:
         config = checkpoint.json(checkpoint.layout.config)
-        if "quantization_config" in config:
-            how = str(config["quantization_config"])[:200]
+        if how := _quantisation(config):
             raise BlockError(
-                f"{checkpoint.where} is quantised ({how}): take the original checkpoint, or a GGUF "
-                "file of it"
+                f"{checkpoint.where} is quantised ({str(how)[:200]}): take the original "
+                "checkpoint, or a GGUF file of it"
             )
     family_of(config, checkpoint.where)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
@@ -95,6 +93,19 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
                 f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}"
             )
     return config
+
+
+def _quantisation(config: Mapping[str, Any]) -> Any:
+    """What the configuration says of a quantisation; None or empty where the weights are plain.
+
+    Tools write null, {} or bitsandbytes with both switches off for a model that is not quantised.
+    """
+    how = config.get("quantization_config") or config.get("compression_config")
+    if isinstance(how, Mapping) and how.get("quant_method", "bitsandbytes") == "bitsandbytes":
+        switches = [how[name] for name in ("load_in_8bit", "load_in_4bit") if name in how]
+        if switches and not any(switches):
+            return None
+    return how
 
 
 def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -108,6 +119,7 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         BlockError: a size is missing.
     """
+    params = {key: value for key, value in params.items() if value is not None}  # null: not set
     missing = [
         key for key in ("dim", "n_layers", "n_heads") if not isinstance(params.get(key), int)
     ]
@@ -116,18 +128,26 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where}: params.json lacks {', '.join(missing)}; is it of a Llama or Mistral "
             "checkpoint?"
         )
-    if "moe" in params or ("vision_chunk_size" in params and params["vision_chunk_size"] > 0):
+    if "moe" in params or params.get("vision_chunk_size") not in (None, 0, -1):
         raise BlockError(
             f"{where}: params.json describes a mixture of experts or an image model; not supported"
         )
     dim, heads = params["dim"], params["n_heads"]
     width = params.get("hidden_dim")
     if width is None:
-        width = int((params.get("ffn_dim_multiplier") or 1.0) * int(2 * 4 * dim / 3))
-        width = math.ceil(width / params.get("multiple_of", 256)) * params.get("multiple_of", 256)
-    mistral = "hidden_dim" in params
+        multiplier, multiple = (
+            params.get("ffn_dim_multiplier") or 1.0,
+            params.get("multiple_of", 256),
+        )
+        if not (_number(multiplier) and isinstance(multiple, int) and multiple > 0):
+            raise BlockError(
+                f"{where}: params.json says ffn_dim_multiplier {multiplier!r} and multiple_of "
+                f"{multiple!r}, of which no width can be made"
+            )
+        width = math.ceil(int(multiplier * int(2 * 4 * dim / 3)) / multiple) * multiple
+    family = meta_family(params)
     config: dict[str, Any] = {
-        "model_type": "mistral" if mistral else "llama",
+        "model_type": family.name,
         "hidden_size": dim,
         "intermediate_size": width,
         "num_hidden_layers": params["n_layers"],
@@ -138,7 +158,7 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
         "rope_theta": params.get("rope_theta") or 10000.0,
         "max_position_embeddings": 131072,
     }
-    if mistral:
+    if family.windowed:
         config["sliding_window"] = params.get("sliding_window")
     if params.get("use_scaled_rope"):
         config["rope_scaling"] = {
@@ -151,31 +171,26 @@ def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:
     return config
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < math.inf
+
+
 def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """GGUF's settings in transformers' terms.
 
     Numbers are stored as float32 there; they are rounded back to the seven digits that float32
-    holds, so that 1e-5 is the same epsilon in every format. Gemma-2's scale of the queries is not
-    stored: as in llama.cpp it is the width of a head, or hidden size over heads for the 27B model.
+    holds, so that 1e-5 is the same epsilon in every format.
 
     Raises:
         BlockError: another architecture.
     """
     architecture = settings.get("general.architecture")
-    if (
-        not isinstance(architecture, str)
-        or architecture not in FAMILIES
-        or architecture == "biogpt"
-    ):
-        raise BlockError(
-            f"{where}: the GGUF architecture {architecture!r} is not supported; llama (Mistral "
-            "too), qwen2, qwen3, gemma2 and bert are"
-        )
+    family = gguf_family(architecture, where)
     if (parts := settings.get("split.count", 1)) not in (0, 1):
         raise BlockError(
             f"{where} is one of {parts} parts: join them with llama-gguf-split --merge"
         )
-    config: dict[str, Any] = {"model_type": architecture}
+    config: dict[str, Any] = {"model_type": family.name}
     for key, name in _GGUF.items():
         value = settings.get(f"{architecture}.{key}")
         if value is not None:
@@ -190,8 +205,4 @@ def from_gguf(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
                 config.get("max_position_embeddings"),
             ),
         }
-    if architecture == "gemma2" and {"hidden_size", "num_attention_heads"} <= config.keys():
-        per_head = config["hidden_size"] // config["num_attention_heads"]
-        big = config.get("num_hidden_layers") == _GEMMA2_27B_LAYERS
-        config["query_pre_attn_scalar"] = per_head if big else config.get("head_dim", per_head)
-    return config
+    return config | family.gguf_settings(config)

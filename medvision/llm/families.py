@@ -1,12 +1,13 @@
 """What differs between the families of language models: names of classes, tensors and settings.
 
 The layers themselves are transformers' own classes, looked up by these names; no layer is written
-anew here.
+anew here. No other module asks for a family by its name: what a family does in a way of its own
+stands in its row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -26,29 +27,73 @@ _DECODER = (
     "hidden_act attention_bias mlp_bias rope_parameters max_position_embeddings sliding_window "
     "use_sliding_window max_window_layers layer_types"
 )
+_GEMMA2_27B_LAYERS = 46
+
+
+def _gemma2_query_scale(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Gemma-2's scale of the queries, which GGUF does not store.
+
+    As in llama.cpp it is the width of a head, or hidden size over heads for the 27B model.
+    """
+    if not {"hidden_size", "num_attention_heads"} <= config.keys():
+        return {}
+    per_head = config["hidden_size"] // config["num_attention_heads"]
+    big = config.get("num_hidden_layers") == _GEMMA2_27B_LAYERS
+    return {"query_pre_attn_scalar": per_head if big else config.get("head_dim", per_head)}
 
 
 @dataclass(frozen=True)
 class Family:
     """One family, as transformers and the checkpoints spell it.
 
-    `fields` are the settings of the checkpoint's configuration that can change a layer's numbers;
-    only they are kept with a block and enter its fingerprint (so neither vocabulary nor token ids
-    nor dropout do). `gated` feed-forward parts have three matrices, others two.
+    Attributes:
+        name: its `model_type` and transformers' folder.
+        title: how transformers' classes of it begin.
+        marks: keys that a configuration without `model_type` is known by.
+        prefixes: what may stand before a tensor's name.
+        layers: name of the list of layers in the checkpoint.
+        layer_class: how the class of a layer ends.
+        norm: name of the final norm in the checkpoint; None where the model has none.
+        norm_class: class of the final norm: a module's `<title>RMSNorm`, or torch's `LayerNorm`.
+        norm_offset: what the norms add to their weight before they multiply by it. GGUF stores the
+            sum.
+        rotary: has a rotary position embedding.
+        windowed: every layer slides the configuration's `sliding_window` (others say it for each
+            layer, or have none).
+        attention: path of the attention in a layer.
+        projections: paths of q, k, v and o in a layer.
+        eager: attention cannot run through `scaled_dot_product_attention`.
+        gated: the feed-forward part has three matrices, not two.
+        fields: settings of the checkpoint's configuration that can change a layer's numbers. Only
+            they are kept with a block and enter its fingerprint, so neither vocabulary nor token
+            ids nor dropout do.
+        gguf: its architecture's name in GGUF files; None where there are no such files.
+        gguf_permuted: GGUF stores query and key rows as neighbouring pairs.
+        gguf_settings: settings that GGUF does not store, from those that it does.
+        meta_mark: key by which Meta's params.json is known to be of this family; `""` stands for
+            every one without another family's key, None for a family without such checkpoints.
     """
 
     name: str
     title: str
+    marks: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ("model.", "")
     layers: str = "layers"
     layer_class: str = "DecoderLayer"
     norm: str | None = "norm"
+    norm_class: str = "RMSNorm"
+    norm_offset: int = 0
     rotary: bool = True
+    windowed: bool = False
     attention: str = "self_attn"
     projections: Mapping[str, str] = field(default_factory=lambda: _SELF_ATTENTION)
     eager: bool = False
     gated: bool = True
     fields: tuple[str, ...] = tuple(_DECODER.split())
+    gguf: str | None = None
+    gguf_permuted: bool = False
+    gguf_settings: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
+    meta_mark: str | None = None
 
     @property
     def module(self) -> str:
@@ -59,13 +104,17 @@ class Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("llama", "Llama"),
-        Family("mistral", "Mistral"),
-        Family("qwen2", "Qwen2"),
-        Family("qwen3", "Qwen3"),
+        Family("llama", "Llama", gguf="llama", gguf_permuted=True, meta_mark=""),
+        # GGUF files of Mistral say llama.
+        Family("mistral", "Mistral", windowed=True, gguf="llama", meta_mark="hidden_dim"),
+        Family("qwen2", "Qwen2", gguf="qwen2"),
+        Family("qwen3", "Qwen3", gguf="qwen3"),
         Family(
             "gemma2",
             "Gemma2",
+            norm_offset=1,
+            gguf="gemma2",
+            gguf_settings=_gemma2_query_scale,
             eager=True,  # scaled_dot_product_attention has no soft cap on the attention logits
             fields=(
                 *_DECODER.split(),
@@ -77,6 +126,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "bert",
             "Bert",
+            marks=("type_vocab_size",),  # the first BERT checkpoints name no type
+            gguf="bert",
             prefixes=("bert.", ""),
             layers="encoder.layer",
             layer_class="Layer",
@@ -105,6 +156,7 @@ FAMILIES: dict[str, Family] = {
             "BioGpt",
             prefixes=("biogpt.", ""),
             norm="layer_norm",
+            norm_class="LayerNorm",
             rotary=False,
             gated=False,
             projections=MappingProxyType({**_SELF_ATTENTION, "o": "self_attn.out_proj"}),
@@ -122,15 +174,44 @@ def family_of(config: Mapping[str, Any], where: str) -> Family:
         BlockError: the configuration names another family, or none.
     """
     name = config.get("model_type")
-    if name is None:  # the first BERT checkpoints name no type
+    if name is None:
         architectures = " ".join(map(str, config.get("architectures") or ()))
-        matches = [
-            family.name for family in FAMILIES.values() if architectures.startswith(family.title)
-        ]
-        name = matches[0] if matches else "bert" if "type_vocab_size" in config else None
+        families = FAMILIES.values()
+        titled = [family.name for family in families if architectures.startswith(family.title)]
+        marked = [family.name for family in families if config.keys() & set(family.marks)]
+        name = next(iter(titled + marked), None)
     if not isinstance(name, str) or name not in FAMILIES:
         raise BlockError(
             f"{where}: the model family {name!r} is not supported; a block can come from "
             f"{', '.join(FAMILIES)}"
         )
     return FAMILIES[name]
+
+
+def gguf_family(architecture: object, where: str) -> Family:
+    """The family whose layers a GGUF file of this architecture holds.
+
+    Raises:
+        BlockError: another architecture.
+    """
+    by_name: dict[str, list[Family]] = {}
+    for family in FAMILIES.values():
+        if family.gguf is not None:
+            by_name.setdefault(family.gguf, []).append(family)
+    if not isinstance(architecture, str) or architecture not in by_name:
+        *most, last = (
+            name + "".join(f" ({other.title} too)" for other in others)
+            for name, (_, *others) in by_name.items()
+        )
+        raise BlockError(
+            f"{where}: the GGUF architecture {architecture!r} is not supported; "
+            f"{', '.join(most)} and {last} are"
+        )
+    return by_name[architecture][0]
+
+
+def meta_family(params: Mapping[str, Any]) -> Family:
+    """The family that a params.json in Meta's layout is of."""
+    families = [family for family in FAMILIES.values() if family.meta_mark is not None]
+    marked = [family for family in families if family.meta_mark in params]
+    return (marked or [family for family in families if not family.meta_mark])[0]

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from medvision.llm.bytefile import ByteFile
+from medvision.llm.bytefile import ByteFile, other_kind
 from medvision.llm.errors import BlockError
 
 _SCALARS = {
@@ -127,6 +127,7 @@ def _read_header(file: ByteFile) -> Header:
     if file.size < 24 or bytes(cursor.take(4)) != b"GGUF":
         raise BlockError(
             f"{file.name} is no GGUF file (it does not start with 'GGUF' and a header)"
+            f"{other_kind(file, b'GGUF')}"
         )
     version = cursor.scalar("I")
     if version not in (2, 3):

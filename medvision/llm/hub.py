@@ -26,7 +26,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # public, but 
 
 from medvision.llm.bytefile import ByteFile, LocalFile, check_range
 from medvision.llm.errors import BlockError
-from medvision.llm.sources import Folder, Repository
+from medvision.llm.repositories import Folder, Repository
 
 _SMALL = 20_000_000  # files up to this size (configurations, indices) are downloaded whole
 _TIMEOUT = 60.0  # seconds without a byte

@@ -1,24 +1,20 @@
-"""One block out of a checkpoint."""
+"""One block: out of the cache, or through it from its checkpoint."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from medvision.cache import alone
-from medvision.llm import block_cache as store
-from medvision.llm.block import FrozenBlock, expected_shapes, resolve_config
-from medvision.llm.configs import read_config
+from medvision.llm import block_cache as cache
+from medvision.llm.block import FrozenBlock
 from medvision.llm.errors import BlockError
-from medvision.llm.families import FAMILIES, Family, family_of
-from medvision.llm.preparing import Layer, plain
-from medvision.llm.sources import Checkpoint, HubId, locate, open_checkpoint
-from medvision.llm.tensors import open_tensors
-from medvision.llm.weight_files import Slot
+from medvision.llm.extraction import extract
+from medvision.llm.families import FAMILIES
+from medvision.llm.layer_index import Layer, as_written
+from medvision.llm.sources import HubId, locate
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +56,9 @@ def load_block(
         on.
 
     Raises:
-        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; a layer it does not
-            have; rope=True for a family without it; a damaged copy whose source is gone, or is
-            another by now.
+        BlockError: nothing there; an unsupported, damaged or unsafe checkpoint; weights that are
+            NaN or infinite, or become so in `dtype`; a layer it does not have; rope=True for a
+            family without it; a damaged copy whose source is gone, or is another by now.
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -70,34 +66,40 @@ def load_block(
             f"dtype={dtype!r}: a block's parameters are floating-point, such as torch.float32"
         )
     place = locate(source)
-    name = store.key(place, plain(layer))
+    name = cache.key(place, as_written(layer))
     found = _kept(name, dtype)
     if found is None:
         with alone(
-            store.folder()
+            cache.folder()
         ):  # the first trials of a machine start together; one of them reads the checkpoint
-            found = _kept(name, dtype) or _from_source(place, name, plain(layer), dtype)
+            found = _kept(name, dtype) or _from_source(place, name, as_written(layer), dtype)
     stored, tensors = found
+    for tensor_name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise BlockError(
+                f"{tensor_name} of the block {stored.path} is not finite in {dtype}: take "
+                "torch.float32 or torch.bfloat16, or another checkpoint where it is so there, too"
+            )
     return _assemble(stored, tensors, rope=rope, causal=causal, final_norm=final_norm)
 
 
-def _kept(name: str, dtype: torch.dtype) -> tuple[store.Stored, dict[str, torch.Tensor]] | None:
+def _kept(name: str, dtype: torch.dtype) -> tuple[cache.Stored, dict[str, torch.Tensor]] | None:
     """A block and its tensors out of the cache; None where it is not there, or damaged."""
-    stored = store.find(name)
-    tensors = store.read(stored, dtype) if stored is not None else None
+    stored = cache.find(name)
+    tensors = cache.read(stored, dtype) if stored is not None else None
     return None if stored is None or tensors is None else (stored, tensors)
 
 
 def _from_source(
     place: Path | HubId, name: str, layer: int | tuple[int, ...], dtype: torch.dtype
-) -> tuple[store.Stored, dict[str, torch.Tensor]]:
+) -> tuple[cache.Stored, dict[str, torch.Tensor]]:
     """A block that is not in the cache, or damaged there, from its checkpoint.
 
     Raises:
         BlockError: as `extract`; the source of a damaged copy holds other weights than its
             fingerprint says.
     """
-    damaged = store.find(name)
+    damaged = cache.find(name)
     if damaged is None:
         return extract(place, layer, keep=dtype)
     _log.warning("the cached block %s is damaged; it is made again from its source", damaged.path)
@@ -116,83 +118,8 @@ def _from_source(
     return stored, tensors
 
 
-def extract(
-    place: Path | HubId, layer: int | tuple[int, ...], *, keep: torch.dtype | None
-) -> tuple[store.Stored, dict[str, torch.Tensor]]:
-    """Read a block from its checkpoint into the cache, and into memory unless `keep` (a dtype) is
-    None.
-    """
-    checkpoint = open_checkpoint(place)
-    raw = read_config(checkpoint)
-    family = family_of(raw, checkpoint.where)
-    layers = _indices(layer, raw["num_hidden_layers"], checkpoint.where)
-    config = resolve_config(family, raw, layers, checkpoint.where)
-    slots = _slots(
-        checkpoint, family, raw, layers, expected_shapes(family, config, checkpoint.where)
-    )
-    # Kept under the plain index and, where it differs, under what the user wrote (-1).
-    plain = layers[0] if isinstance(layer, int) else layers
-    names = [store.key(place, plain), store.key(place, layer)]
-    return store.write(names, slots, family=family.name, config=config, layers=layers, keep=keep)
-
-
-def _slots(
-    checkpoint: Checkpoint,
-    family: Family,
-    raw: Mapping[str, Any],
-    layers: Sequence[int],
-    expected: Mapping[str, tuple[int, ...]],
-) -> dict[str, Slot]:
-    """The checkpoint's slot for every tensor of the block, before any of them is read.
-
-    Raises:
-        BlockError: tensors are missing, have other shapes, or biases are there that the
-            configuration denies.
-    """
-    lookup = open_tensors(checkpoint, family, raw)
-    slots: dict[str, Slot] = {}
-    missing: list[str] = []
-    for name, shape in expected.items():
-        original = _original_name(name, family, layers)
-        slot = lookup(original)
-        if slot is None:
-            missing.append(original)
-            continue
-        if slot.shape != shape:
-            raise BlockError(
-                f"{checkpoint.where}: {original} has shape {list(slot.shape)}, but by the "
-                f"configuration a {family.name} layer needs {list(shape)}"
-            )
-        bias = name.removesuffix("weight") + "bias"
-        if bias not in expected and lookup(_original_name(bias, family, layers)) is not None:
-            raise BlockError(
-                f"{checkpoint.where}: {original} comes with a bias that the configuration does not "
-                "allow"
-            )
-        slots[name] = slot
-    if missing:
-        raise BlockError(
-            f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of "
-            f"{family.name} layer {', '.join(map(str, layers))}: "
-            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; is the copy complete, "
-            "and the configuration its own?"
-        )
-    if checkpoint.layout.format == "gguf" and family.rotary and (factors := lookup("rope_factors")):
-        slots["rope_factors"] = factors
-    return slots
-
-
-def _original_name(name: str, family: Family, layers: Sequence[int]) -> str:
-    """A block's tensor name (`layers.0.x`, `norm.x`) as the checkpoint has it (`layers.31.x`)."""
-    first, _, rest = name.partition(".")
-    if first == "norm":
-        return f"{family.norm}.{rest}"
-    position, _, rest = rest.partition(".")
-    return f"{family.layers}.{layers[int(position)]}.{rest}"
-
-
 def _assemble(
-    stored: store.Stored,
+    stored: cache.Stored,
     tensors: dict[str, torch.Tensor],
     *,
     rope: bool,
@@ -219,14 +146,3 @@ def _assemble(
     }
     block.load_state_dict(wanted, assign=True)
     return block
-
-
-def _indices(layer: int | tuple[int, ...], total: int, where: str) -> tuple[int, ...]:
-    """Layers counted from 0."""
-    several = (layer,) if isinstance(layer, int) else layer
-    for index in several:
-        if not -total <= index < total:
-            raise BlockError(
-                f"layer {index} does not exist: {where} has {total} layers, 0 to {total - 1}"
-            )
-    return tuple(index % total for index in several)

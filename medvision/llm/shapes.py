@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from medvision.llm import block_cache as store
+from medvision.llm import block_cache as cache
 from medvision.llm.block import FrozenBlock, resolve_config
 from medvision.llm.configs import read_config
 from medvision.llm.errors import BlockError
 from medvision.llm.families import FAMILIES, family_of
-from medvision.llm.preparing import Layer, plain
+from medvision.llm.layer_index import Layer, as_written, from_zero
 from medvision.llm.sources import locate, open_checkpoint
 
 _BERT_BASE = MappingProxyType(
@@ -69,21 +69,15 @@ def empty_block(
     table = PAPER_CONFIGS.get(source)
     if known and table is not None:
         raw, where = table, source
-    elif stored := store.find(store.key(locate(source), plain(layer))):
+    elif stored := cache.find(cache.key(locate(source), as_written(layer))):
         with torch.device("meta"):
             return FrozenBlock(
                 FAMILIES[stored.family], stored.config, stored.layers, final_norm=final_norm
             )
     else:
         raw, where = _config(source, table)
-    family, count = family_of(raw, where), raw["num_hidden_layers"]
-    asked = plain(layer)
-    layers = [
-        index + count if index < 0 else index
-        for index in ([asked] if isinstance(asked, int) else asked)
-    ]
-    if not all(0 <= index < count for index in layers):
-        raise BlockError(f"{where}: layer={layer!r}, but it has {count} layers")
+    family = family_of(raw, where)
+    layers = from_zero(as_written(layer), raw["num_hidden_layers"], where)
     config = resolve_config(family, raw, layers, where)
     with torch.device("meta"):
         return FrozenBlock(family, config, layers, final_norm=final_norm)

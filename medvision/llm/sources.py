@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from medvision import assets
-from medvision.llm.bytefile import ByteFile, LocalFile
 from medvision.llm.errors import BlockError
 from medvision.llm.gguf_header import Header, read_header
+from medvision.llm.repositories import Folder, Repository
 
 _HUB_ID = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[\w./-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?"
@@ -25,30 +25,6 @@ _SUPPORTED = (
     "config.json with model.safetensors or pytorch_model.bin (each with or without an index of "
     "shards), params.json with consolidated.*.pth, or a .gguf file"
 )
-
-
-class Repository(Protocol):
-    """A flat set of named files, on disk or on the hub."""
-
-    where: str
-    names: tuple[str, ...]
-
-    def open(self, name: str) -> ByteFile:
-        """The file, to be read by ranges."""
-        ...
-
-
-class Folder:
-    """A folder on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.where = str(path)
-        self.names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_file()))
-
-    def open(self, name: str) -> ByteFile:
-        """The file, to be read by ranges."""
-        return LocalFile(self.path / name)
 
 
 @dataclass(frozen=True)
@@ -165,7 +141,7 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
     names = (only,) if only else repository.names
 
     def having(pattern: str) -> tuple[str, ...]:
-        return tuple(name for name in names if fnmatch.fnmatch(name, pattern))
+        return tuple(name for name in names if fnmatch.fnmatchcase(name.lower(), pattern))
 
     def beside(config: str, weights: tuple[str, ...]) -> str:
         if config not in repository.names:
@@ -187,7 +163,9 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
     if shards := having("consolidated*.pth"):
         # A file that the user named stands for its siblings too: each holds a part of every tensor.
         shards = tuple(
-            name for name in repository.names if fnmatch.fnmatch(name, "consolidated*.pth")
+            name
+            for name in repository.names
+            if fnmatch.fnmatchcase(name.lower(), "consolidated*.pth")
         )
         return Layout("meta", beside("params.json", shards), None, tuple(sorted(shards)))
     ggufs = having("*.gguf")

@@ -153,7 +153,7 @@ def _gguf(
 ) -> Lookup:
     import gguf
 
-    architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.name)
+    architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.gguf)
     names = gguf.get_tensor_name_map(architecture, int(config["num_hidden_layers"]))
 
     def lookup(name: str) -> Slot | None:
@@ -169,9 +169,8 @@ def _gguf(
         info = table.get(f"{spelled}.{ending}")
         if info is None:
             return None
-        heads = _heads(name, config) if family.name == "llama" else None
-        # Gemma-2's norms multiply by one plus the weight; GGUF stores the sum.
-        shift = -1 if family.name == "gemma2" and name.endswith("norm.weight") else 0
+        heads = _heads(name, config) if family.gguf_permuted else None
+        shift = -family.norm_offset if name.endswith("norm.weight") else 0
         return _gguf_slot(file, info, heads, shift)
 
     return lookup

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from medvision.llm.bytefile import ByteFile, Stream, check_range
+from medvision.llm.bytefile import ByteFile, Stream, check_range, other_kind
 from medvision.llm.errors import BlockError
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_TORCH = (b"PK\x03\x04", b"\x80\x02")  # how files of torch.save begin
 _MAX_JSON = (
     100_000_000  # a safetensors header of more bytes is refused, as the format's own library does
 )
@@ -40,10 +41,13 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
     """
     foreign = f"{file.name} is no safetensors file, or a damaged one"
     if file.size < 8:
-        raise BlockError(f"{foreign}: it has {file.size} bytes")
+        raise BlockError(f"{foreign}{other_kind(file, b'{')}: it has {file.size} bytes")
     (length,) = struct.unpack("<Q", file.read(0, 8))
     if length > min(_MAX_JSON, file.size - 8):
-        raise BlockError(f"{foreign}: its header claims {length} bytes, the file has {file.size}")
+        raise BlockError(
+            f"{foreign}{other_kind(file, b'{')}: its header claims {length} bytes, the file has "
+            f"{file.size}"
+        )
     try:
         header = json.loads(bytes(file.read(8, length)))
         header.pop("__metadata__", None)
@@ -97,7 +101,7 @@ def read_torch(file: ByteFile) -> dict[str, Slot]:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    legacy = bytes(file.read(0, min(4, file.size))) != b"PK\x03\x04"
+    legacy = bytes(file.read(0, min(4, file.size))) != _TORCH[0]
     try:
         if legacy:
             state = torch.load(file.local(), map_location="cpu", weights_only=True)
@@ -106,6 +110,8 @@ def read_torch(file: ByteFile) -> dict[str, Slot]:
                 stream = io.BufferedReader(Stream(file))
                 state = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if kind := other_kind(file, *_TORCH):
+            raise BlockError(f"{file.name} is no PyTorch checkpoint{kind}") from error
         raise BlockError(
             f"{file.name} was refused: it is damaged, or its pickle holds more than tensors and "
             f"could run code ({str(error).splitlines()[0][:200]}); take safetensors from a source "
@@ -115,7 +121,8 @@ def read_torch(file: ByteFile) -> dict[str, Slot]:
         raise
     except Exception as error:  # a damaged archive fails in many ways
         raise BlockError(
-            f"{file.name} is no PyTorch checkpoint, or a damaged one: {error}"
+            f"{file.name} is no PyTorch checkpoint, or a damaged one"
+            f"{other_kind(file, *_TORCH)}: {error}"
         ) from error
     if not isinstance(state, dict):
         raise BlockError(

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medvision.metrics.definitions import METRICS, STATUSES, SURFACES, nsd_key
+from medvision.metrics.definitions import (
+    METRICS,
+    STATUSES,
+    SURFACES,
+    MetricInfo,
+    nsd_key,
+)
 
 if TYPE_CHECKING:
     from medvision.metrics.case import evaluate_case
 
-__all__ = ["METRICS", "STATUSES", "SURFACES", "evaluate_case", "nsd_key"]
+__all__ = ["METRICS", "STATUSES", "SURFACES", "MetricInfo", "evaluate_case", "nsd_key"]
 
 
 def __getattr__(name: str) -> Any:

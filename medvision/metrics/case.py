@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medvision.metrics.definitions import SURFACES, nsd_key
+from medvision.metrics.definitions import METRICS, SURFACES, nsd_key
 
 TIE = 1e-6  # mm: spacings in NIfTI files are float32, and in float64 3 * 0.8 > 2.4
 
@@ -97,9 +97,7 @@ def evaluate_case(
     return {
         **overlap,
         **{nsd_key(limit): agreement for limit in limits},
-        "hd95": distance,
-        "hd": distance,
-        "assd": distance,
+        **{name: distance for name, info in METRICS.items() if info.distance},
         "status": status,
     }
 

@@ -1,33 +1,58 @@
-"""What the metrics are called and which way is better: plain data, imported by code that must start
-fast.
+"""What the metrics are and how each is read: plain data, imported by code that must start fast.
+
+A row of `METRICS` is all that tables, tests, tracking and documentation know of a metric; they get
+it through the study's plan, and none of them asks for a metric by its name.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from dataclasses import dataclass
+from typing import Final, Literal
 
 
-class MetricInfo(TypedDict):
-    """How a metric is read: which way is better, its unit (`""` for a ratio) and its title in
-    tables.
+@dataclass(frozen=True)
+class MetricInfo:
+    """How a metric is read. The defaults are those of a ratio of voxel counts.
+
+    Attributes:
+        title: its name in tables.
+        unit: `""` for a ratio.
+        higher_is_better: which way is better.
+        digits: decimals in tables.
+        perfect: the value of a perfect prediction.
+        empty: what counts where the truth and the prediction have no voxels. `by-spec`: what
+            `evaluation.both_empty` says (left out, or perfect); `undefined`: never a value;
+            `defined`: a value as of any other case.
+        distance: between surfaces, so infinite where only one of the masks has voxels; a mean
+            counts the volume's diagonal there.
     """
 
-    higher_is_better: bool
-    unit: str
     title: str
+    unit: str = ""
+    higher_is_better: bool = True
+    digits: int = 3
+    perfect: float = 1.0
+    empty: Literal["by-spec", "undefined", "defined"] = "by-spec"
+    distance: bool = False
+
+
+def _distance(title: str) -> MetricInfo:
+    return MetricInfo(
+        title, unit="mm", higher_is_better=False, digits=2, perfect=0.0, distance=True
+    )
 
 
 METRICS: Final[dict[str, MetricInfo]] = {
-    "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
-    "jaccard": {"higher_is_better": True, "unit": "", "title": "Jaccard"},
-    "sensitivity": {"higher_is_better": True, "unit": "", "title": "Sensitivity"},
-    "specificity": {"higher_is_better": True, "unit": "", "title": "Specificity"},
-    "precision": {"higher_is_better": True, "unit": "", "title": "Precision"},
-    "accuracy": {"higher_is_better": True, "unit": "", "title": "Accuracy"},
-    "nsd": {"higher_is_better": True, "unit": "", "title": "NSD"},
-    "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
-    "hd": {"higher_is_better": False, "unit": "mm", "title": "HD"},
-    "assd": {"higher_is_better": False, "unit": "mm", "title": "ASSD"},
+    "dice": MetricInfo("Dice"),
+    "jaccard": MetricInfo("Jaccard"),
+    "sensitivity": MetricInfo("Sensitivity", empty="undefined"),  # no structure, no share of it
+    "specificity": MetricInfo("Specificity", empty="defined"),
+    "precision": MetricInfo("Precision"),
+    "accuracy": MetricInfo("Accuracy", empty="defined"),
+    "nsd": MetricInfo("NSD"),
+    "hd95": _distance("HD95"),
+    "hd": _distance("HD"),
+    "assd": _distance("ASSD"),
 }
 
 # The definitions of a surface distance; medvision.metrics.case.evaluate_case says what each one

@@ -13,15 +13,15 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from medvision.metrics import kernels, search
-from medvision.metrics.words import Words
+from medvision.metrics import kernels, nearest
+from medvision.metrics.bitmask import Bitmask
 
 _ROWS = 800  # how many rows a voxel may look at: 16 voxels around it where the spacing is the same
 _FEW = 32  # how many when the plane-wise transform is the cheaper way
 
 
 def boundary_distances(
-    source: Words, source_count: int, target: Words, spacing: NDArray[np.float64], limit: float
+    source: Bitmask, source_count: int, target: Bitmask, spacing: NDArray[np.float64], limit: float
 ) -> NDArray[np.float64]:
     """Distance in mm from every set bit of `source`, in scan order, to the nearest set bit of
     `target`.
@@ -46,7 +46,7 @@ def boundary_distances(
     # The transform takes about as long as two looks a voxel of the grid: far looks may cost half of
     # that.
     patience = 64 * source.size
-    squared = search.nearest_by_rows(
+    squared = nearest.by_rows(
         source,
         target,
         source_count,
@@ -61,7 +61,7 @@ def boundary_distances(
     if len(undecided):
         queries = kernels.coordinates(source, source_count)[undecided]
         order = np.argsort(queries[:, 2], kind="stable")
-        squared[undecided[order]] = search.nearest_by_planes(target, queries[order], *squares)
+        squared[undecided[order]] = nearest.by_planes(target, queries[order], *squares)
     distance: NDArray[np.float64] = np.sqrt(squared)
     return distance
 

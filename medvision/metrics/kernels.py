@@ -7,11 +7,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medvision.metrics.words import ONE, TOP, Words, bit_count, compiled, zeros_below
+from medvision.metrics.bitmask import ONE, TOP, Bitmask, bit_count, compiled, zeros_below
 
 
 @compiled
-def pack_columns(slab: NDArray[np.uint8], words: Words, w: int) -> None:
+def pack_columns(slab: NDArray[np.uint8], words: Bitmask, w: int) -> None:
     """Pack word `w` of every row of a Fortran-ordered mask, given as its transpose [up to 64, Y,
     X].
     """
@@ -29,8 +29,8 @@ def pack_columns(slab: NDArray[np.uint8], words: Words, w: int) -> None:
 
 @compiled
 def count_and_bound(
-    prediction: Words, truth: Words
-) -> tuple[int, int, int, NDArray[np.int64], Words]:
+    prediction: Bitmask, truth: Bitmask
+) -> tuple[int, int, int, NDArray[np.int64], Bitmask]:
     """Voxels in the prediction, in the truth and in both; the first and last index that the union
     has along the first axis and along the second, [4]; and the union of all rows, [W].
     """
@@ -58,7 +58,7 @@ def count_and_bound(
 
 
 @compiled
-def voxel_boundary(mask: Words) -> tuple[Words, int]:
+def voxel_boundary(mask: Bitmask) -> tuple[Bitmask, int]:
     """Voxels of the mask with one of their six neighbours outside, and how many there are.
 
     The mask's first and last index of the first two axes and its last bit are empty.
@@ -89,7 +89,7 @@ def voxel_boundary(mask: Words) -> tuple[Words, int]:
 
 
 @compiled
-def surfel_boundary(mask: Words) -> tuple[Words, int]:
+def surfel_boundary(mask: Bitmask) -> tuple[Bitmask, int]:
     """Corners whose eight voxels are neither all inside nor all outside, and how many there are.
 
     Corner (x, y, z) lies between the voxels of indices x - 1 and x, y - 1 and y, z - 1 and z. The
@@ -118,7 +118,7 @@ def surfel_boundary(mask: Words) -> tuple[Words, int]:
 
 
 @compiled
-def surfel_codes(mask: Words, boundary: Words, count: int) -> NDArray[np.uint8]:
+def surfel_codes(mask: Bitmask, boundary: Bitmask, count: int) -> NDArray[np.uint8]:
     """The 2x2x2 code (see `medvision.metrics.surfels`) of each corner in the boundary, in scan
     order.
     """
@@ -148,7 +148,7 @@ def surfel_codes(mask: Words, boundary: Words, count: int) -> NDArray[np.uint8]:
 
 
 @compiled
-def coordinates(boundary: Words, count: int) -> NDArray[np.int32]:
+def coordinates(boundary: Bitmask, count: int) -> NDArray[np.int32]:
     """Indices of the set bits in scan order, [count, 3]."""
     nx, ny, nw = boundary.shape
     indices = np.empty((count, 3), np.int32)

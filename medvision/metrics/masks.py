@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medvision.metrics import kernels
-from medvision.metrics.words import TOP, Words
+from medvision.metrics.bitmask import TOP, Bitmask
 
 _SLAB = 1 << 18  # voxels that are converted at a time: they stay in the cache
 
@@ -29,8 +29,8 @@ class Pair:
     predicted: int
     true: int
     both: int
-    prediction: Words
-    truth: Words
+    prediction: Bitmask
+    truth: Bitmask
 
 
 def check_mask(name: str, mask: ArrayLike) -> NDArray[np.integer | np.bool_]:
@@ -90,7 +90,7 @@ def read_pair(prediction: ArrayLike, truth: ArrayLike) -> Pair:
     return Pair(first.size, predicted, true, both, *cropped)
 
 
-def _bordered(words: Words) -> Words:
+def _bordered(words: Bitmask) -> Bitmask:
     """With an empty index before and after on the first two axes (np.pad takes as long as all the
     rest of a small mask).
     """
@@ -99,7 +99,7 @@ def _bordered(words: Words) -> Words:
     return bordered
 
 
-def pack(mask: NDArray[np.integer | np.bool_]) -> Words:
+def pack(mask: NDArray[np.integer | np.bool_]) -> Bitmask:
     """One bit a voxel, in words along the last axis, [X, Y, Z // 64 + 1]; the last bit is always
     empty.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def study_plan(
         models=[model_name(model) for model in spec.models],
         tasks=[task.name for task in spec.tasks],
         fractions=list(spec.fractions),
-        metrics={name: Metric.model_validate(about) for name, about in METRICS.items()},
+        metrics={name: Metric.model_validate(asdict(info)) for name, info in METRICS.items()},
         both_empty=spec.evaluation.both_empty,
         scoring=Scoring(
             nsd=spec.evaluation.nsd,

@@ -225,8 +225,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _metrics() -> str:
     rows = [
-        f"| `{name}` | {info['title']} | {info['unit'] or 'none'} | "
-        f"{'higher' if info['higher_is_better'] else 'lower'} |\n"
+        f"| `{name}` | {info.title} | {info.unit or 'none'} | "
+        f"{'higher' if info.higher_is_better else 'lower'} |\n"
         for name, info in METRICS.items()
     ]
     head = "| Name | In tables | Unit | Which is better |\n| --- | --- | --- | --- |\n"

@@ -29,7 +29,7 @@ def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
     metrics = scored_metrics(plan, rows)
     scores = rows[[*CELL, "case"]].copy()
     for metric in metrics:
-        scores[metric] = capped_scores(rows, metric, plan.both_empty)
+        scores[metric] = capped_scores(rows, metric, plan.metrics[metric], plan.both_empty)
     by_case = scores.groupby([*CELL, "case"], sort=False, observed=True)[metrics].mean()
     cells = by_case.groupby(level=CELL, sort=False, observed=True)
     mean, deviation, count = cells.mean(), cells.std(ddof=1), cells.count()
@@ -49,7 +49,7 @@ def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
                 spread(
                     mean.loc[key, metric],
                     deviation.loc[key, metric],
-                    2 if plan.metrics[metric].unit else 3,
+                    plan.metrics[metric].digits,
                 )
                 for metric in shown
             ),

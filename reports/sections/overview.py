@@ -104,15 +104,14 @@ def _mean_row(values: pd.DataFrame, tests: pd.DataFrame, info: Metric) -> dict[s
 
 
 def _mean_cells(row: Mapping[str, Any], info: Metric) -> list[Cell]:
-    digits = 2 if info.unit else 3
     of = f"/{row['tasks']}"
     return [
         Cell(row["candidate"]),
         Cell(row["baseline"]),
         Cell(titled(info)),
         number(row["tasks"], 0),
-        spread(row["baseline_mean"], row["baseline_sd"], digits, best=row["favours"] < 0),
-        spread(row["candidate_mean"], row["candidate_sd"], digits, best=row["favours"] > 0),
+        spread(row["baseline_mean"], row["baseline_sd"], info.digits, best=row["favours"] < 0),
+        spread(row["candidate_mean"], row["candidate_sd"], info.digits, best=row["favours"] > 0),
         number(row["change_percent"], 1, sign=True, unit="%"),
         Cell(f"{row['better']}{of}", sort=row["better"]),
         Cell(f"{row['raw_significant']}{of}", sort=row["raw_significant"]),

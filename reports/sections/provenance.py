@@ -305,7 +305,9 @@ def notes(
             "not independent."
         )
     distances = [
-        name for name, about in plan.metrics.items() if about.unit and name in _compared(plan, rows)
+        name
+        for name, about in plan.metrics.items()
+        if about.distance and name in _compared(plan, rows)
     ]
     if capped := int(np.isinf(rows[distances].to_numpy(dtype=float)).sum()):
         found.append(

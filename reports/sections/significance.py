@@ -180,12 +180,13 @@ def _row(
             candidate=candidate,
             baseline=models[0],
             metric=metric,
+            about=plan.metrics[metric],
             both_empty=plan.both_empty,
         )
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
     row |= {
-        f"{name}_seed_sd": seed_spread(rows, metric, plan.both_empty)
+        f"{name}_seed_sd": seed_spread(rows, metric, plan.metrics[metric], plan.both_empty)
         for name, rows in (("baseline", y), ("candidate", x))
     }
     margin = comparison.equivalence.get(metric)

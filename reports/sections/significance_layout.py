@@ -69,7 +69,7 @@ def details_section(table: pd.DataFrame, plan: StudyPlan) -> Section:
     cells = []
     for row in table[table["method"] != ""].to_dict("records"):
         info = plan.metrics[row["metric"]]
-        digits = 3 if info.unit else 4
+        digits = info.digits + 1
         cells.append(
             [
                 *(Cell(row[name]) for name in ("candidate", "baseline", "task")),
@@ -134,7 +134,7 @@ def _comparisons(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFram
 def _cells(row: Mapping[Any, Any], plan: StudyPlan) -> list[Cell]:
     """Cells of the columns of HEADERS."""
     info = plan.metrics[row["metric"]]
-    digits = 2 if info.unit else 3
+    digits = info.digits
     first = [
         Cell(row["task"]),
         Cell(share(row["fraction"]), sort=row["fraction"]),

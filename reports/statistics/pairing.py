@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from record.schema import PlannedTrial, StudyPlan
+from record.schema import Metric, PlannedTrial, StudyPlan
 
 BOTH_EMPTY = "both-empty"
 LISTED = 5
@@ -47,13 +47,21 @@ class Pairs:
 
 
 def pair(
-    rows: pd.DataFrame, *, candidate: str, baseline: str, metric: str, both_empty: str = "exclude"
+    rows: pd.DataFrame,
+    *,
+    candidate: str,
+    baseline: str,
+    metric: str,
+    about: Metric | None = None,
+    both_empty: str = "exclude",
 ) -> Pairs:
     """Pair two models' scores of one metric over the rows of one task and fraction.
 
     Args:
         rows: columns model, case, seed, group, fold, status, diagonal and the metric; patient where
             a grouping is given.
+        metric: its column.
+        about: how it is read, as the plan says; may be left out for the metrics of version 1.
         both_empty: `exclude` leaves a case out, for both models, where either has `both-empty` for
             every group; `perfect` scores it as perfect.
 
@@ -62,7 +70,13 @@ def pair(
     """
     x_rows, y_rows = (by_case(rows[rows["model"] == name]) for name in (candidate, baseline))
     return pair_sorted(
-        x_rows, y_rows, candidate=candidate, baseline=baseline, metric=metric, both_empty=both_empty
+        x_rows,
+        y_rows,
+        candidate=candidate,
+        baseline=baseline,
+        metric=metric,
+        about=about or Metric.known(metric),
+        both_empty=both_empty,
     )
 
 
@@ -93,13 +107,13 @@ def pair_sorted(
     candidate: str,
     baseline: str,
     metric: str,
-    both_empty: str = "exclude",
+    about: Metric,
+    both_empty: str,
 ) -> Pairs:
     """`pair` of rows that went through `by_case`, for many metrics of the same rows."""
     if not x_rows.index.equals(y_rows.index):
         raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
-    x = _per_case(x_rows, metric, both_empty)
-    y = _per_case(y_rows, metric, both_empty)
+    x, y = (_per_case(rows, metric, about, both_empty) for rows in (x_rows, y_rows))
     keep = ~(x["empty"] | y["empty"]) if both_empty == "exclude" else pd.Series(True, index=x.index)
     dropped = int((~keep).sum())
     x, y = (frame[keep].groupby(level="patient", sort=True).mean() for frame in (x, y))
@@ -114,15 +128,16 @@ def pair_sorted(
     )
 
 
-def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
+def _per_case(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.DataFrame:
     """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and
     case.
     """
     # A model that finds something in an empty case is scored there, but cannot be compared with one
     # that does not.
     empty = rows["status"] == BOTH_EMPTY
-    values = perfect_where_empty(rows, metric, both_empty)
-    frame = pd.DataFrame({"raw": values, "capped": _capped(values, rows), "empty": empty})
+    values = perfect_where_empty(rows, metric, about, both_empty)
+    capped = _capped(values, rows, about)
+    frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
     levels = ["patient", "case", "seed"]
     by_seed = frame.groupby(level=levels, sort=True).agg(
         {"raw": "mean", "capped": "mean", "empty": "all"}
@@ -132,47 +147,40 @@ def _per_case(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.DataFrame:
     )
 
 
-def seed_spread(rows: pd.DataFrame, metric: str, both_empty: str) -> float:
+def seed_spread(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> float:
     """Standard deviation over seeds of one model's mean over cases, groups averaged; NaN with one
     seed.
 
     rows: as `by_case` gives them. Infinite distances are capped at the diagonal.
     """
-    by_case = (
-        capped_scores(rows, metric, both_empty).groupby(level=["patient", "case", "seed"]).mean()
-    )
+    scores = capped_scores(rows, metric, about, both_empty)
+    by_case = scores.groupby(level=["patient", "case", "seed"]).mean()
     return float(by_case.groupby(level="seed").mean().std(ddof=1))
 
 
-def capped_scores(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+def capped_scores(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.Series:
     """`perfect_where_empty`, infinite distances replaced by the volume's diagonal in mm: what means
     are made of.
     """
-    return _capped(perfect_where_empty(rows, metric, both_empty), rows)
+    return _capped(perfect_where_empty(rows, metric, about, both_empty), rows, about)
 
 
-def _capped(values: pd.Series, rows: pd.DataFrame) -> pd.Series:
+def _capped(values: pd.Series, rows: pd.DataFrame, about: Metric) -> pd.Series:
+    if not about.distance:
+        return values
     return values.where(~np.isinf(values), rows["diagonal"].astype(float))
 
 
-def perfect_where_empty(rows: pd.DataFrame, metric: str, both_empty: str) -> pd.Series:
+def perfect_where_empty(
+    rows: pd.DataFrame, metric: str, about: Metric, both_empty: str
+) -> pd.Series:
     """One metric of every row; where `both_empty` says so, rows empty in truth and prediction count
     as perfect.
     """
     values = rows[metric].astype(float)
-    if (
-        both_empty != "perfect" or metric == "sensitivity"
-    ):  # without structure there is no share of it to find
+    if both_empty != "perfect" or about.empty != "by-spec":
         return values
-    # A distance is perfect at 0 mm; every other metric here is a ratio, perfect at 1.
-    return values.mask(
-        (rows["status"] == BOTH_EMPTY) & values.isna(), 0.0 if is_distance(metric) else 1.0
-    )
-
-
-def is_distance(metric: str) -> bool:
-    """Whether 0 is perfect; every other metric is a ratio, perfect at 1."""
-    return metric in ("hd95", "hd", "assd")
+    return values.mask((rows["status"] == BOTH_EMPTY) & values.isna(), about.perfect)
 
 
 def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:

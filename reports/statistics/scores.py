@@ -45,7 +45,7 @@ def case_scores(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commi
     empty = rows["status"] == BOTH_EMPTY
     frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
     for metric in metrics:
-        frame[metric] = capped_scores(rows, metric, plan.both_empty)
+        frame[metric] = capped_scores(rows, metric, plan.metrics[metric], plan.both_empty)
     rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
     by_seed = (
         frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()

@@ -144,7 +144,7 @@ def test_foreign_files(name, make_model, write, refused):
     (folder / "model.safetensors").unlink()
     for content in (b"<html>404 Not Found</html>" * 50, b"PK\x03\x04" + bytes(500), bytes(4000)):
         (folder / name).write_bytes(content)
-        refused(folder, "is no |refused: it is damaged")
+        refused(folder, "is no |is a web page|refused: it is damaged")
 
 
 class _Opens:

@@ -88,12 +88,12 @@ def test_the_cached_file_is_plain_safetensors(make_model, write, cache):
 def test_the_cache_answers_without_the_checkpoint(make_model, write, monkeypatch):
     folder = write(make_model("llama"))
     expected = load_block(folder)
-    from medvision.llm import loading
+    from medvision.llm import extraction
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the checkpoint was opened again")
 
-    monkeypatch.setattr(loading, "open_checkpoint", refuse)
+    monkeypatch.setattr(extraction, "open_checkpoint", refuse)
     again = load_block(folder)
     assert all(
         torch.equal(a, b) for a, b in zip(again.parameters(), expected.parameters(), strict=True)
@@ -173,12 +173,12 @@ def test_a_damaged_block_whose_source_does_not_answer_is_one_clear_error(
     load_block(folder)
     (tensors,) = cache.glob("*.safetensors")
     flip(tensors, "last")
-    from medvision.llm import loading
+    from medvision.llm import extraction
 
     def gone(place: object) -> None:
         raise BlockError("hub model lab/tiny cannot be reached")
 
-    monkeypatch.setattr(loading, "open_checkpoint", gone)
+    monkeypatch.setattr(extraction, "open_checkpoint", gone)
     with pytest.raises(
         BlockError,
         match="is damaged, and cannot be made again: hub model lab/tiny cannot be reached",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from medvision.metrics import distances, kernels, search
+from medvision.metrics import distances, kernels, nearest
 from medvision.metrics.masks import pack
 
 
@@ -71,7 +71,7 @@ def test_patience_decides_how_far_rows_are_looked_at_but_never_what_is_found():
     squares = np.arange(128.0) ** 2
     decided = []
     for patience in (0, 20_000, 10**9):
-        found = search.nearest_by_rows(
+        found = nearest.by_rows(
             pack(source),
             pack(target),
             len(expected),

@@ -48,15 +48,13 @@ def test_metrics_name_every_result():
     result = evaluate_case([[[1, 0]]], [[[1, 1]]], (1, 1, 1), tolerances=(1,))
     assert set(result) - {"status"} == set(METRICS) - {"nsd"} | {nsd_key(1)}
     assert result["status"] in STATUSES
-    assert {name for name, info in METRICS.items() if not info["higher_is_better"]} == {
-        "hd95",
-        "hd",
-        "assd",
-    }
+    distances = {name for name, info in METRICS.items() if info.distance}
+    assert distances == {"hd95", "hd", "assd"}
     assert all(
-        (info["unit"] == "mm") == (not info["higher_is_better"]) for info in METRICS.values()
+        (info.unit, info.perfect, info.higher_is_better)
+        == (("mm", 0, False) if info.distance else ("", 1, True))
+        for info in METRICS.values()
     )
-    assert all(set(info) == {"higher_is_better", "unit", "title"} for info in METRICS.values())
     assert len(SURFACES) == 3
 
 

@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-Words = NDArray[np.uint64]
+Bitmask = NDArray[np.uint64]
 
 ONE = np.uint64(1)
 TOP = np.uint64(63)

@@ -7,13 +7,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medvision.metrics.words import ONE, TOP, Words, compiled, zeros_above, zeros_below
+from medvision.metrics.bitmask import ONE, TOP, Bitmask, compiled, zeros_above, zeros_below
 
 FAR = 1 << 40  # more voxels than any row has
 
 
 @compiled
-def _row_gap(target: Words, x: int, y: int, w: int, bit: np.uint64, reach: int) -> int:
+def _row_gap(target: Bitmask, x: int, y: int, w: int, bit: np.uint64, reach: int) -> int:
     """Voxels from bit `bit` of word `w` to the nearest set bit in row (x, y), or more than
     `reach`.
     """
@@ -38,9 +38,9 @@ def _row_gap(target: Words, x: int, y: int, w: int, bit: np.uint64, reach: int) 
 
 
 @compiled
-def nearest_by_rows(
-    source: Words,
-    target: Words,
+def by_rows(
+    source: Bitmask,
+    target: Bitmask,
     count: int,
     offsets: NDArray[np.int64],
     lateral: NDArray[np.float64],
@@ -97,8 +97,8 @@ def nearest_by_rows(
 
 
 @compiled
-def nearest_by_planes(
-    target: Words,
+def by_planes(
+    target: Bitmask,
     queries: NDArray[np.int32],
     squares_x: NDArray[np.float64],
     squares_y: NDArray[np.float64],

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from medvision.assets import AssetError
-from medvision.llm import block_cache as store
-from medvision.llm.errors import BlockError
+from medvision.llm import block_cache as cache
+from medvision.llm.layer_index import Layer, as_written
 from medvision.llm.sources import locate
-
-Layer = int | Sequence[int]
 
 
 def prepare_block(source: str | Path, layer: Layer = -1) -> str:
@@ -25,11 +22,11 @@ def prepare_block(source: str | Path, layer: Layer = -1) -> str:
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     place = locate(source)
-    stored = store.find(store.key(place, plain(layer)))
+    stored = cache.find(cache.key(place, as_written(layer)))
     if stored is None:
-        from medvision.llm.loading import extract
+        from medvision.llm.extraction import extract
 
-        stored, _ = extract(place, plain(layer), keep=None)
+        stored, _ = extract(place, as_written(layer), keep=None)
     return stored.fingerprint
 
 
@@ -50,15 +47,5 @@ def cached_fingerprint(source: str | Path, layer: Layer = -1) -> str | None:
         place = locate(source)
     except AssetError:
         return None
-    stored = store.find(store.key(place, plain(layer)))
+    stored = cache.find(cache.key(place, as_written(layer)))
     return stored.fingerprint if stored else None
-
-
-def plain(layer: Layer) -> int | tuple[int, ...]:
-    """The setting `layer`, checked for its kind."""
-    several = layer if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
-    if not several or not all(
-        isinstance(index, int) and not isinstance(index, bool) for index in several
-    ):
-        raise BlockError(f"layer={layer!r}: give an index (-1 is the last layer) or a list of them")
-    return layer if isinstance(layer, int) else tuple(several)
