@@ -238,7 +238,6 @@ def _predict_and_score(
         mask = predict(
             model,
             context.prepared(case),
-            truth.masks.shape[1:],
             device=ranks.device,
             precision=context.spec.training.precision,
         )
