@@ -26,7 +26,8 @@ import torch
 from train_step import _size, _wait, make
 
 from medvision.data.augment import augment
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.paper import Stretched
 from medvision.models import MODEL_LABELS
 from medvision.precision import autocast
 from medvision.recipe import Augmentation, Precision, Training
@@ -58,7 +59,9 @@ def random_cases(size: Size, count: int) -> dict[str, PreprocessedCase]:
     rng = np.random.default_rng(0)
     volumes = (rng.random((1, *size), dtype=np.float32) for _ in range(count))
     return {
-        str(index): PreprocessedCase(volume.astype(np.float16), (volume > 0.9).astype(np.uint8))
+        str(index): PreprocessedCase(
+            volume.astype(np.float16), (volume > 0.9).astype(np.uint8), Stretched(size, size)
+        )
         for index, volume in enumerate(volumes)
     }
 

@@ -165,13 +165,13 @@ def ours(folder: Path, cache: Path) -> Epochs:
     from medvision.data.augment import augment
     from medvision.data.fingerprints import content_fingerprint
     from medvision.data.preprocess import prepare
-    from medvision.data.readers.msd import Case
+    from medvision.data.readers.base import Case
     from medvision.recipe import Augmentation, Preparation
 
     os.environ["MEDVISION_CACHE"] = str(cache)
     settings = Preparation(groups={"foreground": "all"}, image_size=SIZE)
     changes = Augmentation(rotation_degrees=DEGREES, intensity=FACTOR).model_dump()
-    cases = [Case(image.name, image, label) for image, label in pairs(folder)]
+    cases = [Case(image.name, (image,), label) for image, label in pairs(folder)]
     fingerprints: dict[str, str] = {}  # of the first epoch, as planning a study finds them
 
     def epoch(number: int) -> Iterator[Any]:

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medvision.data.readers.msd import Case
-from medvision.data.volumes import Groups, PreprocessedCase, read_image, read_truth
+from medvision.data.nifti import Groups, read_image, read_truth
+from medvision.data.readers.base import Case
+from medvision.data.views.base import PreprocessedCase
 from medvision.precision import autocast
 from medvision.recipe import Precision
 
@@ -146,7 +147,9 @@ def picture_arrays(
             f"panel/{rank}/case": np.array(case),
             f"panel/{rank}/slice": np.array(z),
             f"panel/{rank}/spacing": np.array(truth.spacing),
-            f"panel/{rank}/image": _grey(read_image(cases[case], channel)[..., z]),
+            f"panel/{rank}/image": _grey(
+                read_image(cases[case].images, channel).channels[0, ..., z]
+            ),
             f"panel/{rank}/truth": masks[..., z],
         }
     sizes = {case: int((prepared(case).masks.max(axis=0) > 0).sum()) for case in test}

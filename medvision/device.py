@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medvision.data.readers.msd import DataError
+from medvision.errors import DataError
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from medvision.data.volumes import PreprocessedCase, Truth
+from medvision.data.nifti import Truth
+from medvision.data.views.base import Network, PreprocessedCase
 from medvision.metrics import evaluate_case
 from medvision.metrics.definitions import nsd_key
 from medvision.precision import autocast
@@ -21,27 +21,40 @@ from medvision.recipe import Precision, Scoring
 def predict(
     model: nn.Module,
     case: PreprocessedCase,
-    shape: Sequence[int],
     *,
     device: torch.device,
     precision: Precision = "fp32",
 ) -> np.ndarray:
-    """Predicted label groups, bool [G, *shape], on the case's own grid.
-
-    The probabilities are resampled (trilinear, the inverse of how the input was made) and then cut
-    at one half, so that the boundary is not that of the coarse grid.
+    """Predicted label groups, bool [G, X, Y, Z], on the case's own grid
+    (`medvision.data.views.base.Placement.segment`).
     """
-    model.eval()
+    image = torch.tensor(case.image).to(device).float()
+    masks = case.placement.segment(_probabilities(model, device, precision), image)
+    return masks.cpu().numpy()
+
+
+@torch.no_grad()
+def predict_on_grid(
+    model: nn.Module,
+    case: PreprocessedCase,
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> np.ndarray:
+    """The same on the network's own grid, bool [G, *image_size]."""
     image = torch.tensor(case.image)[None].to(device).float()
-    with autocast(device, precision):
-        logits = model(image)
-    if case.geometry is not None:
-        groups = logits[0].float().sigmoid()
-        return np.stack([(case.geometry.to_case(group) > 0.5).cpu().numpy() for group in groups])
-    fine = F.interpolate(
-        logits.float().sigmoid(), size=tuple(shape), mode="trilinear", align_corners=False
-    )
-    return (fine[0] > 0.5).cpu().numpy()
+    return (_probabilities(model, device, precision)(image)[0] > 0.5).cpu().numpy()
+
+
+def _probabilities(model: nn.Module, device: torch.device, precision: Precision) -> Network:
+    model.eval()
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        with autocast(device, precision):
+            logits = model(images)
+        return logits.float().sigmoid()
+
+    return network
 
 
 def score(

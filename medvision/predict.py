@@ -18,8 +18,8 @@ from typing import Any
 
 from medvision.assets import AssetError
 from medvision.cache import atomic_path
-from medvision.data.readers.msd import DataError
 from medvision.device import usable_device
+from medvision.errors import DataError
 from medvision.llm.errors import BlockError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -50,15 +50,15 @@ def predict_scan(
     from medvision.training.checkpoint import load_checkpoint, read_about
 
     about, place = read_about(checkpoint), usable_device(device)
-    inputs, shape = prepare_image(image, about.preparation)
+    inputs = prepare_image([image], about.preparation)
     if len(inputs.image) != about.in_channels:
         raise DataError(
             f"{image}: has {len(inputs.image)} channels, the model was trained with "
             f"{about.in_channels}"
         )
     model, about = load_checkpoint(checkpoint, source=source, device=place)
-    masks = predict(model, inputs, shape, device=place, precision=about.precision)
-    labels = np.zeros(shape, dtype=np.uint8)
+    masks = predict(model, inputs, device=place, precision=about.precision)
+    labels = np.zeros(inputs.placement.shape, dtype=np.uint8)
     values = _group_values(about.preparation.groups)
     for mask, value in zip(masks, values.values(), strict=True):
         labels[mask] = value

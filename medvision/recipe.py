@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
@@ -17,6 +18,11 @@ def _ascending(window: tuple[float, float]) -> tuple[float, float]:
 
 Intensity = Literal["min-max", "z-score"]
 Protocol = Literal["paper", "corrected"]
+# The settings that not every protocol reads (`medvision.data.views`), and who does:
+PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
+    "paper": (),
+    "corrected": ("modality", "ct_window", "spacing", "crop"),
+}
 Modality = Literal["CT", "MRI"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -144,7 +150,7 @@ class Preparation(Settings):
     channel: Channel = 0
     intensity: Intensity = "min-max"
     protocol: Protocol = "paper"
-    # Only of the protocol `corrected`:
+    # Only of protocols that read them (PROTOCOL_SETTINGS):
     modality: tuple[Modality, ...] = (
         "MRI",
     )  # of each channel; the last one holds for all that follow

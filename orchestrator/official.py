@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvision.data.readers.msd import DataError, read_pairs
+from medvision.data.readers.base import Entry
+from medvision.data.readers.registry import read_listing
 from medvision.device import usable_device
+from medvision.errors import DataError
 from orchestrator.executors.in_process import InProcessExecutor
 from orchestrator.planning.inputs import InputError
 from orchestrator.planning.study import Study
@@ -80,17 +82,16 @@ def epoch_scores(context: TrialContext, model: nn.Module) -> dict[str, float]:
 
 
 def _grid_scores(context: TrialContext, model: nn.Module, case: str) -> list[dict[str, Any]]:
-    import nibabel
     import numpy as np
 
-    from medvision.data.volumes import Truth
-    from medvision.evaluation import predict, score
+    from medvision.data.nifti import Truth, open_volume
+    from medvision.evaluation import predict_on_grid, score
 
     size, inputs = context.spec.data.image_size, context.prepared(case)
-    header = nibabel.load(context.cases[case].label).header
-    voxel = np.array(header.get_zooms()[:3], dtype=float) * header.get_data_shape()[:3] / size
+    grid = open_volume(context.cases[case].label).grid
+    voxel = np.array(grid.spacing) * grid.shape / size
     truth = Truth(np.asarray(inputs.masks) > 0, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
-    mask = predict(model, inputs, size, device=next(model.parameters()).device)
+    mask = predict_on_grid(model, inputs, device=next(model.parameters()).device)
     return score(
         mask,
         truth,
@@ -109,12 +110,12 @@ def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
 def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     """List the cases in the study, and write what an attempt reads."""
     folder, listing = Path(options.data_dir).resolve(), case_list(options)
-    pairs, _ = read_pairs(listing)
+    listed = read_listing(listing).cases
     content = (
         json.loads(listing.read_text(encoding="utf-8")) if listing.suffix == ".json" else {}
     ) | {
         "training": [
-            {"image": str(folder / image), "label": str(folder / label)} for image, label in pairs
+            {"image": _image(folder, entry), "label": str(folder / entry.label)} for entry in listed
         ],
     }
     store.write_json(paths.case_list(spec.tasks[0].name), content)
@@ -134,6 +135,12 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     ):
         print(f"note: {note}")
     return study
+
+
+def _image(folder: Path, entry: Entry) -> str | list[str]:
+    """As a dataset.json names an image: one file, or several with some channels each."""
+    files = [str(folder / image) for image in entry.images]
+    return files if len(files) > 1 else files[0]
 
 
 def _run(study: Study, token: str, device: torch.device) -> None:

@@ -17,10 +17,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from medvision.data.nifti import read_image, read_truth
 from medvision.data.preprocess import prepare_image
-from medvision.data.readers.msd import Case, DataError, read_pairs, read_task
+from medvision.data.readers.base import Case
+from medvision.data.readers.registry import read_listing, read_task
 from medvision.data.validate import validate
-from medvision.data.volumes import read_truth, read_volume
+from medvision.errors import DataError
 from medvision.models import build_model
 from medvision.models.registry import resolve_settings
 from medvision.predict import main as predict
@@ -127,7 +129,7 @@ def test_nifti_files(
         content = changed(gzip.compress(content, mtime=0), spoilt)
     path = tmp_path / ("x.nii.gz" if packed else "x.nii")
     path.write_bytes(content)
-    case = Case("x", path, path)
+    case = Case("x", (path,), path)
     groups = {"foreground": "all", "one": [1]}
     preparations = [
         Preparation(groups=groups, image_size=(4, 4, 4), protocol=protocol)
@@ -136,10 +138,10 @@ def test_nifti_files(
     finite: list[bool] = []
     with np.errstate(all="ignore"):
         for read in (
-            lambda: read_volume(path, "all").channels,
+            lambda: read_image([path], "all").channels,
             lambda: read_truth(case, groups).masks,
             *(
-                lambda preparation=preparation: prepare_image(path, preparation)[0].image
+                lambda preparation=preparation: prepare_image([path], preparation).image
                 for preparation in preparations
             ),
         ):
@@ -170,7 +172,7 @@ def test_lists_of_cases(content: bytes, tmp_path: Path) -> None:
             other.unlink()
         (folder / name).write_bytes(content)
         for read in (
-            lambda name=name: read_pairs(folder / name),
+            lambda name=name: read_listing(folder / name),
             lambda: read_task(tmp_path, "task"),
         ):
             problem = refusal(read)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medvision.data.check import as_json, check_folder, show, task_folders
 from medvision.data.fetch import FetchError, fetch_task, need_space
-from medvision.data.readers.msd import is_task
+from medvision.data.readers.registry import is_task
 from medvision.data.tasks import ARCHIVE_URL, MSD_TASKS
 
 GOOD, PROBLEMS, WRONG_USAGE = 0, 1, 2

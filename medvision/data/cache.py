@@ -1,4 +1,4 @@
-"""PreprocessedCase cases on disk: one checksummed file each, memory-mapped, shared by all processes
+"""Preprocessed cases on disk: one checksummed file each, memory-mapped, shared by all processes
 of a node.
 
 A file is a preamble of 64 bytes (magic number, sha256 of all that follows it, length of the
@@ -21,16 +21,15 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medvision.cache import alone, atomic_path, limit_bytes
-from medvision.data.geometry import Geometry
-from medvision.data.readers.msd import DataError
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.registry import from_json, to_json
+from medvision.errors import DataError
 from record.local_files import cache_root
 
 _MAGIC = b"medvision prep 1"
@@ -71,7 +70,7 @@ def _keep(path: Path, made: PreprocessedCase) -> PreprocessedCase:
 
 def _write(path: Path, made: PreprocessedCase) -> None:
     arrays = {"image": np.ascontiguousarray(made.image), "masks": np.ascontiguousarray(made.masks)}
-    about: dict[str, Any] = {"geometry": made.geometry and asdict(made.geometry), "arrays": {}}
+    about: dict[str, Any] = {"placement": to_json(made.placement), "arrays": {}}
     start = 0
     for name, array in arrays.items():
         about["arrays"][name] = {"dtype": array.dtype.str, "shape": array.shape, "start": start}
@@ -121,7 +120,7 @@ def _open(path: Path) -> PreprocessedCase | None:
             content, array["dtype"], math.prod(array["shape"]), end + array["start"]
         )
         arrays[name] = flat.reshape(array["shape"])
-    return PreprocessedCase(arrays["image"], arrays["masks"], _geometry(about["geometry"]))
+    return PreprocessedCase(arrays["image"], arrays["masks"], from_json(about["placement"]))
 
 
 @functools.cache
@@ -134,13 +133,6 @@ def _allow_many_files() -> None:
         wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def _geometry(value: dict[str, Any] | None) -> Geometry | None:
-    if value is None:
-        return None
-    box = tuple((low, high) for low, high in value["box"])
-    return Geometry(**{**{key: tuple(part) for key, part in value.items()}, "box": box})
 
 
 def _evict(newest: Path) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from medvision.data.fingerprints import index_cases
-from medvision.data.readers.msd import Case, DataError, Task, is_task, read_task
+from medvision.data.readers.base import Case, Task
+from medvision.data.readers.registry import is_task, read_task
 from medvision.data.validate import undeclared, validate
+from medvision.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from medvision.data.readers.msd import LISTINGS, is_task
+from medvision.data.readers.registry import LISTINGS, is_task
 
 ATTEMPTS = 6  # connections in a row that bring nothing new
 LONGEST_WAIT_SECONDS = 60.0

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medvision.cache import read_json, write_json
-from medvision.data.readers.declared import read_declared
-from medvision.data.readers.msd import Case, DataError, Task
+from medvision.data.readers.base import Case, Task
 from medvision.data.validate import undeclared, validate
+from medvision.errors import DataError
 from record.local_files import cache_root
 
 MEMORY_VERSION = 2  # raise it when an examination finds more, so that every case is examined again
@@ -72,14 +72,14 @@ def _memory_path(task: Task) -> Path:
 
 
 def _key(case: Case) -> str:
-    return f"{case.image}\n{case.label}"
+    return "\n".join(map(str, case.files))
 
 
 def _stamp(case: Case) -> list[int]:
-    """Size and times of change of both files, -1 for a missing one; with the memory's version. A
+    """Size and times of change of all files, -1 for a missing one; with the memory's version. A
     program can set the time of change of the content back, but not that of the file's entry."""
     stamp = [MEMORY_VERSION]
-    for path in (case.image, case.label):
+    for path in case.files:
         try:
             found = path.stat()
             stamp += [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
@@ -94,14 +94,15 @@ def _remembered(memory: dict, case: Case) -> dict | None:
 
 
 def _measure(case: Case) -> dict:
-    stamp, contents = _stamp(case), [_content(case.image), _content(case.label)]
+    stamp, contents = _stamp(case), [_content(path) for path in case.files]
     fingerprint = hashlib.sha256(b"".join(contents)).hexdigest()
+    image = b"".join(contents[:-1]).hex()
     found = validate(case)  # right after hashing, so that the files come out of the page cache
-    return {"stamp": stamp, "fingerprint": fingerprint, "image": contents[0].hex(), **asdict(found)}
+    return {"stamp": stamp, "fingerprint": fingerprint, "image": image, **asdict(found)}
 
 
 def content_fingerprint(case: Case) -> str:
-    """The fingerprint of what both files hold now; a process reads them again when their size or
+    """The fingerprint of what the files hold now; a process reads them again when their size or
     times change.
     """
     return _fingerprint(case, tuple(_stamp(case)))
@@ -120,7 +121,7 @@ def require_unchanged(case: Case, fingerprint: str) -> None:
 
 @functools.lru_cache(maxsize=100_000)
 def _fingerprint(case: Case, stamp: tuple[int, ...]) -> str:
-    return hashlib.sha256(_content(case.image) + _content(case.label)).hexdigest()
+    return hashlib.sha256(b"".join(_content(path) for path in case.files)).hexdigest()
 
 
 def _content(path: Path) -> bytes:
@@ -136,7 +137,7 @@ def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
     orientation.
     """
     entries = [memory[_key(case)] for case in cases]
-    declared = [value for values in read_declared(task.folder).labels.values() for value in values]
+    declared = [value for values in task.declared.labels.values() for value in values]
     usual = {
         key: Counter(entry[key] for entry in entries if not entry["errors"]).most_common(1)
         for key in ("orientation", "channels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from medvision.data.readers.msd import DataError
+from medvision.errors import DataError
 
 
 def read_patients(path: Path) -> dict[str, str]:

@@ -1,9 +1,5 @@
-"""Turns a case into what a network sees, by one of two protocols; made once, then read from the
-cache.
-
-`paper`: the whole volume is stretched to image_size, whatever its proportions, and scaled by its
-own extremes. `corrected`: turned to RAS, proportions kept, voxels of a stated size where wished,
-intensities clipped to a CT window or to robust percentiles.
+"""Turns a case into what a network sees, in the way of the settings' view
+(`medvision.data.views`); made once, then read from the cache.
 """
 
 from __future__ import annotations
@@ -15,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from medvision.data.cache import cached
 from medvision.data.fingerprints import require_unchanged
-from medvision.data.geometry import Box, Geometry, place
-from medvision.data.readers.msd import Case, DataError
-from medvision.data.volumes import Image, PreprocessedCase, read_truth, read_volume
-from medvision.recipe import Intensity, Modality, Preparation
+from medvision.data.nifti import read_image, read_truth
+from medvision.data.readers.base import Case
+from medvision.data.views.base import Placement, PreprocessedCase
+from medvision.data.views.registry import view_of
+from medvision.errors import DataError
+from medvision.recipe import Preparation
 
-PREPARED_VERSION = 2  # enters the cache's key: raise it when the arrays change
-PERCENTILES = (0.5, 99.5)  # of an image that is no CT: what is clipped away
-BODY_HU = -500.0  # half way between air and water
+PREPARED_VERSION = 3  # enters the cache's key: raise it when the files change
 
 
 def prepare(case: Case, fingerprint: str, settings: Preparation) -> PreprocessedCase:
@@ -37,7 +32,7 @@ def prepare(case: Case, fingerprint: str, settings: Preparation) -> Preprocessed
         fingerprint: of the case's content (`medvision.data.fingerprints`).
 
     Raises:
-        DataError: as `read_volume` and `read_truth`; image and label of different shapes; files
+        DataError: as `read_image` and `read_truth`; image and label of different shapes; files
             that are no longer what the fingerprint says.
     """
 
@@ -52,127 +47,35 @@ def prepare(case: Case, fingerprint: str, settings: Preparation) -> Preprocessed
     return cached(hashlib.sha256(text.encode()).hexdigest(), make)
 
 
-def prepare_image(path: Path, settings: Preparation) -> tuple[PreprocessedCase, tuple[int, ...]]:
-    """The same of an image without a label, and its own shape; without masks, and not cached."""
-    source = read_volume(path, settings.channel)
-    image, geometry = _network_image(path, source, settings)
-    return PreprocessedCase(
-        image, np.zeros((0, *settings.image_size), np.uint8), geometry
-    ), source.channels.shape[1:]
+def prepare_image(images: Sequence[Path], settings: Preparation) -> PreprocessedCase:
+    """The same of an image without a label; without masks, and not cached.
 
-
-def resize(volume: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Trilinear resize of float32 [C, X, Y, Z] to [C, *size] over the same field of view (voxel
-    centres at i + 1/2).
+    Args:
+        images: the image's files (`Case.images`).
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None]
-    return F.interpolate(tensor, size=tuple(size), mode="trilinear", align_corners=False)[0].numpy()
+    image, placement = _shown(images, settings)
+    return PreprocessedCase(image, np.zeros((0, *settings.image_size), np.uint8), placement)
 
 
 def _make(case: Case, settings: Preparation) -> PreprocessedCase:
-    source = read_volume(case.image, settings.channel)
-    shape = source.channels.shape[1:]
-    image, geometry = _network_image(case.image, source, settings)
-    del source  # the label comes next, and a CT is large
+    image, placement = _shown(case.images, settings)
     truth = read_truth(case, settings.groups)
-    if shape != truth.masks.shape[1:]:
+    if placement.shape != truth.masks.shape[1:]:
         raise DataError(
-            f"{case.image}: shape {shape} differs from its label's {truth.masks.shape[1:]} "
-            f"({case.label})"
+            f"{case.image}: shape {placement.shape} differs from its label's "
+            f"{truth.masks.shape[1:]} ({case.label})"
         )
     masks = np.empty((len(truth.masks), *settings.image_size), np.uint8)
     for mask, shown in zip(truth.masks, masks, strict=True):
-        if geometry is None:
-            share = resize(mask[None], settings.image_size)[0]
-        else:
-            share = geometry.to_network(torch.from_numpy(mask).float()).numpy()
-        np.greater_equal(share, 0.5, out=shown, casting="unsafe")
-    return PreprocessedCase(image, masks, geometry)
+        share = placement.to_network(torch.from_numpy(mask).float())
+        np.greater_equal(share.numpy(), 0.5, out=shown, casting="unsafe")
+    return PreprocessedCase(image, masks, placement)
 
 
-def _network_image(
-    path: Path, source: Image, settings: Preparation
-) -> tuple[np.ndarray, Geometry | None]:
-    if settings.protocol == "paper":
-        resized = [
-            _normalise(resize(channel[None], settings.image_size), settings.intensity)
-            for channel in source.channels
-        ]
-        return np.concatenate(resized).astype(np.float16), None
-    kinds = [
-        settings.modality[min(index, len(settings.modality) - 1)]
-        for index in range(len(source.channels))
-    ]
-    shape = source.channels.shape[1:]
-    box = (_body_box(source, kinds) if settings.crop else None) or tuple(
-        (0, length) for length in shape
-    )
-    shown = tuple(slice(*ends) for ends in box)
-    try:
-        geometry = place(
-            shape,
-            source.spacing,
-            source.affine,
-            settings.image_size,
-            target=settings.spacing,
-            box=box,
-        )
+def _shown(images: Sequence[Path], settings: Preparation) -> tuple[np.ndarray, Placement]:
+    try:  # the image is not kept: the label comes next, and a CT is large
+        return view_of(settings).show(read_image(images, settings.channel))
+    except DataError:
+        raise
     except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-    channels = []
-    for channel, kind in zip(source.channels, kinds, strict=True):
-        low, high = (
-            settings.ct_window if kind == "CT" else np.percentile(channel[shown], PERCENTILES)
-        )
-        scaled, air = _clipped(channel, shown, float(low), float(high), settings.intensity)
-        channels.append(geometry.to_network(torch.from_numpy(scaled), air))
-    return torch.stack(channels).numpy().astype(np.float16), geometry
-
-
-def _normalise(image: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """z-score, then for `min-max` to [0, 1]; a constant image becomes 0."""
-    centred = image - image.mean(dtype=np.float64)
-    deviation = centred.std(dtype=np.float64)
-    if deviation == 0:
-        return np.zeros_like(image)
-    scored = (centred / deviation).astype(np.float32)
-    if intensity == "z-score":
-        return scored
-    return ((scored - scored.min()) / (scored.max() - scored.min())).astype(np.float32)
-
-
-def _clipped(
-    image: np.ndarray, shown: tuple[slice, ...], low: float, high: float, intensity: Intensity
-) -> tuple[np.ndarray, float]:
-    """The range [low, high] to [0, 1], or its z-score over what is shown; and the value of `low`,
-    which surrounds it.
-    """
-    if not low < high:
-        return np.zeros_like(image), 0.0
-    scaled = (np.clip(image, low, high) - low) / (high - low)
-    if intensity == "min-max":
-        return scaled, 0.0
-    mean, deviation = (float(part(scaled[shown], dtype=np.float64)) for part in (np.mean, np.std))
-    if deviation == 0:
-        return np.zeros_like(image), 0.0
-    return (scaled - mean) / deviation, -mean / deviation
-
-
-def _body_box(source: Image, kinds: Sequence[Modality]) -> Box | None:
-    """Smallest box, in voxels of the case, around what is no air in any channel; None where all is
-    air.
-
-    Air is below -500 HU in CT, otherwise below a tenth of the way from the 2nd to the 98th
-    percentile (Smith 2002, BET).
-    """
-    body = np.zeros(source.channels.shape[1:], bool)
-    for channel, kind in zip(source.channels, kinds, strict=True):
-        low, high = np.percentile(channel, (2, 98))
-        body |= channel > (BODY_HU if kind == "CT" else low + 0.1 * (high - low))
-    if not body.any():
-        return None
-    box = []
-    for axis in range(3):
-        found = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append((int(found[0]), int(found[-1]) + 1))
-    return tuple(box)
+        raise DataError(f"{images[0]}: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from medvision.data.augment import derive_seed
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
 from medvision.device import moved
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from medvision.data.readers.msd import DataError
+from medvision.errors import DataError
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
 from medvision.models.registry import ModelSettings

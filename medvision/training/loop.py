@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from medvision.data.augment import augment, derive_seed
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
 from medvision.precision import autocast
 from medvision.recipe import Training
 from medvision.training.batches import epoch_batches, stack

@@ -19,10 +19,12 @@ from medvision.cache import limit_bytes
 from medvision.data.embedded import embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
 from medvision.data.grouping import read_patients
-from medvision.data.readers.declared import read_declared
-from medvision.data.readers.msd import DataError, Task, read_task
+from medvision.data.readers.base import Task
+from medvision.data.readers.registry import read_declared, read_task
 from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
+from medvision.errors import DataError
 from medvision.models.language.settings import LlmSettings
+from medvision.recipe import PROTOCOL_SETTINGS
 from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name
@@ -79,7 +81,7 @@ def resolved(spec: Spec) -> Spec:
     """The spec with what each task's own dataset.json decides, so that planner and workers go by
     the same values.
 
-    That is the label groups where they are `each`, and the modality for protocol `corrected`. A
+    That is the label groups where they are `each`, and the modality for a protocol that reads it. A
     task whose folder is not there stays as it is: `gathered` says so.
 
     Raises:
@@ -96,12 +98,13 @@ def resolved(spec: Spec) -> Spec:
                     f"data.label_groups: each: the dataset.json of {task.name} declares no labels; "
                     "name them"
                 )
-        if declared and spec.data.protocol == "corrected" and task.modality is None:
+        asks = "modality" in PROTOCOL_SETTINGS[spec.data.protocol]
+        if declared and asks and task.modality is None:
             changes["modality"] = list(declared.modality)
             if not declared.modality:
                 problems.append(
-                    "data.protocol: corrected: say `modality: [CT]` or `[MRI]` of the task "
-                    f"{task.name}"
+                    f"data.protocol: {spec.data.protocol}: say `modality: [CT]` or `[MRI]` of the "
+                    f"task {task.name}"
                 )
         tasks.append(task.model_copy(update=changes))
     if problems:

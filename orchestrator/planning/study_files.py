@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from medvision.data.readers.msd import read_task
+from medvision.data.readers.registry import read_task
 from medvision.data.splits import to_split
 from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS

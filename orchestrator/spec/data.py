@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from medvision.recipe import (
+    PROTOCOL_SETTINGS,
     Channel,
     Intensity,
     LabelGroups,
@@ -147,13 +148,20 @@ class DataSpec(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> DataSpec:
-        defaults = {
-            name: type(self).model_fields[name].default for name in ("ct_window", "spacing", "crop")
+        readers = {
+            name: protocol for protocol, names in PROTOCOL_SETTINGS.items() for name in names
         }
-        unused = [name for name, value in defaults.items() if getattr(self, name) != value]
-        if unused and self.protocol == "paper":
+        unused = [
+            name
+            for name in readers
+            if name not in PROTOCOL_SETTINGS[self.protocol]
+            and (field := type(self).model_fields.get(name)) is not None
+            and getattr(self, name) != field.default
+        ]
+        if unused:
             raise ValueError(
-                f"{', '.join(unused)}: no part of protocol `paper`; set protocol: corrected"
+                f"{', '.join(unused)}: no part of protocol `{self.protocol}`; set protocol: "
+                f"{readers[unused[0]]}"
             )
         return self
 

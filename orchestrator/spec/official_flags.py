@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medvision.data.readers.msd import LISTINGS
+from medvision.data.readers.registry import LISTINGS
 from medvision.models.registry import MODEL_LABELS, PAPER_SOURCES, canonical_label
 from orchestrator.spec.study import Spec
 

@@ -2,7 +2,7 @@
 it stands beside.
 
 `mlflow.pyfunc.load_model("runs:/RUN/model").predict(images)` takes prepared images [B, 1, X, Y, Z]
-(see `medvision.data.volumes`) and gives probabilities [B, G, X, Y, Z] of the label groups. It needs
+(see `medvision.data.views`) and gives probabilities [B, G, X, Y, Z] of the label groups. It needs
 this package installed and, for a model with a language-model block, the block at its source.
 """
 

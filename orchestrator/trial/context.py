@@ -16,10 +16,12 @@ from torch import nn
 
 from medvision.data.augment import derive_seed
 from medvision.data.fingerprints import require_unchanged
+from medvision.data.nifti import Truth, read_truth
 from medvision.data.preprocess import prepare
-from medvision.data.readers.msd import Case, read_task
+from medvision.data.readers.base import Case
+from medvision.data.readers.registry import read_task
 from medvision.data.splits import Roles, from_split
-from medvision.data.volumes import PreprocessedCase, Truth, read_truth
+from medvision.data.views.base import PreprocessedCase
 from medvision.models import build_model
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import Ranks, Watch, train

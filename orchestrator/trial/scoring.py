@@ -48,7 +48,6 @@ def predict_and_score(
         mask = predict(
             model,
             context.prepared(case),
-            truth.masks.shape[1:],
             device=ranks.device,
             precision=context.spec.training.precision,
         )

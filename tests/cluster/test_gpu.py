@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.paper import Stretched
 from medvision.training.batches import stack
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
@@ -58,7 +59,9 @@ def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyP
     )
     values = np.random.default_rng(0).normal(size=(2, 1, 8, 8, 8)).astype(np.float16)
     cases = {
-        str(index): PreprocessedCase(value, (value > 0).astype(np.uint8))
+        str(index): PreprocessedCase(
+            value, (value > 0).astype(np.uint8), Stretched((8, 8, 8), (8, 8, 8))
+        )
         for index, value in enumerate(values)
     }
     images, masks = stack(cases, ["0", "1"], torch.device("cuda"))

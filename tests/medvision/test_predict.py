@@ -230,7 +230,7 @@ def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[
         ),
         (
             ["--image", tmp_path / "absent.nii", "--output", tmp_path / "y.nii"],
-            "cannot be read as NIfTI",
+            "absent.nii: is missing",
         ),
         (["--image", image, "--output", tmp_path / "y.png"], "must end with .nii.gz or .nii"),
         (["--image", image, "--output", image], "is the image itself"),

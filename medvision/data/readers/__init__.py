@@ -1,1 +1,1 @@
-"""Where cases lie: one reader a layout of folders."""
+"""Where the cases of a task lie: one reader for each layout of folders (`registry.READERS`)."""

@@ -16,8 +16,10 @@ import pytest
 from medvision.data import cache as prepared_cache
 from medvision.data.cache import cached
 from medvision.data.geometry import place
-from medvision.data.readers.msd import DataError
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.corrected import InProportion
+from medvision.data.views.paper import Stretched
+from medvision.errors import DataError
 
 KEYS = [f"{index:02x}" * 32 for index in range(6)]
 
@@ -33,7 +35,7 @@ def made(value: float, size: int = 4) -> PreprocessedCase:
     return PreprocessedCase(
         np.full((1, size, size, size), value, np.float16),
         np.ones((2, size, size, size), np.uint8),
-        geometry,
+        InProportion(geometry),
     )
 
 
@@ -56,15 +58,16 @@ def test_what_was_kept_comes_back_mapped_and_equal(isolated_cache: Path) -> None
     again = cached(KEYS[0], never)
     assert np.array_equal(again.image, first.image)
     assert np.array_equal(again.masks, first.masks)
-    assert (again.geometry, again.image.dtype, again.masks.dtype) == (
-        first.geometry,
+    assert (again.placement, again.image.dtype, again.masks.dtype) == (
+        first.placement,
         np.float16,
         np.uint8,
     )
     assert not again.image.flags.writeable
     assert not again.image.flags.owndata
-    cached(KEYS[1], lambda: PreprocessedCase(first.image, first.masks))
-    assert cached(KEYS[1], never).geometry is None
+    stretched = Stretched((5, 6, 7), (4, 4, 4))
+    cached(KEYS[1], lambda: PreprocessedCase(first.image, first.masks, stretched))
+    assert cached(KEYS[1], never).placement == stretched
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "other"])

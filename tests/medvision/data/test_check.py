@@ -28,7 +28,8 @@ from medvision.data.check import (
     task_folders,
 )
 from medvision.data.fingerprints import index_cases
-from medvision.data.readers.msd import Case, read_task
+from medvision.data.readers.base import Case
+from medvision.data.readers.registry import read_task
 
 TASK = "Task99_Spheres"
 AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
@@ -259,7 +260,9 @@ def test_a_ct_with_slope_and_intercept_and_a_4d_image_are_good(tmp_path: Path) -
     nibabel.save(ct, tmp_path / "ct.nii.gz")
     save(tmp_path / "four.nii.gz", np.zeros((4, 5, 6, 4), np.float32), AFFINE)
     for image in ("ct.nii.gz", "four.nii.gz"):
-        assert check_case(Case("c", tmp_path / image, tmp_path / "label.nii"), [0, 1]) == Reasons()
+        assert (
+            check_case(Case("c", (tmp_path / image,), tmp_path / "label.nii"), [0, 1]) == Reasons()
+        )
 
 
 def test_a_folder_of_tasks_is_shown_as_lines_a_table_or_json(

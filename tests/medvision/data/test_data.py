@@ -14,9 +14,13 @@ import torch
 
 from medvision.data.embedded import TASK_NAME, write_embedded_task
 from medvision.data.fingerprints import cached_index, content_fingerprint, index_cases
-from medvision.data.preprocess import prepare, resize
-from medvision.data.readers.msd import Case, DataError, Task, read_task
-from medvision.data.volumes import PreprocessedCase, read_image, read_truth
+from medvision.data.nifti import read_image, read_truth
+from medvision.data.preprocess import prepare
+from medvision.data.readers.base import Case, Task
+from medvision.data.readers.registry import read_task
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.paper import resize
+from medvision.errors import DataError
 from medvision.evaluation import predict, score
 from medvision.recipe import Preparation, Scoring
 
@@ -31,7 +35,7 @@ def volume(path: Path, array: np.ndarray, zooms: tuple[float, ...] = (1.0, 1.0, 
 def case(tmp_path: Path, image: np.ndarray, label: np.ndarray, **options: object) -> Case:
     return Case(
         "c",
-        volume(tmp_path / "i.nii.gz", image, **options),
+        (volume(tmp_path / "i.nii.gz", image, **options),),
         volume(tmp_path / "l.nii.gz", label, **options),
     )
 
@@ -154,17 +158,17 @@ def test_intensities_are_scaled_as_the_header_says(tmp_path: Path) -> None:
     stored = nibabel.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
     stored.header.set_slope_inter(2.0, -5.0)
     nibabel.save(stored, tmp_path / "ct.nii")
-    item = Case("c", tmp_path / "ct.nii", tmp_path / "ct.nii")
+    item = Case("c", (tmp_path / "ct.nii",), tmp_path / "ct.nii")
     raw = np.asanyarray(nibabel.load(tmp_path / "ct.nii").dataobj)
-    assert np.array_equal(read_image(item), raw.astype(np.float32))
+    assert np.array_equal(read_image(item.images).channels[0], raw.astype(np.float32))
 
 
 def test_one_channel_of_a_4d_image_is_chosen(tmp_path: Path) -> None:
     image = np.stack([np.full((2, 2, 2), value, np.float32) for value in (1, 2, 3)], axis=-1)
     item = case(tmp_path, image, np.zeros((2, 2, 2), np.uint8))
-    assert (read_image(item, 1) == 2).all()
+    assert (read_image(item.images, 1).channels == 2).all()
     with pytest.raises(DataError, match="has 3 channels, channel 3 was asked for"):
-        read_image(item, 3)
+        read_image(item.images, 3)
 
 
 def test_label_groups_are_unions_of_labels(tmp_path: Path) -> None:
@@ -183,7 +187,7 @@ def test_label_groups_are_unions_of_labels(tmp_path: Path) -> None:
             np.zeros((3, 3, 3), np.uint8),
             "27 values that are NaN",
         ),
-        (np.zeros((3, 3), np.float32), np.zeros((3, 3, 3), np.uint8), "a 3D volume is needed"),
+        (np.zeros((3, 3), np.float32), np.zeros((3, 3, 3), np.uint8), "3D or 4D is needed"),
         (
             np.zeros((3, 3, 4), np.float32),
             np.zeros((3, 3, 3), np.uint8),
@@ -210,8 +214,9 @@ def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None) -> No
     )
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(good.read_bytes()[:200] if content is None else content)
-    with pytest.raises(DataError, match=r"broken.nii.gz: cannot be read as NIfTI"):
-        read_image(Case("c", broken, broken))
+    told = "is empty" if content == b"" else "cannot be read as NIfTI"
+    with pytest.raises(DataError, match=rf"broken.nii.gz: {told}"):
+        read_image([broken])
 
 
 def test_a_resized_volume_keeps_its_place() -> None:
@@ -243,7 +248,7 @@ def test_a_prediction_comes_back_on_the_cases_own_grid_and_scores_there(
             return (image - 0.5) * 20
 
     truth = read_truth(item, FOREGROUND)
-    mask = predict(Echo(), made, truth.masks.shape[1:], device=torch.device("cpu"))
+    mask = predict(Echo(), made, device=torch.device("cpu"))
     assert mask.shape == (1, 20, 24, 16)
     (row,) = score(mask, truth, ["foreground"], Scoring(), [1.0, 2.0])
     assert row["dice"] > 0.93

@@ -13,7 +13,7 @@ import pytest
 
 from medvision.data.__main__ import main
 from medvision.data.fingerprints import index_cases
-from medvision.data.readers.msd import read_task
+from medvision.data.readers.registry import read_task
 from medvision.data.splits import make_folds, to_split
 from tests.medvision.data.test_check import changed, cut, with_value
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvision.data.grouping import read_patients
-from medvision.data.readers.msd import DataError
 from medvision.data.splits import Fold, from_split, make_folds, patients_of, to_split
+from medvision.errors import DataError
 from record.schema import Split
 
 cases = st.dictionaries(

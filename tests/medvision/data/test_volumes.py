@@ -19,10 +19,13 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from medvision.data.fingerprints import content_fingerprint
 from medvision.data.geometry import place
+from medvision.data.nifti import read_image, read_truth
 from medvision.data.preprocess import prepare, prepare_image
-from medvision.data.readers.declared import read_declared
-from medvision.data.readers.msd import Case, DataError, read_task
-from medvision.data.volumes import PreprocessedCase, read_truth, read_volume
+from medvision.data.readers.base import Case
+from medvision.data.readers.registry import read_declared, read_task
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.corrected import InProportion
+from medvision.errors import DataError
 from medvision.evaluation import predict
 from medvision.recipe import Preparation
 
@@ -54,7 +57,7 @@ def written(
     folder: Path, label: np.ndarray, spacing: tuple[float, ...], orientation: str = "RAS"
 ) -> Case:
     """A case whose image is 100 inside and 0 outside."""
-    case = Case("c", folder / "i.nii", folder / "l.nii")
+    case = Case("c", (folder / "i.nii",), folder / "l.nii")
     nibabel.save(turned(label, spacing, orientation), case.label)
     nibabel.save(turned(label.astype(np.int16) * 100, spacing, orientation), case.image)
     return case
@@ -79,7 +82,7 @@ def dice(one: np.ndarray, two: np.ndarray) -> float:
 def back(made: PreprocessedCase, case: Case) -> float:
     """Dice of the image's content, sent through an echo and back, with the case's own label."""
     truth = read_truth(case, GROUPS).masks
-    return dice(predict(Echo(), made, truth.shape[1:], device=torch.device("cpu"))[0], truth[0])
+    return dice(predict(Echo(), made, device=torch.device("cpu"))[0], truth[0])
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -155,10 +158,9 @@ def test_a_stated_spacing_is_kept_where_the_case_fits_and_grows_where_it_does_no
     fits = corrected(case, (32, 32, 32), spacing=(2.0, 2.0, 2.0))
     assert [int(np.ptp(axis)) + 1 for axis in np.nonzero(fits.masks[0])] == [6, 6, 12]
     small = corrected(case, (16, 16, 16), spacing=(1.0, 1.0, 1.0))  # 40 mm in 16 voxels: 2.5 mm
-    assert small.geometry is not None
-    assert [step * mm for step, mm in zip(small.geometry.steps, (1.0, 1.0, 4.0), strict=True)] == [
-        2.5
-    ] * 3
+    assert isinstance(small.placement, InProportion)
+    steps = small.placement.geometry.steps
+    assert [step * mm for step, mm in zip(steps, (1.0, 1.0, 4.0), strict=True)] == [2.5] * 3
     assert back(corrected(case, (32, 32, 48), spacing=(1.0, 1.0, 1.0)), case) == 1.0
 
 
@@ -174,10 +176,10 @@ def test_the_crop_follows_the_image_and_never_the_label(
     case = written(tmp_path, label, (1.0, 1.0, 1.0), orientation)
     nibabel.save(turned(image, (1.0, 1.0, 1.0), orientation), case.image)
     made = corrected(case, (8, 8, 8), crop=True, modality=("CT",), ct_window=(-160.0, 240.0))
-    assert made.geometry is not None
-    assert made.geometry.box == ((8, 16), (3, 9), (4, 10))
+    assert isinstance(made.placement, InProportion)
+    assert made.placement.geometry.box == ((8, 16), (3, 9), (4, 10))
     assert made.masks.sum() == 48
-    inside = made.geometry.to_case(torch.ones(8, 8, 8)).numpy()
+    inside = made.placement.geometry.to_case(torch.ones(8, 8, 8)).numpy()
     assert np.array_equal(inside > 0.5, nibabel.load(case.image).get_fdata() > 0)
 
 
@@ -214,8 +216,8 @@ def test_all_channels_go_in_each_with_its_own_modality(
     assert (made.image[0] == np.float16(0.45)).all()
     paper = Preparation(groups=GROUPS, image_size=(4, 4, 4), channel="all")
     assert prepare(case, content_fingerprint(case), paper).image.shape == (2, 4, 4, 4)
-    inputs, shape = prepare_image(case.image, paper)
-    assert (inputs.image.shape, inputs.masks.shape, shape) == (
+    inputs = prepare_image(case.images, paper)
+    assert (inputs.image.shape, inputs.masks.shape, inputs.placement.shape) == (
         (2, 4, 4, 4),
         (0, 4, 4, 4),
         (8, 8, 8),
@@ -227,7 +229,7 @@ def test_all_channels_go_in_each_with_its_own_modality(
 def test_every_number_type_is_read(dtype: type, ending: str, tmp_path: Path) -> None:
     values = (np.arange(60).reshape(3, 4, 5) % 50).astype(dtype)
     nibabel.save(nibabel.Nifti1Image(values, np.diag([1, 2, 3, 1])), tmp_path / f"v{ending}")
-    image = read_volume(tmp_path / f"v{ending}")
+    image = read_image([tmp_path / f"v{ending}"])
     assert image.channels.dtype == np.float32
     assert np.array_equal(image.channels[0], values)
     assert image.spacing == (1.0, 2.0, 3.0)
@@ -242,7 +244,7 @@ def test_slope_and_intercept_hold_for_every_channel(ending: str, tmp_path: Path)
     assert nibabel.load(tmp_path / f"v{ending}").dataobj.get_unscaled().dtype == np.int16
     for channel in (0, 1, "all"):
         wanted = stored[..., channel : channel + 1] if channel != "all" else stored
-        made = read_volume(tmp_path / f"v{ending}", channel).channels
+        made = read_image([tmp_path / f"v{ending}"], channel).channels
         np.testing.assert_allclose(made, np.moveaxis(wanted * 0.5 - 1024, -1, 0), atol=1e-3)
 
 
@@ -252,16 +254,16 @@ def test_of_an_uncompressed_4d_file_only_the_wanted_channel_is_read(tmp_path: Pa
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: 352 + 2 * 256])  # the third channel is cut off
-    assert np.array_equal(read_volume(path, 1).channels[0], values[..., 1])
+    assert np.array_equal(read_image([path], 1).channels[0], values[..., 1])
     with pytest.raises(DataError, match="cannot be read as NIfTI"):
-        read_volume(path, 2)
+        read_image([path], 2)
 
 
 def test_colours_and_an_affine_without_direction_are_refused(tmp_path: Path) -> None:
     colours = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "rgb.nii")
     with pytest.raises(DataError, match="real numbers are needed"):
-        read_volume(tmp_path / "rgb.nii")
+        read_image([tmp_path / "rgb.nii"])
     with pytest.raises(ValueError, match="axis 2 no direction"):
         place((2, 2, 2), (1, 1, 1), np.diag([1, 1, 0, 1]), (2, 2, 2))
 
@@ -289,7 +291,7 @@ def test_real_cases_come_back(isolated_cache: Path) -> None:
     for case in read_task(MSD, HIPPOCAMPUS).cases[:5]:
         wanted = Preparation(groups=groups, image_size=(64, 64, 64), protocol="corrected")
         made = prepare(case, content_fingerprint(case), wanted)
-        assert made.geometry is not None
+        assert isinstance(made.placement, InProportion)
         for mask, true in zip(made.masks, read_truth(case, groups).masks, strict=True):
-            again = made.geometry.to_case(torch.tensor(mask).float()) > 0.5
+            again = made.placement.geometry.to_case(torch.tensor(mask).float()) > 0.5
             assert dice(again.numpy(), true) > 0.97

@@ -14,7 +14,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from medvision.data.augment import augment
-from medvision.data.volumes import PreprocessedCase
+from medvision.data.views.base import PreprocessedCase
+from medvision.data.views.paper import Stretched
 from medvision.models import build_model
 from medvision.recipe import Training
 from medvision.training.loop import (
@@ -30,6 +31,7 @@ from medvision.training.losses import dice_bce, hard_dice
 from medvision.training.state import Checkpoints, Trained
 
 IDS = tuple(f"case_{index}" for index in range(7))
+WHOLE = Stretched((8, 8, 8), (8, 8, 8))
 SMALL = {"embed_dim": 16, "depth": 2, "heads": 2}
 
 
@@ -41,7 +43,7 @@ def prepared(seed: int = 0) -> dict[str, PreprocessedCase]:
         x, y, z = rng.integers(0, 4, 3)
         mask[0, x : x + 4, y : y + 4, z : z + 4] = 1
         image = np.clip(mask * 0.6 + rng.normal(0.2, 0.05, mask.shape), 0, 1).astype(np.float16)
-        cases[case] = PreprocessedCase(image, mask)
+        cases[case] = PreprocessedCase(image, mask, WHOLE)
     return cases
 
 
@@ -153,7 +155,7 @@ def test_a_loss_that_is_no_number_stops_the_training() -> None:
     cases = prepared()
     broken = cases[IDS[0]].image.copy()
     broken[0, 0, 0, 0] = np.nan
-    cases[IDS[0]] = PreprocessedCase(broken, cases[IDS[0]].masks)
+    cases[IDS[0]] = PreprocessedCase(broken, cases[IDS[0]].masks, WHOLE)
     with pytest.raises(TrainingError, match="training loss is nan in epoch 1"):
         train(model(), cases, IDS[:5], IDS[5:], Training(epochs=2, batch_size=2), seed=0)
     with pytest.raises(TrainingError, match="no training case"):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from medvision.data.fingerprints import content_fingerprint
-from medvision.data.readers.msd import DataError, read_task
+from medvision.data.readers.registry import read_task
+from medvision.errors import DataError
 from orchestrator.planning.inputs import InputError, gathered
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store

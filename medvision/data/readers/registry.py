@@ -1,0 +1,112 @@
+"""The readers, and a task read by the first that knows its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medvision.data.readers.base import Case, Declared, Entry, Listing, Reader, Task
+from medvision.data.readers.data_file import DataFileReader
+from medvision.data.readers.msd import MsdReader
+from medvision.errors import DataError
+
+READERS: tuple[Reader, ...] = (MsdReader(), DataFileReader())  # the first that fits reads a folder
+LISTINGS = tuple(reader.listing for reader in READERS)
+
+
+def is_task(folder: Path) -> bool:
+    """Whether a folder lists cases."""
+    return _reader(folder) is not None
+
+
+def read_task(root: Path, name: str) -> Task:
+    """The cases of `root/name`, in the order of their ids. Single files may be missing:
+    `medvision.data.fingerprints.index_cases` says so of each.
+
+    Raises:
+        DataError: no such folder, no readable list of cases, no listed file is there, a case listed
+            twice, or a training case that is a test case, too.
+    """
+    folder = root / name
+    if not folder.is_dir():
+        raise DataError(
+            f"task {name!r}: there is no folder {folder}; set data.root or MEDVISION_DATA to the "
+            "folder above"
+        )
+    reader = _reader(folder)
+    if reader is None:
+        raise DataError(f"task {name!r}: {folder} holds neither {' nor '.join(LISTINGS)}")
+    listing = _printable(folder / reader.listing, reader)
+    cases = [_case(folder, entry) for entry in listing.cases]
+    tested = [_case(folder, entry) for entry in listing.test_cases]
+    _check(name, cases)
+    if both := sorted({case.id for case in cases} & {case.id for case in tested}):
+        raise DataError(
+            f"task {name!r}: {len(both)} cases are both listed for training and labelled in "
+            f"labelsTs: {', '.join(both[:5])}; a test case must not train"
+        )
+    return Task(
+        name,
+        folder,
+        tuple(sorted(cases, key=lambda case: case.id)),
+        tuple(tested),
+        listing.description,
+        reader.declared(folder),
+    )
+
+
+def read_listing(path: Path) -> Listing:
+    """The cases in a list of any reader's kind, whatever the file's name.
+
+    Raises:
+        DataError: the file is missing or is of no reader's kind.
+    """
+    alike = (reader for reader in READERS if Path(reader.listing).suffix == path.suffix)
+    return _printable(path, next(alike, READERS[-1]))
+
+
+def read_declared(folder: Path) -> Declared:
+    """What the task in a folder says of its labels and channels; of a folder that lists no cases,
+    what is known of its name.
+    """
+    return (_reader(folder) or READERS[0]).declared(folder)
+
+
+def _reader(folder: Path) -> Reader | None:
+    return next((reader for reader in READERS if (folder / reader.listing).is_file()), None)
+
+
+def _printable(path: Path, reader: Reader) -> Listing:
+    listing = reader.read(path)
+    for entry in (*listing.cases, *listing.test_cases):
+        for name in (*entry.images, entry.label):
+            if not name or not name.isprintable():
+                raise DataError(f"{path}: {name!r} cannot be the name of a file")
+    return listing
+
+
+def _case(folder: Path, entry: Entry) -> Case:
+    images = tuple(folder / image for image in entry.images)
+    return Case(_case_id(images[0]), images, folder / entry.label)
+
+
+def _case_id(image: Path) -> str:
+    name = image.name
+    for suffix in (".nii.gz", ".nii"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _check(task: str, cases: list[Case]) -> None:
+    if not cases:
+        raise DataError(f"task {task!r}: its list of training cases is empty")
+    ids = [case.id for case in cases]
+    if twice := sorted({case for case in ids if ids.count(case) > 1}):
+        raise DataError(f"task {task!r}: cases listed twice: {', '.join(twice)}")
+    listed = [path for case in cases for path in case.files]
+    if not any(
+        os.path.isfile(path) for path in listed
+    ):  # also where the name is too long for the system
+        raise DataError(
+            f"task {task!r}: all {len(listed)} listed files are missing, the first is {listed[0]}"
+        )

@@ -1,0 +1,63 @@
+"""What every view gives: the network's input, and the way back to the case's own grid.
+
+A view shows an image as the network's input and gives a `Placement`, which knows the way of
+everything else: of the label to the network's grid, and of the network's answer to the case's own.
+A new way of showing a case (patches, slices) is a module beside this one with a view and a
+placement, and two lines in `registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from medvision.data.nifti import Image
+
+Network = Callable[[torch.Tensor], torch.Tensor]  # [B, C, *size] to probabilities [B, G, *size]
+
+
+class Placement(Protocol):
+    """Where what a network saw lies in the case."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the case's own grid, X, Y, Z."""
+
+    def to_network(self, volume: torch.Tensor) -> torch.Tensor:
+        """Float [*shape] of the case to [*size] of the network, for example a mask's shares."""
+
+    def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
+        """What a network finds in an input [C, *size]: bool [G, *shape] on the case's own grid.
+
+        The probabilities are resampled (the inverse of how the input was made) and then cut at one
+        half, so that the boundary is not that of the coarse grid.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept beside a prepared case; the class's `from_json` reads it."""
+
+
+@dataclass(frozen=True)
+class PreprocessedCase:
+    """Network input: `image` float16 [C, *image_size], `masks` uint8 [G, *image_size]; `placement`
+    leads back to the case's own grid.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    placement: Placement
+
+
+class View(Protocol):
+    """One way of showing a case."""
+
+    def show(self, source: Image) -> tuple[np.ndarray, Placement]:
+        """The network's input, float16 [C, *image_size], and where it lies in the case.
+
+        Raises:
+            ValueError: the image cannot be shown in this way.
+        """
