@@ -50,10 +50,10 @@ def run_jobs(
             except Interrupted as interruption:
                 raise AttemptInterrupted(final=True) from interruption
             except Exception as error:
-                failure = failure_of(error)
-                if failure["kind"] == "storage":
+                cause = failure_of(error)
+                if cause.kind == "storage":
                     raise
-                raise AttemptFailed(**failure) from error
+                raise AttemptFailed(cause.reason, cause.details, cause.kind) from error
             assert outcome  # noqa: S101  # of rank 0
             return outcome
 
