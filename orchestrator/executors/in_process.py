@@ -81,9 +81,11 @@ class InProcessExecutor(Executor):
                     raise AttemptInterrupted(final=True) from interruption
                 except Exception as error:
                     failure = failure_of(error)
-                    if failure["kind"] == "storage":
+                    if failure.kind == "storage":
                         raise
-                    raise AttemptFailed(**failure, epoch=epoch) from error
+                    raise AttemptFailed(
+                        failure.reason, failure.details, failure.kind, epoch
+                    ) from error
                 assert outcome  # noqa: S101  # of rank 0
                 return outcome
 
