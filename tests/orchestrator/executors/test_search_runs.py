@@ -22,6 +22,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import describe
+from record.events import Event
 from record.store import FencedError, Store
 from tests.orchestrator.planning.test_search import SEARCH, TASK
 
@@ -130,7 +131,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     chosen = {"training.lr": 0.001, "training.weight_decay": 0}
     seen: list[int] = []
 
-    def on_event(event: dict[str, Any]) -> None:
+    def on_event(event: Event) -> None:
         seen.append(event.epoch)
 
     pruned = search.job(0, chosen, [(2, 1.1)], "t")
@@ -139,9 +140,9 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     assert store.read_json(pruned.record) is None
     store.remove(f"checkpoints/{pruned.train_id}")
     store.write_json(f"claims/{pruned.train_id}.json", {"token": "t"})
-    told = run_attempt(pruned, store, Ranks(), on_event, Watch())
-    assert told is not None
-    assert told["pruned"]
+    outcome = run_attempt(pruned, store, Ranks(), on_event, Watch())
+    assert outcome is not None
+    assert outcome.pruned
     assert seen == [1, 2]
     assert store.read_json(pruned.record)["state"] == "pruned"
     expected = store.read_json(pruned.record)["curve"]
