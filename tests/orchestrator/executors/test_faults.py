@@ -296,7 +296,7 @@ def test_one_trial_is_run_again_by_its_name_or_by_the_start_of_its_id(
     marker = next(iter(first.values()))
     assert main([*options, "--rerun", marker.train_id[:10]]) == 0
     again = store.commits()
-    changed = [eval_id for eval_id in first if first[eval_id]["token"] != again[eval_id]["token"]]
+    changed = [eval_id for eval_id in first if first[eval_id].token != again[eval_id].token]
     assert changed == [marker.eval_id]
     assert (
         len(store.names(f"trials/{marker.train_id}")) == 1

@@ -22,6 +22,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import describe
+from record.events import Event
 from record.store import FencedError, Store
 from tests.orchestrator.planning.test_search import SEARCH, TASK
 
@@ -130,7 +131,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     chosen = {"training.lr": 0.001, "training.weight_decay": 0}
     seen: list[int] = []
 
-    def on_event(event: dict[str, Any]) -> None:
+    def on_event(event: Event) -> None:
         seen.append(event.epoch)
 
     pruned = search.job(0, chosen, [(2, 1.1)], "t")

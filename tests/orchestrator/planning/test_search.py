@@ -20,11 +20,12 @@ from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import InputError, gathered
 from orchestrator.planning.plan import Inputs, TaskInputs, Tuned, make_plan
 from orchestrator.planning.search import searches, tuning_roles
-from orchestrator.planning.study import SEARCHES, Study
+from orchestrator.planning.study import Study
 from orchestrator.planning.suggestions import is_hopeless, medians, suggest, winner
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
+from record import paths
 from record.store import Store
 
 TASK = "Task99_Spheres"
@@ -314,7 +315,9 @@ def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why(tmp_path: 
     spec, store = spec_of(epochs=5), Store(str(tmp_path))
     inputs = inputs_of(spec)
     found = searches(spec, inputs)
-    store.write_json(SEARCHES, {search.id: search.outcome([record(0, 0.5)]) for search in found})
+    store.write_json(
+        paths.SEARCHES, {search.id: search.outcome([record(0, 0.5)]) for search in found}
+    )
     assert not any(one.missing for one in Study(spec, store, inputs).inputs.tuned.values())
 
     lr = spec.training.model_copy(
