@@ -252,10 +252,14 @@ def _problems(error: ValidationError) -> str:
     """The first things that are wrong: `trials.3 lacks eval_id; fractions.0: ...`."""
     told = []
     for problem in error.errors()[:3]:
-        *place, last = map(str, problem["loc"])
-        where = ".".join([*place, last])
-        lacks = f"{'.'.join(place) or 'it'} lacks {last}"
-        told.append(lacks if problem["type"] == "missing" else f"{where}: {problem['msg']}")
+        *place, last = map(str, problem["loc"] or ("it",))
+        where = ".".join(place) or "it"
+        if problem["type"] == "missing":
+            told.append(f"{where} lacks {last}")
+        elif problem["type"] == "model_type":  # pydantic's words would name a class of ours
+            told.append(f"{'.'.join([*place, last])} is no mapping")
+        else:
+            told.append(f"{'.'.join([*place, last])}: {problem['msg']}")
     return "; ".join(told)
 
 

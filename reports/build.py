@@ -44,16 +44,18 @@ def build_report(store: Store) -> Report:
     )
     from reports.render.html import Figure, page
     from reports.render.layout import Section, latex_document, to_csv, to_latex, to_markdown
-    from reports.sections.claims import FOLDER, claims_section, judge, read_claims, study_of
+    from reports.sections.claim_study import study_of
+    from reports.sections.claims import FOLDER, claims_section, judge, read_claims
     from reports.sections.details import ablations_section, cost_section
     from reports.sections.groups import groups_section
+    from reports.sections.model_ranks import rank_models
+    from reports.sections.notes import notes
     from reports.sections.overview import (
         few_shot_section,
         means_section,
         models_section,
-        rank_models,
     )
-    from reports.sections.provenance import notes, provenance_section
+    from reports.sections.provenance import provenance_section
     from reports.sections.significance import COLUMNS, count_line, significance_table
     from reports.sections.significance_layout import details_section, significance_section
     from reports.statistics.pairing import with_patients

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from record import paths
+
 VIEWS = {
     "wide": (1400, 6000, "1"),
     "dark": (1400, 6000, "0"),
@@ -110,7 +112,7 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="the folder that holds report.html")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     arguments = parser.parse_args()
-    for picture in photograph(arguments.report / "report.html", arguments.folder):
+    for picture in photograph(arguments.report / paths.HTML, arguments.folder):
         print(picture)
     pdf = compile_latex(arguments.report, arguments.folder / "latex")
     subprocess.run(

@@ -80,10 +80,10 @@ class InProcessExecutor(Executor):
                 except Interrupted as interruption:
                     raise AttemptInterrupted(final=True) from interruption
                 except Exception as error:
-                    failure = failure_of(error)
-                    if failure["kind"] == "storage":
+                    cause = failure_of(error)
+                    if cause.kind == "storage":
                         raise
-                    raise AttemptFailed(**failure, epoch=epoch) from error
+                    raise AttemptFailed(cause.reason, cause.details, cause.kind, epoch) from error
                 assert outcome  # noqa: S101  # of rank 0
                 return outcome
 

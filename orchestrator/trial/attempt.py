@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,10 +99,18 @@ def run_attempt(
     return Outcome(cost["seconds"], mean)
 
 
-def failure_of(error: Exception) -> dict[str, Any]:
-    """Kind (`orchestrator.planning.retry`, or `storage`), reason and traceback of what an attempt
-    raised.
+class Cause(NamedTuple):
+    """Why an attempt failed: `orchestrator.planning.retry`'s kind or `storage`, one line, and the
+    traceback.
     """
+
+    kind: str
+    reason: str
+    details: str
+
+
+def failure_of(error: Exception) -> Cause:
+    """The cause that an attempt's exception tells of."""
     kind = "exception"
     if isinstance(error, TrainingError):
         kind = "training"
@@ -114,11 +122,7 @@ def failure_of(error: Exception) -> dict[str, Any]:
         kind = "memory"
     reason = str(error) if kind == "storage" else f"{type(error).__name__}: {error}"
     details = "".join(traceback.format_exception(error)) + LAST_WORDS.text()
-    return {
-        "kind": kind,
-        "reason": reason.splitlines()[0] if kind == "memory" else reason,
-        "details": details,
-    }
+    return Cause(kind, reason.splitlines()[0] if kind == "memory" else reason, details)
 
 
 _NO_MEMORY = (

@@ -13,7 +13,7 @@ from record.schema import StudyPlan
 from reports.figures.curves import PALETTE, finish
 from reports.render.html import Figure
 from reports.render.layout import share
-from reports.sections.overview import Ranking
+from reports.sections.model_ranks import Ranking
 
 
 def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPlan) -> list[Figure]:

@@ -8,57 +8,23 @@ modality) those that count.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from record.schema import Metric, StudyPlan
-from reports.sections.overview import last_validation
-from reports.statistics import Interval, mean_difference, paired_wilcoxon
+from reports.sections.claim_curves import convergence, few_shot, focus
+from reports.sections.claim_study import (
+    ALPHA,
+    Claim,
+    Evidence,
+    Study,
+    UntestableError,
+    at_least,
+    interval_text,
+)
+from reports.statistics import mean_difference, paired_wilcoxon
 from reports.statistics.scores import common_tasks, matrix
-
-ALPHA = 0.05
-# a curve has converged at the first epoch with this share of the baseline's best validation Dice
-CONVERGED = 0.95
-Claim = Mapping[str, Any]
-
-
-class UntestableError(ValueError):
-    """The study lacks what the claim needs; the message says what."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """`agrees` with the claim, True or False, or None where the rows leave it open; `rule` says how
-    that was decided, `lacks` what the claim counts and the study does not have."""
-
-    agrees: bool | None
-    text: str
-    rule: str
-    lacks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Study:
-    """What the rules see: the plan, models' settings, recipes of its trials, trained parameters,
-    table 1 and the scores.
-    """
-
-    plan: StudyPlan
-    settings: Mapping[str, Mapping[str, Any]]
-    recipes: Sequence[Mapping[str, Any]]
-    trained: Mapping[str, int]
-    table: pd.DataFrame
-    scores: pd.DataFrame
-    means: pd.DataFrame
-    history: pd.DataFrame
-    focus: pd.DataFrame  # columns model, task, case, stage, focus
-
-    def info(self, metric: str) -> Metric:
-        """Title and direction of a metric."""
-        return self.plan.metrics[metric]
 
 
 def _rows(claim: Claim, study: Study) -> pd.DataFrame:
@@ -132,51 +98,29 @@ def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, n
     return values[candidate].to_numpy(dtype=float), values[baseline].to_numpy(dtype=float)
 
 
-def _interval(x: np.ndarray, y: np.ndarray) -> Interval:
-    """Mean difference over tasks with its BCa 95 % interval; infinite bounds for one task."""
-    return mean_difference(x, y)
-
-
-def _at_least(interval: Interval, claimed: float) -> bool | None:
-    """Is the effect there and as large as claimed? None where the interval leaves it open."""
-    if interval.high < claimed or interval.high <= 0:
-        return False
-    return True if interval.low > 0 else None
-
-
-def _shown(interval: Interval, digits: int = 3) -> str:
-    bounds = (
-        f" [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
-        if np.isfinite(interval.low)
-        else ""
-    )
-    return f"{interval.estimate:+.{digits}f}{bounds} over {interval.n} tasks"
-
-
 def _change(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
     x, y = _task_values(claim, study, metric)
     sign = 1 if study.info(metric).higher_is_better else -1
     claimed = abs(claim["percent"]) / 100 * float(y.mean())
-    interval = _interval(sign * x, sign * y)
+    interval = mean_difference(sign * x, sign * y)
     change = 100 * (x.mean() - y.mean()) / y.mean() if y.mean() else np.nan
-    text = f"{y.mean():.3f} to {x.mean():.3f} ({change:+.1f} %); gain {_shown(interval)}"
+    text = f"{y.mean():.3f} to {x.mean():.3f} ({change:+.1f} %); gain {interval_text(interval)}"
     rule = (
         f"the 95 % interval of the gain must lie above 0 and reach {claimed:.3f} "
         f"({abs(claim['percent']):g} %)"
     )
-    return Evidence(_at_least(interval, claimed), text, rule)
+    return Evidence(at_least(interval, claimed), text, rule)
 
 
 def _better_mean(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
     x, y = _task_values(claim, study, metric)
     sign = 1 if study.info(metric).higher_is_better else -1
-    interval = _interval(sign * x, sign * y)
-    agrees = _at_least(interval, 0.0)
-    text = (
-        f"{study.info(metric).title} {x.mean():.3f} against {y.mean():.3f}; gain {_shown(interval)}"
-    )
+    interval = mean_difference(sign * x, sign * y)
+    agrees = at_least(interval, 0.0)
+    gain, title = interval_text(interval), study.info(metric).title
+    text = f"{title} {x.mean():.3f} against {y.mean():.3f}; gain {gain}"
     rule = "the 95 % interval of the gain over tasks must lie above 0"
     if claim.get("fewer_trained"):
         candidate, baseline = claim["candidate"], claim["baseline"]
@@ -197,7 +141,7 @@ def _level(claim: Claim, study: Study) -> Evidence:
             f"{model} has finished {len(tasks)} of {len(study.plan.tasks)} tasks on the full data"
         )
     values = matrix(study.means, [model], 1.0, metric)[model].to_numpy(dtype=float)
-    interval = _interval(values, np.zeros(len(values)))
+    interval = mean_difference(values, np.zeros(len(values)))
     text = f"mean {values.mean():.3f}"
     if not np.isfinite(interval.low):
         return Evidence(None, text, "one task gives no interval")
@@ -210,87 +154,6 @@ def _level(claim: Claim, study: Study) -> Evidence:
     )
 
 
-def _few_shot(claim: Claim, study: Study) -> Evidence:
-    candidate, baseline = claim["candidate"], claim["baseline"]
-    last = last_validation(study.history)
-    values = matrix(last, [candidate, baseline], claim["fraction"], "dice") if len(last) else last
-    if len(values) < len(study.plan.tasks):
-        raise UntestableError(
-            f"{len(values)} of {len(study.plan.tasks)} tasks have both curves at "
-            f"{claim['fraction']:.0%} data"
-        )
-    x, y = values[candidate].to_numpy(dtype=float), values[baseline].to_numpy(dtype=float)
-    interval = _interval(x, y)
-    text = f"validation Dice {x.mean():.3f} against {y.mean():.3f}; gap {_shown(interval)}"
-    rule = f"the 95 % interval of the gap must lie above 0 and reach {claim['gap']:g}"
-    return Evidence(_at_least(interval, claim["gap"]), text, rule)
-
-
-def _convergence(claim: Claim, study: Study) -> Evidence:
-    candidate, baseline = claim["candidate"], claim["baseline"]
-    curves = study.history
-    if curves.empty:
-        raise UntestableError("no training histories")
-    curves = curves[
-        (curves["split"] == "val")
-        & (curves["metric"] == "dice")
-        & (curves["fraction"] == claim["fraction"])
-    ]
-    mean = curves.groupby(["task", "model", "epoch"], observed=True)["value"].mean()
-    x, y = [], []
-    for task in study.plan.tasks:
-        try:
-            ours, theirs = mean.loc[task, candidate], mean.loc[task, baseline]
-        except KeyError:
-            continue
-        level = CONVERGED * theirs.max()
-        x.append(_first(ours, level))
-        y.append(_first(theirs, level))
-    if len(x) < len(study.plan.tasks):
-        raise UntestableError(
-            f"{len(x)} of {len(study.plan.tasks)} tasks have both curves at "
-            f"{claim['fraction']:.0%} data"
-        )
-    interval = _interval(np.array(y), np.array(x))
-    text = f"epoch {np.mean(x):.1f} against {np.mean(y):.1f}; earlier by {_shown(interval, 1)}"
-    rule = (
-        f"first epoch at {CONVERGED:.0%} of the baseline's best validation Dice; the 95 % interval "
-        "must lie above 0"
-    )
-    return Evidence(_at_least(interval, 0.0), text, rule)
-
-
-def _first(curve: pd.Series, level: float) -> float:
-    """First epoch at or above a level; one past the last where it is never reached."""
-    reached = curve[curve >= level]
-    return float(reached.index[0]) if len(reached) else float(curve.index[-1]) + 1
-
-
-def _focus(claim: Claim, study: Study) -> Evidence:
-    candidate, baseline = claim["candidate"], claim["baseline"]
-    here = study.focus[study.focus["stage"] == claim["stage"]] if len(study.focus) else study.focus
-    wide = (
-        here.pivot_table(index=["task", "case"], columns="model", values="focus")
-        if len(here)
-        else pd.DataFrame()
-    )
-    if candidate not in wide or baseline not in wide:
-        raise UntestableError("no activations were saved for both models")
-    pairs = wide[[candidate, baseline]].dropna()
-    test = paired_wilcoxon(pairs[candidate].to_numpy(), pairs[baseline].to_numpy())
-    if test.p_floor >= ALPHA:
-        raise UntestableError(f"{len(pairs)} cases with activations are too few for a test")
-    text = (
-        f"focus {pairs[candidate].mean():.3f} against {pairs[baseline].mean():.3f} over "
-        f"{len(pairs)} cases, p = {test.p:.2g}"
-    )
-    rule = (
-        "focus: mean activation inside the structure over the mean everywhere; larger with p < "
-        "0.05, by the test's ranks"
-    )
-    return Evidence(test.w_plus > test.w_minus if test.p < ALPHA else None, text, rule)
-
-
 def _no_difference(claim: Claim, study: Study) -> Evidence:
     x, y = _task_values(claim, study, claim["metric"])
     test = paired_wilcoxon(x, y)
@@ -298,7 +161,7 @@ def _no_difference(claim: Claim, study: Study) -> Evidence:
         raise UntestableError(
             f"{len(x)} tasks are too few for a test (smallest attainable p {test.p_floor:.3g})"
         )
-    text = f"difference {_shown(_interval(x, y))}, p = {test.p:.2g}"
+    text = f"difference {interval_text(mean_difference(x, y))}, p = {test.p:.2g}"
     return Evidence(
         test.p > ALPHA,
         text,
@@ -348,9 +211,9 @@ RULES: dict[str, Callable[[Claim, Study], Evidence]] = {
     "change": _change,
     "better-mean": _better_mean,
     "level": _level,
-    "few-shot": _few_shot,
-    "convergence": _convergence,
-    "focus": _focus,
+    "few-shot": few_shot,
+    "convergence": convergence,
+    "focus": focus,
     "no-difference": _no_difference,
     "best-rank": _best_rank,
 }

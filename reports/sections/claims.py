@@ -9,7 +9,7 @@ this service does differently on purpose is named beside every other verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from record.schema import Commit, StudyPlan
 from reports.render.layout import Cell, Section, Table
-from reports.sections.claim_rules import RULES, Evidence, Study, UntestableError
-from reports.sections.details import model_settings
+from reports.sections.claim_conditions import deviations, recipe_deviations, unmet_data
+from reports.sections.claim_rules import RULES
+from reports.sections.claim_study import Evidence, Study, UntestableError
 
 FOLDER = Path(__file__).resolve().parents[2] / "ablations" / "claims"
 NOT_THE_PAPERS = "not the paper's study"
@@ -110,9 +110,9 @@ def _judge(claim: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
         return Finding(claim["id"], claim["text"], OPEN, None, "", f"{error}")
     aliases = [f"{claim[role]}: {name}" for role, name in names.items() if name != claim[role]]
     evidence = "; ".join([found.text, *aliases])
-    unmet = [*found.lacks, *_unmet_data(claim, tasks, conditions, study)]
-    unmet += [f"{name}: {one}" for name, deviations in found_models.values() for one in deviations]
-    refused, declared = _recipe_deviations(conditions, study)
+    unmet = [*found.lacks, *unmet_data(claim, tasks, conditions, study)]
+    unmet += [f"{name}: {one}" for name, unlike in found_models.values() for one in unlike]
+    refused, declared = recipe_deviations(conditions, study)
     if unmet := [*unmet, *refused]:
         return Finding(
             claim["id"], claim["text"], OPEN, found.agrees, evidence, NOT_THE_PAPERS, tuple(unmet)
@@ -133,156 +133,21 @@ def _model(label: str, conditions: Mapping[str, Any], study: Study) -> tuple[str
     """
     settings = {name: study.settings.get(name, {}) for name in study.plan.models}
     accepted = conditions.get("models", {}).get(label, {})
-    deviations = {
-        name: list(_deviations(values, accepted))
+    lacks = {
+        name: list(deviations(values, accepted))
         for name, values in settings.items()
         if values.get("label", name) == label
     }
-    if not deviations:
+    if not lacks:
         raise UntestableError(f"no {label} in the study")
-    fewest = min(map(len, deviations.values()))
-    nearest = [name for name, found in deviations.items() if len(found) == fewest]
+    fewest = min(map(len, lacks.values()))
+    nearest = [name for name, found in lacks.items() if len(found) == fewest]
     if len(nearest) > 1:
-        told = [f"{name} ({', '.join(deviations[name])})" if fewest else name for name in nearest]
+        told = [f"{name} ({', '.join(lacks[name])})" if fewest else name for name in nearest]
         raise UntestableError(
             f"{label} is ambiguous, these are equally near to the paper's: {', '.join(told)}"
         )
-    return nearest[0], deviations[nearest[0]]
-
-
-def _unmet_data(
-    claim: Mapping[str, Any], tasks: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
-) -> Iterator[str]:
-    """In what the study's cases differ from the paper's, as far as this claim needs them."""
-    if absent := [task for task in tasks if task not in study.plan.tasks]:
-        yield f"{len(absent)} of its {len(tasks)} tasks are not in the study"
-    counts: Mapping[Any, int] = (
-        study.scores.groupby("task", observed=True)["case"].nunique().to_dict()
-        if len(study.scores)
-        else {}
-    )
-    with_nsd = "nsd" in (claim.get("metric"), *claim.get("metrics", ()))
-    tolerances = study.plan.scoring.tolerances
-    for task, facts in tasks.items():
-        if task not in absent and counts.get(task, 0) != facts["cases"]:
-            yield f"{task} has {counts.get(task, 0)} cases, not {facts['cases']}"
-        if task not in absent and with_nsd and "tolerance" in facts:
-            used = tolerances.get(task, [None])[0]
-            if used != facts["tolerance"]:
-                yield (
-                    f"the NSD's tolerance of {task} is {_shown(used)} mm, not {facts['tolerance']}"
-                )
-    known = conditions.get("tasks", {})
-    if extra := [task for task in study.plan.tasks if known and task not in known]:
-        yield f"other tasks: {', '.join(extra)}"
-
-
-def _recipe_deviations(conditions: Mapping[str, Any], study: Study) -> tuple[list[str], list[str]]:
-    """In what its trials' recipes differ from the paper's: what refuses the study, and what the
-    file declares ours.
-    """
-    declared = conditions.get("declared", [])
-    ours = {one["setting"]: one["values"] for one in declared if "setting" in one}
-    accepted = {
-        key: [*values, *ours.get(key, [])] for key, values in conditions.get("recipe", {}).items()
-    }
-    refused = [one for recipe in study.recipes for one in _deviations(recipe, accepted)]
-    told = [
-        one["text"]
-        for one in declared
-        if "setting" not in one
-        or any(_fits(_at(recipe, one["setting"]), one["values"]) for recipe in study.recipes)
-    ]
-    return list(dict.fromkeys(refused)), told
-
-
-def _deviations(values: Mapping[str, Any], accepted: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    for key, allowed in accepted.items():
-        if not _fits(value := _at(values, key), allowed):
-            yield (
-                f"{key} is {_shown(value)}, not "
-                f"{'off' if allowed[0] is None else _shown(allowed[0])}"
-            )
-
-
-def _fits(value: Any, allowed: Sequence[Any]) -> bool:
-    """Is a value among the accepted ones? None among them: absent or off (null, false, 0 or all
-    0).
-    """
-    off = not value or (isinstance(value, list) and not any(value))
-    return value in allowed or (None in allowed and off)
-
-
-def _at(values: Any, key: str) -> Any:
-    """A nested mapping's value at a dotted key, None where it is absent."""
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
-
-
-def _shown(value: Any) -> str:
-    return (
-        "absent" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-
-
-def study_of(
-    plan: StudyPlan,
-    commits: Mapping[str, Commit],
-    table: pd.DataFrame,
-    scores: pd.DataFrame,
-    means: pd.DataFrame,
-    history: pd.DataFrame,
-    focus: pd.DataFrame,
-) -> Study:
-    """What the rules see of a study."""
-    return Study(
-        plan,
-        model_settings(plan, commits),
-        _recipes(plan, commits),
-        _trained(plan, commits),
-        table,
-        scores,
-        means,
-        history,
-        focus,
-    )
-
-
-def _recipes(plan: StudyPlan, commits: Mapping[str, Commit]) -> list[dict[str, Any]]:
-    """What the planned trials were trained and scored with, each recipe once: parts of their
-    identities and of the plan.
-
-    Image size, patch size and epochs are the plan's, which knows the defaults; an older one's may
-    lack them.
-    """
-    known = plan.recipe.to_json()
-    sizes = {name: known[name] for name in ("image_size", "patch_size") if name in known}
-    epochs = {"epochs": known["epochs"]} if "epochs" in known else {}
-    study = {
-        "folds": len({trial.fold for trial in plan.trials}),
-        "both_empty": plan.both_empty,
-        "search": bool(plan.searches),
-    }
-    identities = [marker.identity.train for _, marker in plan.finished(commits)]
-    trains = [train for train in identities if train]
-    found: list[dict[str, Any]] = []
-    for train in trains or [{}]:
-        recipe = {
-            "study": study,
-            "scoring": plan.scoring.to_json(),
-            "task": train.get("task", {}),
-            "data": train.get("data", {}) | sizes,
-            "training": train.get("training", {}) | epochs,
-        }
-        if recipe not in found:
-            found.append(recipe)
-    return found
-
-
-def _trained(plan: StudyPlan, commits: Mapping[str, Commit]) -> dict[str, int]:
-    finished = plan.finished(commits)
-    return {trial.model: marker.cost.trained_parameters for trial, marker in finished}
+    return nearest[0], lacks[nearest[0]]
 
 
 def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section:

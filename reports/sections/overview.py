@@ -5,7 +5,6 @@ data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,29 +12,8 @@ import pandas as pd
 
 from record.schema import Metric, StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share, spread, text_cell, titled
-from reports.statistics import (
-    cliques,
-    critical_difference,
-    friedman,
-    pairwise_wilcoxon,
-    ranking_stability,
-)
+from reports.sections.model_ranks import Ranking, finished_models, stability
 from reports.statistics.scores import common_tasks, matrix
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Mean ranks of models over tasks or cases, and which of them no test tells apart (`bars`,
-    indices of models).
-    """
-
-    models: tuple[str, ...]
-    mean_ranks: tuple[float, ...]
-    bars: tuple[tuple[int, ...], ...]
-    n: int
-    unit: str  # "tasks" or "cases"
-    distance: float | None  # Nemenyi's critical difference; None where pairwise tests decide
-    p: float  # Friedman's, by Iman and Davenport's F
 
 
 def means_section(table: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan) -> Section:
@@ -118,41 +96,6 @@ def _mean_cells(row: Mapping[str, Any], info: Metric) -> list[Cell]:
     ]
 
 
-def rank_models(
-    scores: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan, metric: str = "dice"
-) -> Ranking | None:
-    """Friedman's ranks over tasks with Nemenyi's critical difference; with one task, over its cases
-    with pairwise Wilcoxon tests (Holm). None with fewer than two comparable models or rows."""
-    fraction = max(plan.fractions)
-    models = _finished(means, plan, fraction)
-    tasks = common_tasks(means, models, fraction)
-    if len(models) < 2 or not tasks or metric not in scores:
-        return None
-    here = scores[
-        (scores["fraction"] == fraction) & scores["model"].isin(models) & scores["task"].isin(tasks)
-    ]
-    if len(tasks) > 1:
-        values = matrix(means, models, fraction, metric).to_numpy()
-    else:
-        values = here.pivot_table(index="case", columns="model", values=metric, observed=True)[
-            models
-        ].to_numpy()
-    if len(values) < 2:
-        return None
-    higher = plan.metrics[metric].higher_is_better
-    test = friedman(values, higher_is_better=higher)
-    ranks = np.array(test.mean_ranks)
-    distance = None
-    if len(tasks) > 1:
-        distance = critical_difference(test.n, test.k)
-        differs = np.abs(ranks[:, None] - ranks[None]) > distance
-    else:
-        differs = pairwise_wilcoxon(values).matrix < 0.05
-    bars = tuple(cliques(ranks, differs))
-    unit = "tasks" if len(tasks) > 1 else "cases"
-    return Ranking(tuple(models), test.mean_ranks, bars, test.n, unit, distance, test.f_p)
-
-
 def models_section(
     scores: pd.DataFrame, means: pd.DataFrame, plan: StudyPlan, ranking: Ranking | None
 ) -> Section:
@@ -160,10 +103,10 @@ def models_section(
     cases.
     """
     fraction = max(plan.fractions)
-    models = _finished(means, plan, fraction)
+    models = finished_models(means, plan, fraction)
     tasks = common_tasks(means, models, fraction)
     made = []
-    stable = _stability(scores, models, tasks, fraction) if len(models) > 1 and tasks else None
+    stable = stability(scores, models, tasks, fraction) if len(models) > 1 and tasks else None
     for index, model in enumerate(models if tasks else []):
         row: dict[str, Any] = {"model": model, "tasks": len(tasks)}
         for metric in ("dice", "nsd"):
@@ -206,23 +149,6 @@ def models_section(
     )
 
 
-def _finished(means: pd.DataFrame, plan: StudyPlan, fraction: float) -> list[str]:
-    done = set(means[means["fraction"] == fraction]["model"])
-    return [model for model in plan.models if model in done]
-
-
-def _stability(
-    scores: pd.DataFrame, models: Sequence[str], tasks: Sequence[str], fraction: float
-) -> Any:
-    here = scores[
-        (scores["fraction"] == fraction) & scores["model"].isin(models) & scores["task"].isin(tasks)
-    ]
-    wide = here.pivot_table(index=["task", "case"], columns="model", values="dice", observed=True)[
-        list(models)
-    ]
-    return ranking_stability(wide.to_numpy(), tasks=wide.index.get_level_values("task").to_numpy())
-
-
 def _model_cells(row: Mapping[Any, Any], frame: pd.DataFrame) -> list[Cell]:
     cells = [Cell(row["model"]), number(row["tasks"], 0)]
     for metric in ("dice", "nsd"):
@@ -241,7 +167,7 @@ def few_shot_section(means: pd.DataFrame, history: pd.DataFrame, plan: StudyPlan
     made, rows = [], []
     last = last_validation(history)
     for fraction in plan.fractions:
-        models = _finished(means, plan, fraction)
+        models = finished_models(means, plan, fraction)
         tasks = common_tasks(means, models, fraction)
         best = (
             max(

@@ -79,7 +79,7 @@ def lane_loop(config: dict[str, Any]) -> None:
             if ranks.rank == 0:
                 outbox.put(AttemptStopped())
         except Exception as error:
-            outbox.put(RankFailed(ranks.rank, **failure_of(error)))
+            outbox.put(RankFailed(ranks.rank, *failure_of(error)))
             raise
         else:
             if outcome:  # of rank 0

@@ -141,7 +141,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     store.write_json(f"claims/{pruned.train_id}.json", {"token": "t"})
     told = run_attempt(pruned, store, Ranks(), on_event, Watch())
     assert told is not None
-    assert told["pruned"]
+    assert told.pruned
     assert seen == [1, 2]
     assert store.read_json(pruned.record)["state"] == "pruned"
     expected = store.read_json(pruned.record)["curve"]

@@ -58,8 +58,8 @@ def store(tiny_spec: Path) -> Store:
     ],
 )
 def test_torch_on_linux_elsewhere_and_on_a_gpu_lacks_memory_in_its_own_words(words: str) -> None:
-    assert failure_of(RuntimeError(words))["kind"] == "memory"
-    assert failure_of(RuntimeError("another error"))["kind"] == "exception"
+    assert failure_of(RuntimeError(words)).kind == "memory"
+    assert failure_of(RuntimeError("another error")).kind == "exception"
 
 
 def break_once(monkeypatch: pytest.MonkeyPatch, epoch: int, error: Exception) -> None:

@@ -19,7 +19,7 @@ from medvision.data.tasks import MSD_TASKS
 from orchestrator.planning.identity import train_identity
 from orchestrator.spec.study import model_name
 from orchestrator.spec.yaml_file import dump, load_spec
-from reports.sections.claim_rules import Study
+from reports.sections.claim_study import Study, study_of
 from reports.sections.claims import (
     FOLDER,
     ClaimsError,
@@ -27,7 +27,6 @@ from reports.sections.claims import (
     claims_section,
     judge,
     read_claims,
-    study_of,
 )
 from tests.record.builders import commits as markers
 from tests.record.builders import study_plan

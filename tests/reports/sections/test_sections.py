@@ -22,10 +22,11 @@ from reports.figures.diagrams import critical_difference_diagram
 from reports.figures.panels import activation_figures, focus_rows, qualitative_panels, saved_arrays
 from reports.render.html import page
 from reports.render.layout import Cell, Section, Table, tex, to_latex, to_markdown
-from reports.sections.claim_rules import Study
-from reports.sections.claims import FOLDER, ClaimsError, judge, read_claims, study_of
+from reports.sections.claim_study import Study, study_of
+from reports.sections.claims import FOLDER, ClaimsError, judge, read_claims
 from reports.sections.details import ablations_section, cost_section
-from reports.sections.overview import few_shot_section, means_section, models_section, rank_models
+from reports.sections.model_ranks import rank_models
+from reports.sections.overview import few_shot_section, means_section, models_section
 from reports.sections.significance import significance_table
 from reports.statistics.scores import case_scores, task_means
 from tests.record.builders import commit, study_plan

@@ -1,0 +1,130 @@
+"""What the rules of claims see of a study, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from record.schema import Commit, Metric, StudyPlan
+from reports.sections.details import model_settings
+from reports.statistics import Interval
+
+Claim = Mapping[str, Any]
+
+ALPHA = 0.05
+
+
+def at_least(interval: Interval, claimed: float) -> bool | None:
+    """Is the effect there and as large as claimed? None where the interval leaves it open."""
+    if interval.high < claimed or interval.high <= 0:
+        return False
+    return True if interval.low > 0 else None
+
+
+def interval_text(interval: Interval, digits: int = 3) -> str:
+    """`+0.020 [+0.013, +0.027] over 5 tasks`; without bounds where there is one task."""
+    bounds = (
+        f" [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+        if np.isfinite(interval.low)
+        else ""
+    )
+    return f"{interval.estimate:+.{digits}f}{bounds} over {interval.n} tasks"
+
+
+class UntestableError(ValueError):
+    """The study lacks what the claim needs; the message says what."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`agrees` with the claim, True or False, or None where the rows leave it open; `rule` says how
+    that was decided, `lacks` what the claim counts and the study does not have."""
+
+    agrees: bool | None
+    text: str
+    rule: str
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the rules see: the plan, models' settings, recipes of its trials, trained parameters,
+    table 1 and the scores.
+    """
+
+    plan: StudyPlan
+    settings: Mapping[str, Mapping[str, Any]]
+    recipes: Sequence[Mapping[str, Any]]
+    trained: Mapping[str, int]
+    table: pd.DataFrame
+    scores: pd.DataFrame
+    means: pd.DataFrame
+    history: pd.DataFrame
+    focus: pd.DataFrame  # columns model, task, case, stage, focus
+
+    def info(self, metric: str) -> Metric:
+        """Title and direction of a metric."""
+        return self.plan.metrics[metric]
+
+
+def study_of(
+    plan: StudyPlan,
+    commits: Mapping[str, Commit],
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    means: pd.DataFrame,
+    history: pd.DataFrame,
+    focus: pd.DataFrame,
+) -> Study:
+    """What the rules see of a study."""
+    return Study(
+        plan,
+        model_settings(plan, commits),
+        _recipes(plan, commits),
+        _trained(plan, commits),
+        table,
+        scores,
+        means,
+        history,
+        focus,
+    )
+
+
+def _recipes(plan: StudyPlan, commits: Mapping[str, Commit]) -> list[dict[str, Any]]:
+    """What the planned trials were trained and scored with, each recipe once: parts of their
+    identities and of the plan.
+
+    Image size, patch size and epochs are the plan's, which knows the defaults; an older one's may
+    lack them.
+    """
+    known = plan.recipe.to_json()
+    sizes = {name: known[name] for name in ("image_size", "patch_size") if name in known}
+    epochs = {"epochs": known["epochs"]} if "epochs" in known else {}
+    study = {
+        "folds": len({trial.fold for trial in plan.trials}),
+        "both_empty": plan.both_empty,
+        "search": bool(plan.searches),
+    }
+    identities = [marker.identity.train for _, marker in plan.finished(commits)]
+    trains = [train for train in identities if train]
+    found: list[dict[str, Any]] = []
+    for train in trains or [{}]:
+        recipe = {
+            "study": study,
+            "scoring": plan.scoring.to_json(),
+            "task": train.get("task", {}),
+            "data": train.get("data", {}) | sizes,
+            "training": train.get("training", {}) | epochs,
+        }
+        if recipe not in found:
+            found.append(recipe)
+    return found
+
+
+def _trained(plan: StudyPlan, commits: Mapping[str, Commit]) -> dict[str, int]:
+    finished = plan.finished(commits)
+    return {trial.model: marker.cost.trained_parameters for trial, marker in finished}
