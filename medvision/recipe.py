@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from medvision.settings import NotInIds, Settings, Since
+from medvision.settings import NotInIds, Precision, Settings, Since
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -24,7 +24,6 @@ PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
     "corrected": ("modality", "ct_window", "spacing", "crop"),
 }
 Modality = Literal["CT", "MRI"]
-Precision = Literal["fp32", "bf16", "fp16"]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]

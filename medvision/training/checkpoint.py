@@ -22,7 +22,8 @@ from medvision.llm.errors import BlockError
 from medvision.models import build_model
 from medvision.models.registry import ModelSettings
 from medvision.models.vit.settings import LlmViTSettings
-from medvision.recipe import Precision, Preparation, Size
+from medvision.recipe import Preparation, Size
+from medvision.settings import Precision
 from medvision.training.state import portable_state
 
 KEY = "medvision"  # of the header's metadata; one key only, because safetensors keeps no order
