@@ -30,12 +30,12 @@ from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
 from medvision.device import autocast
 from medvision.models import MODEL_LABELS
-from medvision.recipe import Augmentation, Training
 from medvision.settings import Precision
 from medvision.training.batches import stack
 from medvision.training.loop import train
 from medvision.training.losses import dice_bce
 from medvision.training.ranks import Ranks
+from medvision.training.settings import Augmentation, Training
 from medvision.training.watch import Watch
 
 STEPS, WARM = 15, 5

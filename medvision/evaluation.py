@@ -14,7 +14,7 @@ from medvision.data.views.base import Network, PreprocessedCase
 from medvision.device import autocast
 from medvision.metrics import evaluate_case
 from medvision.metrics.definitions import nsd_key
-from medvision.recipe import Scoring
+from medvision.metrics.settings import Scoring
 from medvision.settings import Precision
 
 

@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from medvision.data.augment import derive_seed
 from medvision.data.views.base import PreprocessedCase
-from medvision.recipe import Training
 from medvision.training.batches import epoch_batches
 from medvision.training.optimizer import make_optimizer, make_schedule
 from medvision.training.ranks import Ranks, distributed_model, same_on_all
+from medvision.training.settings import Training
 from medvision.training.state import (
     Checkpoints,
     Metrics,

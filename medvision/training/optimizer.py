@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medvision.recipe import Training
+from medvision.training.settings import Training
 
 
 def make_optimizer(

@@ -12,10 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import autocast
-from medvision.recipe import Training
 from medvision.training.batches import stack
 from medvision.training.losses import dice_bce, hard_dice
 from medvision.training.ranks import Ranks
+from medvision.training.settings import Training
 from medvision.training.state import Metrics, TrainingState
 from medvision.training.watch import Watch
 

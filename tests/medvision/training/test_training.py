@@ -17,10 +17,10 @@ from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
 from medvision.models import build_model
-from medvision.recipe import Training
 from medvision.training.loop import train
 from medvision.training.losses import dice_bce, hard_dice
 from medvision.training.ranks import Ranks, distributed_model, same_on_all
+from medvision.training.settings import Training
 from medvision.training.state import Checkpoints, Trained
 from medvision.training.watch import Interrupted, TrainingError, Watch
 
