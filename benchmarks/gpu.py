@@ -28,12 +28,15 @@ from train_step import _size, _wait, make
 from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
+from medvision.device import autocast
 from medvision.models import MODEL_LABELS
-from medvision.precision import autocast
-from medvision.recipe import Augmentation, Precision, Training
+from medvision.settings import Precision
 from medvision.training.batches import stack
-from medvision.training.loop import Ranks, Watch, train
+from medvision.training.loop import train
 from medvision.training.losses import dice_bce
+from medvision.training.ranks import Ranks
+from medvision.training.settings import Augmentation, Training
+from medvision.training.watch import Watch
 
 STEPS, WARM = 15, 5
 Size = tuple[int, int, int]

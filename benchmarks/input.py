@@ -166,7 +166,8 @@ def ours(folder: Path, cache: Path) -> Epochs:
     from medvision.data.fingerprints import content_fingerprint
     from medvision.data.preprocess import prepare
     from medvision.data.readers.base import Case
-    from medvision.recipe import Augmentation, Preparation
+    from medvision.data.settings import Preparation
+    from medvision.training.settings import Augmentation
 
     os.environ["MEDVISION_CACHE"] = str(cache)
     settings = Preparation(groups={"foreground": "all"}, image_size=SIZE)

@@ -177,7 +177,7 @@ def process_per_trial(trials: int) -> dict[str, float]:
 
 def run_one(store: str, job: dict[str, Any]) -> None:
     """One trial in this process."""
-    from medvision.training.loop import Ranks
+    from medvision.training.ranks import Ranks
     from orchestrator.trial.attempt import run_attempt
 
     opened = Store(store)

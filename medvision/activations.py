@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from medvision.data.nifti import Groups, read_image, read_truth
 from medvision.data.readers.base import Case
 from medvision.data.views.base import PreprocessedCase
-from medvision.precision import autocast
-from medvision.recipe import Precision
+from medvision.device import autocast
+from medvision.settings import Precision
 
 STAGES = ("encoder", "mapper 1", "LLM block", "mapper 2", "decoder", "output")
 RANKS = ("best", "median", "worst")

@@ -1,10 +1,11 @@
-"""The device that a person names, and the way to it."""
+"""The device that a person names, the way to it, and the precision of what runs on it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from medvision.errors import DataError
+from medvision.settings import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -35,3 +36,13 @@ def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which matrix products run in `precision`, the same in training, prediction and
+    activation maps; parameters stay float32.
+    """
+    import torch
+
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")

@@ -11,10 +11,11 @@ from torch import nn
 
 from medvision.data.nifti import Truth
 from medvision.data.views.base import Network, PreprocessedCase
+from medvision.device import autocast
 from medvision.metrics import evaluate_case
 from medvision.metrics.definitions import nsd_key
-from medvision.precision import autocast
-from medvision.recipe import Precision, Scoring
+from medvision.metrics.settings import Scoring
+from medvision.settings import Precision
 
 
 @torch.no_grad()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Version = tuple[int, ...]
 Mark = TypeVar("Mark", "Since", "NotInIds")
 

@@ -21,12 +21,12 @@ from medvision.data.nifti import read_image, read_truth
 from medvision.data.preprocess import prepare_image
 from medvision.data.readers.base import Case
 from medvision.data.readers.registry import read_listing, read_task
+from medvision.data.settings import Preparation
 from medvision.data.validate import validate
 from medvision.errors import DataError
 from medvision.models import build_model
 from medvision.models.registry import resolve_settings
 from medvision.predict import main as predict
-from medvision.recipe import Preparation
 from medvision.training.checkpoint import KEY, About, read_about, save_checkpoint
 
 BOUNDED = settings(

@@ -39,7 +39,7 @@ def augment(
     gamma: float = 0.0,
     noise: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Change a batch as `medvision.recipe.Augmentation` says, on the device where it lies.
+    """Change a batch as `training.augmentation` says, on the device where it lies.
 
     Args:
         images: float [B, C, X, Y, Z].

@@ -16,10 +16,10 @@ from medvision.data.cache import cached
 from medvision.data.fingerprints import require_unchanged
 from medvision.data.nifti import read_image, read_truth
 from medvision.data.readers.base import Case
+from medvision.data.settings import Preparation
 from medvision.data.views.base import Placement, PreprocessedCase
 from medvision.data.views.registry import view_of
 from medvision.errors import DataError
-from medvision.recipe import Preparation
 
 PREPARED_VERSION = 3  # enters the cache's key: raise it when the files change
 

@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from medvision.data.settings import Preparation, Size
 from medvision.errors import DataError
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
 from medvision.models.registry import ModelSettings
 from medvision.models.vit.settings import LlmViTSettings
-from medvision.recipe import Precision, Preparation, Size
+from medvision.settings import Precision
 from medvision.training.state import portable_state
 
 KEY = "medvision"  # of the header's metadata; one key only, because safetensors keeps no order

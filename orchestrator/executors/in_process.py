@@ -52,7 +52,8 @@ class InProcessExecutor(Executor):
         """See `Executor.run`; `seconds` decides nothing here."""
         import torch
 
-        from medvision.training.loop import Interrupted, Ranks, Watch
+        from medvision.training.ranks import Ranks
+        from medvision.training.watch import Interrupted, Watch
         from orchestrator.trial.attempt import failure_of, run_attempt
         from orchestrator.trial.log_tail import LAST_WORDS
 

@@ -21,10 +21,10 @@ from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
 from medvision.data.grouping import read_patients
 from medvision.data.readers.base import Task
 from medvision.data.readers.registry import read_declared, read_task
+from medvision.data.settings import PROTOCOL_SETTINGS
 from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
 from medvision.errors import DataError
 from medvision.models.language.settings import LlmSettings
-from medvision.recipe import PROTOCOL_SETTINGS
 from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name

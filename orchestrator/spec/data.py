@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from medvision.recipe import (
+from medvision.data.settings import (
     PROTOCOL_SETTINGS,
     Channel,
     Intensity,

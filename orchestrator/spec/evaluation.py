@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveFloat
 
 from medvision.metrics.definitions import METRICS
-from medvision.recipe import Scoring
+from medvision.metrics.settings import Scoring
 from medvision.settings import NotInIds, Settings
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from medvision.recipe import Training
 from medvision.settings import NotInIds, Settings, mark
+from medvision.training.settings import Training
 
 # Settings that no search may choose: the budget is the same for all, and a block is what the study
 # compares.

@@ -19,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from medvision.data.settings import LabelGroups, Preparation
 from medvision.data.tasks import tolerance_mm
 from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_label
-from medvision.recipe import LabelGroups, Preparation, Training
 from medvision.settings import NotInIds, Settings
+from medvision.training.settings import Training
 from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
 from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec
 from orchestrator.spec.resources import ResourcesSpec

@@ -22,8 +22,9 @@ from torch import nn
 
 from medvision.activations import picture_arrays
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
-from medvision.training.loop import Ranks, TrainingError, Watch
+from medvision.training.ranks import Ranks
 from medvision.training.state import Trained, summed
+from medvision.training.watch import TrainingError, Watch
 from orchestrator.planning.identity import Job, split_and_metric
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules

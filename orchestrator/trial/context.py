@@ -24,8 +24,10 @@ from medvision.data.splits import Roles, from_split
 from medvision.data.views.base import PreprocessedCase
 from medvision.models import build_model
 from medvision.training.checkpoint import block_fingerprint
-from medvision.training.loop import Ranks, Watch, train
+from medvision.training.loop import train
+from medvision.training.ranks import Ranks
 from medvision.training.state import Checkpoints, Trained
+from medvision.training.watch import Watch
 from orchestrator.planning.identity import Job, digest, eval_identity, train_identity
 from orchestrator.planning.search import tuning_roles
 from orchestrator.planning.study_files import parsed_spec

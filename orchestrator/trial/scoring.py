@@ -12,7 +12,8 @@ from torch import nn
 
 from medvision.data.nifti import Truth
 from medvision.evaluation import predict, score
-from medvision.training.loop import Interrupted, Ranks, Watch
+from medvision.training.ranks import Ranks
+from medvision.training.watch import Interrupted, Watch
 from orchestrator.trial.context import TrialContext
 
 

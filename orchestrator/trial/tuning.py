@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from medvision.training.loop import Interrupted, Ranks, Watch
+from medvision.training.ranks import Ranks
 from medvision.training.state import unpacked
+from medvision.training.watch import Interrupted, Watch
 from orchestrator.planning.suggestions import is_hopeless
 from orchestrator.trial.context import TrialContext, checkpoints_of, train_model
 from record import paths

@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from medvision.data.settings import Preparation
 from medvision.models import build_model
 from medvision.models.registry import resolve_settings
 from medvision.predict import main, predict_scan
-from medvision.recipe import Preparation
 from medvision.training.checkpoint import (
     KEY,
     About,

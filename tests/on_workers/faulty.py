@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from medvision.training.loop import TrainingError
+from medvision.training.watch import TrainingError
 from record.store import StoreError
 
 EPOCH = 2  # after which the fault happens

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from medvision.recipe import Modality
+from medvision.data.settings import Modality
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 
 from medvision.data.geometry import Box, Geometry, place
 from medvision.data.nifti import Image
+from medvision.data.settings import Intensity, Modality, Preparation
 from medvision.data.views.base import Network, Placement
-from medvision.recipe import Intensity, Modality, Preparation
 
 PERCENTILES = (0.5, 99.5)  # of an image that is no CT: what is clipped away
 BODY_HU = -500.0  # half way between air and water

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from medvision.data.nifti import Image
+from medvision.data.settings import Intensity, Preparation
 from medvision.data.views.base import Network, Placement
-from medvision.recipe import Intensity, Preparation
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medvision.data.settings import Preparation
 from medvision.data.views.base import Placement, View
 from medvision.data.views.corrected import CorrectedView, InProportion
 from medvision.data.views.paper import PaperView, Stretched
-from medvision.recipe import Preparation
 
 VIEWS: Mapping[str, Callable[[Preparation], View]] = {
     "paper": PaperView,

@@ -39,7 +39,8 @@ def lane_loop(config: dict[str, Any]) -> None:
     from ray import train
     from ray.train.collective import broadcast_from_rank_zero
 
-    from medvision.training.loop import Interrupted, Ranks, Watch
+    from medvision.training.ranks import Ranks
+    from medvision.training.watch import Interrupted, Watch
     from orchestrator.executors.lanes.preflight import problems_of_lane
     from orchestrator.planning.identity import Job
     from orchestrator.trial.attempt import failure_of, run_attempt

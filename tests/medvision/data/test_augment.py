@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from medvision.data.augment import ELASTIC_SPANS, _elastic_grid, _rotated, augment
-from medvision.recipe import Augmentation
+from medvision.training.settings import Augmentation
 
 EVERYTHING = {"rotation_degrees": 15.0, "intensity": 0.2, "flip": (0.5, 0.5, 0.5)} | {
     "elastic": 0.3,

@@ -18,11 +18,12 @@ from medvision.data.nifti import read_image, read_truth
 from medvision.data.preprocess import prepare
 from medvision.data.readers.base import Case, Task
 from medvision.data.readers.registry import read_task
+from medvision.data.settings import Preparation
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import resize
 from medvision.errors import DataError
 from medvision.evaluation import predict, score
-from medvision.recipe import Preparation, Scoring
+from medvision.metrics.settings import Scoring
 
 FOREGROUND = {"foreground": "all"}
 

@@ -23,11 +23,11 @@ from medvision.data.nifti import read_image, read_truth
 from medvision.data.preprocess import prepare, prepare_image
 from medvision.data.readers.base import Case
 from medvision.data.readers.registry import read_declared, read_task
+from medvision.data.settings import Preparation
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.corrected import InProportion
 from medvision.errors import DataError
 from medvision.evaluation import predict
-from medvision.recipe import Preparation
 
 MSD, HIPPOCAMPUS = Path(os.environ.get("MEDVISION_DATA", "/nonexistent")), "Task04_Hippocampus"
 GROUPS = {"ellipsoid": [1]}

@@ -11,7 +11,8 @@ from medvision.models import MODEL_LABELS, build_model
 from medvision.models.layers.dropout import Dropout
 from medvision.models.registry import resolve_settings
 from medvision.models.sizes import Sizes
-from medvision.training.loop import checkpoint_activations, portable_state
+from medvision.training.loop import checkpoint_activations
+from medvision.training.state import portable_state
 from tests.medvision.models.small import NETWORKS, VIT, settings_of
 
 SIZES = {"image_size": (8, 16, 8), "patch_size": (4, 8, 4)}

@@ -17,18 +17,12 @@ from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
 from medvision.models import build_model
-from medvision.recipe import Training
-from medvision.training.loop import (
-    Interrupted,
-    Ranks,
-    TrainingError,
-    Watch,
-    _distributed,
-    _same_on_all,
-    train,
-)
+from medvision.training.loop import train
 from medvision.training.losses import dice_bce, hard_dice
+from medvision.training.ranks import Ranks, distributed_model, same_on_all
+from medvision.training.settings import Training
 from medvision.training.state import Checkpoints, Trained
+from medvision.training.watch import Interrupted, TrainingError, Watch
 
 IDS = tuple(f"case_{index}" for index in range(7))
 WHOLE = Stretched((8, 8, 8), (8, 8, 8))
@@ -305,7 +299,7 @@ def one_of_two_ranks(rank: int, folder: Path, block: Path) -> None:
     marked = network()
     for parameter in marked.parameters():
         parameter.data += rank
-    wrapped = _distributed(marked)
+    wrapped = distributed_model(marked)
     kept = [name for name, parameter in marked.named_parameters() if rank and not torch.equal(
         parameter, network().get_parameter(name))]  # fmt: skip
     recipe, ranks = Training(epochs=2, batch_size=2), Ranks(rank, 2)
@@ -357,7 +351,7 @@ def test_ranks_that_read_different_checkpoints_do_not_go_on(
             return [value, others and hashlib.sha256(others).hexdigest()]
 
     if fits:
-        assert _same_on_all(b"state", Two(0, 2)) == b"state"
+        assert same_on_all(b"state", Two(0, 2)) == b"state"
     else:
         with pytest.raises(RuntimeError, match="different checkpoints"):
-            _same_on_all(b"state", Two(0, 2))
+            same_on_all(b"state", Two(0, 2))

@@ -23,7 +23,7 @@ import ray.exceptions
 import torch
 
 from medvision.llm import loading
-from medvision.training.loop import TrainingError
+from medvision.training.watch import TrainingError
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.in_process import InProcessExecutor
 from orchestrator.executors.lanes import preflight as remote

@@ -121,7 +121,8 @@ def test_a_search_that_was_interrupted_gives_the_ids_of_an_undisturbed_one(
 def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     tiny_spec: Path,
 ) -> None:
-    from medvision.training.loop import Interrupted, Ranks, Watch
+    from medvision.training.ranks import Ranks
+    from medvision.training.watch import Interrupted, Watch
     from orchestrator.trial.attempt import run_attempt
 
     spec = load_spec(tiny_spec, [SEARCH, "search.epochs=4", "training.checkpoint_epochs=1"])

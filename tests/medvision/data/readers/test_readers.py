@@ -18,8 +18,8 @@ from medvision.data.preprocess import prepare
 from medvision.data.readers import registry
 from medvision.data.readers.base import Declared, Entry, Listing
 from medvision.data.readers.registry import read_task
+from medvision.data.settings import Preparation
 from medvision.errors import DataError
-from medvision.recipe import Preparation
 
 
 def channels(folder: Path, count: int = 3, shape: tuple[int, ...] = (5, 6, 7)) -> list[np.ndarray]:

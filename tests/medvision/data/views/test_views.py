@@ -12,9 +12,9 @@ import torch
 
 from medvision.data.nifti import read_image
 from medvision.data.preprocess import prepare_image
+from medvision.data.settings import PROTOCOL_SETTINGS, Preparation, Protocol
 from medvision.data.views.registry import PLACEMENTS, VIEWS, from_json, to_json, view_of
 from medvision.evaluation import predict, predict_on_grid
-from medvision.recipe import PROTOCOL_SETTINGS, Preparation, Protocol
 
 SHAPE = (9, 14, 5)
 

@@ -1,35 +1,13 @@
-"""How a model is trained and a case is scored, as values; imports no torch."""
+"""How a model is trained, as values. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from medvision.settings import NotInIds, Settings, Since
+from medvision.settings import NotInIds, Precision, Settings, Since
 
-
-def _ascending(window: tuple[float, float]) -> tuple[float, float]:
-    if not window[0] < window[1]:
-        raise ValueError(f"the lower end must be below the upper end, got {list(window)}")
-    return window
-
-
-Intensity = Literal["min-max", "z-score"]
-Protocol = Literal["paper", "corrected"]
-# The settings that not every protocol reads (`medvision.data.views`), and who does:
-PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
-    "paper": (),
-    "corrected": ("modality", "ct_window", "spacing", "crop"),
-}
-Modality = Literal["CT", "MRI"]
-Precision = Literal["fp32", "bf16", "fp16"]
-Size = tuple[PositiveInt, PositiveInt, PositiveInt]
-Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
-Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
-Channel = Annotated[int, Field(ge=0)] | Literal["all"]
-LabelGroups = Annotated[dict[str, list[PositiveInt] | Literal["all"]], Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -140,41 +118,3 @@ class Training(Settings):
     def steps_per_epoch(self, cases: int) -> int:
         """Optimizer steps of one pass over the cases."""
         return -(-cases // self.batch_size)
-
-
-class Preparation(Settings):
-    """What a network gets to see of a case (`medvision.data.preprocess`)."""
-
-    groups: LabelGroups
-    image_size: Size
-    channel: Channel = 0
-    intensity: Intensity = "min-max"
-    protocol: Protocol = "paper"
-    # Only of protocols that read them (PROTOCOL_SETTINGS):
-    modality: tuple[Modality, ...] = (
-        "MRI",
-    )  # of each channel; the last one holds for all that follow
-    ct_window: Window = (-1000.0, 1000.0)
-    spacing: Spacing | None = None
-    crop: bool = False
-
-
-class Scoring(Settings):
-    """Definitions of the metrics and the cut of the probabilities (`medvision.metrics`)."""
-
-    nsd: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
-        default="surfel", description="definition of the NSD"
-    )
-    hd95: Literal["surfel", "voxel-max", "voxel-pooled"] = Field(
-        default="voxel-max", description="definition of HD95, HD and ASSD"
-    )
-    tolerances: Annotated[
-        Literal["msd"] | list[PositiveFloat], NotInIds("counted by the tolerances of each task")
-    ] = Field(
-        default="msd",
-        description="NSD tolerances in mm, the first one is the tables'; msd: the challenge's per "
-        "task",
-    )
-    strict_tolerance: bool = Field(
-        default=False, description="d <= tolerance without the 1e-6 for float32 spacings"
-    )

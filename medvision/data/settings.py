@@ -1,0 +1,48 @@
+"""What a network gets to see of a case, as values. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+
+from medvision.settings import Settings
+
+
+def _ascending(window: tuple[float, float]) -> tuple[float, float]:
+    if not window[0] < window[1]:
+        raise ValueError(f"the lower end must be below the upper end, got {list(window)}")
+    return window
+
+
+Intensity = Literal["min-max", "z-score"]
+Protocol = Literal["paper", "corrected"]
+# The settings that not every protocol reads (`medvision.data.views`), and who does:
+PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
+    "paper": (),
+    "corrected": ("modality", "ct_window", "spacing", "crop"),
+}
+Modality = Literal["CT", "MRI"]
+Size = tuple[PositiveInt, PositiveInt, PositiveInt]
+Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Channel = Annotated[int, Field(ge=0)] | Literal["all"]
+LabelGroups = Annotated[dict[str, list[PositiveInt] | Literal["all"]], Field(min_length=1)]
+
+
+class Preparation(Settings):
+    """What a network gets to see of a case (`medvision.data.preprocess`)."""
+
+    groups: LabelGroups
+    image_size: Size
+    channel: Channel = 0
+    intensity: Intensity = "min-max"
+    protocol: Protocol = "paper"
+    # Only of protocols that read them (PROTOCOL_SETTINGS):
+    modality: tuple[Modality, ...] = (
+        "MRI",
+    )  # of each channel; the last one holds for all that follow
+    ct_window: Window = (-1000.0, 1000.0)
+    spacing: Spacing | None = None
+    crop: bool = False

@@ -1,0 +1,77 @@
+"""The processes that train one model together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train one model; `world` above 1 needs torch.distributed to be
+    initialised.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over the ranks, in float64."""
+        if self.world == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.tolist()
+
+    def any(self, value: bool) -> bool:
+        """Whether any rank says so; the same answer on all."""
+        return self.sum([float(value)])[0] > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, on all ranks."""
+        everyone = [value] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(everyone, value)
+        return everyone
+
+
+def same_on_all(saved: bytes | None, ranks: Ranks) -> bytes | None:
+    """Every rank reads the checkpoint for itself, and an earlier attempt that still lives may write
+    another one meanwhile.
+
+    Raises:
+        RuntimeError: the ranks would go on from different states.
+    """
+    if ranks.world > 1 and len(set(ranks.gather(saved and hashlib.sha256(saved).hexdigest()))) > 1:
+        raise RuntimeError(
+            "the ranks read different checkpoints: another attempt at this training was still "
+            "writing"
+        )
+    return saved
+
+
+def distributed_model(model: nn.Module) -> DistributedDataParallel:
+    """The model for DDP, which would otherwise send the whole frozen block from rank 0 to the
+    others when it starts.
+
+    Every rank has read the same block by its fingerprint; what is trained inside it, and all
+    outside, is still sent.
+    """
+    blocks = tuple(
+        f"{name}." for name, module in model.named_modules() if hasattr(module, "fingerprint")
+    )
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    held = [
+        name
+        for name, tensor in tensors
+        if blocks and name.startswith(blocks) and not tensor.requires_grad
+    ]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, held)
+    return DistributedDataParallel(model)

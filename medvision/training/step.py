@@ -1,0 +1,108 @@
+"""One optimizer step, and one look at the validation cases."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medvision.data.augment import augment
+from medvision.data.views.base import PreprocessedCase
+from medvision.device import autocast
+from medvision.training.batches import stack
+from medvision.training.losses import dice_bce, hard_dice
+from medvision.training.ranks import Ranks
+from medvision.training.settings import Training
+from medvision.training.state import Metrics, TrainingState
+from medvision.training.watch import Watch
+
+
+def train_step(
+    wrapped: nn.Module,
+    state: TrainingState,
+    cases: Mapping[str, PreprocessedCase],
+    batch: Sequence[str],
+    recipe: Training,
+    ranks: Ranks,
+    *,
+    seed: int,
+    epoch: int,
+    micro_batch: int | None,
+) -> None:
+    """One optimizer step over a batch, of which each rank takes its share, in parts of
+    `micro_batch` cases.
+    """
+    wrapped.train()
+    mine = batch[ranks.rank :: ranks.world]
+    most = -(-len(batch) // ranks.world)
+    size = min(micro_batch or most, most)
+    starts = range(0, most, size)
+    state.optimizer.zero_grad(set_to_none=True)
+    for start in starts:
+        # A rank without a case repeats one with weight 0, because all must join backward.
+        part = mine[start : start + size]
+        shown = part or batch[:1]
+        images, masks = stack(cases, shown, ranks.device)
+        if recipe.augmentation is not None:
+            images, masks = augment(
+                images, masks, shown, seed=seed, epoch=epoch, **recipe.augmentation.model_dump()
+            )
+        alone = (
+            isinstance(wrapped, DistributedDataParallel) and start != starts[-1]
+        )  # gradients travel with the last
+        with wrapped.no_sync() if alone else contextlib.nullcontext():
+            losses = _loss(wrapped, images, masks, recipe)[1] * (1 if part else 0)
+            # DDP averages gradients over ranks; this makes the result the mean over the whole
+            # batch.
+            state.scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
+        state.position.loss_sum += (
+            losses.detach().sum().double()
+        )  # stays on the device: nothing waits for a GPU's step
+        state.position.seen += len(part)
+    if recipe.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(wrapped.parameters(), recipe.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.schedule is not None and not isinstance(
+        state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau
+    ):
+        state.schedule.step()
+    state.position.step += 1
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    cases: Mapping[str, PreprocessedCase],
+    ids: Sequence[str],
+    recipe: Training,
+    ranks: Ranks,
+    micro_batch: int | None,
+    watch: Watch,
+) -> Metrics:
+    model.eval()
+    loss = dice = 0.0
+    mine = ids[ranks.rank :: ranks.world]
+    size = min(micro_batch or recipe.batch_size, recipe.batch_size)
+    for start in range(0, len(mine), size):
+        watch.beat()
+        images, masks = stack(cases, mine[start : start + size], ranks.device)
+        logits, losses = _loss(model, images, masks, recipe)
+        loss += float(losses.sum())
+        dice += float(hard_dice(logits, masks).sum())
+    loss, dice = ranks.sum([loss, dice])
+    return {"val_loss": loss / len(ids), "val_dice": dice / len(ids)}
+
+
+def _loss(
+    model: nn.Module, images: torch.Tensor, masks: torch.Tensor, recipe: Training
+) -> tuple[torch.Tensor, torch.Tensor]:
+    with autocast(images.device, recipe.precision):
+        logits = model(images)
+    return logits, dice_bce(
+        logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight
+    )
