@@ -16,8 +16,9 @@ from orchestrator import status
 from orchestrator.tracking.journal import Journal
 from record import paths
 from record.manifest import Manifest
-from record.schema import Claim, Commit, Needs, Split, Stored, StudyFile, StudyPlan
+from record.schema import Claim, Commit, Needs, Split, StudyFile, StudyPlan
 from record.store import Store, StoreError
+from record.stored import Stored
 from record.tables import read_results
 from reports.build import build_report
 
