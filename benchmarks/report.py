@@ -25,13 +25,13 @@ import numpy as np
 
 from medvision.metrics.definitions import METRICS
 from record import paths
+from record.metric import Metric
 from record.schema import (
     Attempt,
     Cell,
     Commit,
     Comparison,
     Cost,
-    Metric,
     PlannedTrial,
     Scoring,
     StudyPlan,

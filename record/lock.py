@@ -23,8 +23,8 @@ from typing import ClassVar
 import psutil
 
 from record import paths
-from record.schema import Stored
 from record.store import Store, StoreError
+from record.stored import Stored
 
 LEASE_SECONDS = 120.0
 SETTLE_SECONDS = 1.0  # until everybody who saw the same stale lock has written his own

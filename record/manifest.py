@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from record.schema import Stored
+from record.stored import Stored
 
 COMMIT_VARIABLE = "MEDVISION_COMMIT"  # what an image was built from: `Dockerfile`
 PACKAGES = (

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from record.metric import Metric
+from record.stored import Stored
 
 SCHEMA_VERSION = 1
 CELL = ("model", "task", "fraction", "fold", "seed")
-AGAIN = "run the study's command again, which writes it anew"
 
 
 @dataclass(frozen=True)
@@ -32,55 +34,6 @@ class Cell:
         return (
             f"{self.model} {self.task} fraction {self.fraction:g} fold {self.fold} seed {self.seed}"
         )
-
-
-class Stored(BaseModel):
-    """A JSON file of a study, or a part of one. `remedy`: what to do with a file that is not so."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    remedy: ClassVar[str] = AGAIN
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON that is stored: what was set, under the names of the file."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-class Metric(Stored):
-    """How a metric is read: a row of `medvision.metrics.METRICS`, which says what each field means.
-
-    Plans of version 1 hold the first three fields only; `_ROWS_OF_1` has the rest of the metrics of
-    that time, and one that it does not know is a distance where its unit is mm, else a ratio.
-    """
-
-    higher_is_better: bool
-    unit: str
-    title: str
-    digits: int = 3
-    perfect: float = 1.0
-    empty: Literal["by-spec", "undefined", "defined"] = "by-spec"
-    distance: bool = False
-
-    @classmethod
-    def known(cls, name: str, stored: Any = None) -> Metric:
-        """A metric of version 1, `stored` as its plans have it."""
-        given = {"higher_is_better": True, "unit": "", "title": name} | (stored or {})
-        row = _ROWS_OF_1.get(name, _DISTANCE if given["unit"] == "mm" else {})
-        return cls.model_validate(row | given if stored else given | row)
-
-
-_DISTANCE = {
-    "higher_is_better": False,
-    "unit": "mm",
-    "digits": 2,
-    "perfect": 0.0,
-    "distance": True,
-}
-_ROWS_OF_1: dict[str, dict[str, Any]] = {
-    "sensitivity": {"empty": "undefined"},
-    "specificity": {"empty": "defined"},
-    "accuracy": {"empty": "defined"},
-    **dict.fromkeys(("hd95", "hd", "assd"), _DISTANCE),
-}
 
 
 class Scoring(Stored):

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ import fsspec
 from pydantic import ValidationError
 
 from record import paths
-from record.schema import SCHEMA_VERSION, Claim, Commit, Failure, SearchOutcome, Stored, StudyPlan
+from record.schema import SCHEMA_VERSION, Claim, Commit, Failure, SearchOutcome, StudyPlan
+from record.stored import Stored, problems
 
 S = TypeVar("S", bound=Stored)
 
@@ -224,6 +225,11 @@ class Store:
         place, found = self.path(paths.SEARCHES), self.read_json(paths.SEARCHES) or {}
         return {name: _typed(value, SearchOutcome, place) for name, value in found.items()}
 
+    def save_outcomes(self, outcomes: Mapping[str, SearchOutcome]) -> None:
+        """Write down what the searches found, by the search's id."""
+        values = {name: outcome.to_json() for name, outcome in outcomes.items()}
+        self.write_json(paths.SEARCHES, values)
+
     def plan(self) -> StudyPlan:
         """The plan that the last run wrote.
 
@@ -244,23 +250,8 @@ def _typed(value: Any, kind: type[S], place: str) -> S:
         return kind.model_validate(value)
     except ValidationError as error:
         raise StoreError(
-            f"{place}: is not what this version reads: {_problems(error)}; {kind.remedy}"
+            f"{place}: is not what this version reads: {problems(error)}; {kind.remedy}"
         ) from error
-
-
-def _problems(error: ValidationError) -> str:
-    """The first things that are wrong: `trials.3 lacks eval_id; fractions.0: ...`."""
-    told = []
-    for problem in error.errors()[:3]:
-        *place, last = map(str, problem["loc"] or ("it",))
-        where = ".".join(place) or "it"
-        if problem["type"] == "missing":
-            told.append(f"{where} lacks {last}")
-        elif problem["type"] == "model_type":  # pydantic's words would name a class of ours
-            told.append(f"{'.'.join([*place, last])} is no mapping")
-        else:
-            told.append(f"{'.'.join([*place, last])}: {problem['msg']}")
-    return "; ".join(told)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,12 @@ from orchestrator.planning.plan import fold_count
 from orchestrator.planning.retry import reason
 from orchestrator.planning.search import Search, unread_places
 from orchestrator.planning.study import Study
-from orchestrator.planning.suggestions import Record, medians, suggest
+from orchestrator.planning.suggestions import medians, suggest
 from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import model_name
 from record import paths
 from record.events import Event
+from record.schema import SearchTrial
 from record.store import Store
 
 RunJobs = Callable[[list[Job]], None]
@@ -93,9 +94,9 @@ def run_searches(study: Study, executor: Executor, screen: Screen, token: str) -
 
         records = run_rounds(todo, spec.search, store, token, run_jobs)
     outcomes = {search.id: search.outcome(records[search.id]) for search in todo}
-    store.write_json(paths.SEARCHES, {**study.outcomes, **outcomes})
+    store.save_outcomes({**study.outcomes, **outcomes})
     for search in todo:
-        if why := outcomes[search.id]["reason"]:
+        if why := outcomes[search.id].reason:
             place = ", ".join(
                 f"{name} {value}" for name, value in search.place.items() if value is not None
             )
@@ -105,14 +106,14 @@ def run_searches(study: Study, executor: Executor, screen: Screen, token: str) -
 
 def run_rounds(
     todo: Sequence[Search], settings: SearchSpec, store: Store, token: str, run_jobs: RunJobs
-) -> dict[str, list[Record]]:
+) -> dict[str, list[SearchTrial]]:
     """Every trial of these searches in rounds; returns the records by the search's id, in their
     order.
 
     A trial that has its record is not run again; one that failed for good counts as a trial of the
     search's budget.
     """
-    records: dict[str, list[Record]] = {search.id: [] for search in todo}
+    records: dict[str, list[SearchTrial]] = {search.id: [] for search in todo}
     for first in range(0, settings.trials, settings.parallel):
         count = min(settings.parallel, settings.trials - first)
         suggested = [
@@ -142,23 +143,23 @@ class _Trial:
         assert self.job  # noqa: S101  # asked of jobs only
         return not has_ended(self.job, store, self.search.spec.resources.max_attempts)
 
-    def record(self, store: Store) -> Record:
+    def record(self, store: Store) -> SearchTrial:
         """What became of it."""
-        kept: Record | None = store.read_json(self.job.record) if self.job else None
+        kept = store.load(self.job.record, SearchTrial) if self.job else None
         if kept:
             return kept
         why = reason(store.failures_of(self.job.eval_id)) if self.job else self.problem
-        return {
-            "number": self.number,
-            "settings": self.settings,
-            "state": "failed",
-            "reason": why,
-            "curve": [],
-            "value": None,
-        }
+        return SearchTrial(
+            number=self.number,
+            settings=dict(self.settings),
+            state="failed",
+            reason=why,
+            curve=[],
+            value=None,
+        )
 
 
-def _round(search: Search, before: Sequence[Record], count: int, token: str) -> list[_Trial]:
+def _round(search: Search, before: Sequence[SearchTrial], count: int, token: str) -> list[_Trial]:
     limits = medians(before) if search.settings.prune else []
     trials = []
     for number, settings in enumerate(suggest(search.settings, before, count), start=len(before)):

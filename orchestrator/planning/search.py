@@ -26,11 +26,11 @@ from orchestrator.planning.identity import (
     train_identity,
 )
 from orchestrator.planning.plan import BlockInputs, Inputs, Tuned
-from orchestrator.planning.suggestions import Record, winner
+from orchestrator.planning.suggestions import winner
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
-from record.schema import Cell
+from record.schema import Cell, SearchOutcome, SearchTrial
 
 SEARCH_NUMERICS = 1  # raised when the same trials would lead to other suggestions or another winner
 
@@ -102,34 +102,26 @@ class Search:
             spec, model, self.task, 1.0, self.roles, self.block.size if self.block else None
         )
 
-    def outcome(self, records: Sequence[Record]) -> dict[str, Any]:
-        """What it found, as search.json keeps it; `settings` is None where every trial failed."""
-        best = winner(records)
-        found = (
-            {"settings": best["settings"], "value": best["value"], "number": best["number"]}
-            if best
-            else {}
-        )
-        reason = (
-            "" if best else f"all {len(records)} trials failed, the last: {records[-1]['reason']}"
-        )
-        counts = {
-            state: sum(record["state"] == state for record in records)
-            for state in ("complete", "pruned", "failed")
-        }
-        trials = [
-            {key: value for key, value in record.items() if key != "curve"} for record in records
-        ]
-        return {
+    def outcome(self, trials: Sequence[SearchTrial]) -> SearchOutcome:
+        """What it found; `settings` is None where every trial failed."""
+        best = winner(trials)
+        found: dict[str, Any] = {"settings": None}
+        if best:
+            found = {"settings": best.settings, "value": best.value, "number": best.number}
+        reason = f"all {len(trials)} trials failed, the last: {trials[-1].reason}"
+        kept = [trial.model_dump(exclude={"curve"}, exclude_unset=True) for trial in trials]
+        return SearchOutcome(
             **self.place,
-            "settings": None,
             **found,
-            "reason": reason,
-            "counts": counts,
-            "cases": {"train": len(self.roles.train), "validation": len(self.roles.validation)},
-            "trials": trials,
-            "identity": self.identity,
-        }
+            reason="" if best else reason,
+            counts={
+                state: sum(trial.state == state for trial in trials)
+                for state in ("complete", "pruned", "failed")
+            },
+            cases={"train": len(self.roles.train), "validation": len(self.roles.validation)},
+            trials=[SearchTrial.model_validate(trial) for trial in kept],
+            identity=self.identity,
+        )
 
     def _train_identity(self, spec: Spec, model: Any) -> Identity:
         block = self.block.fingerprint if self.block else None
@@ -178,7 +170,9 @@ def _places(spec: Spec) -> list[tuple[Any, TaskSpec]]:
     return [(model, task) for model in spec.models for task in spec.tasks] if spec.search else []
 
 
-def with_winners(inputs: Inputs, known: Sequence[Search], outcomes: Mapping[str, Record]) -> Inputs:
+def with_winners(
+    inputs: Inputs, known: Sequence[Search], outcomes: Mapping[str, SearchOutcome]
+) -> Inputs:
     """The inputs with the settings that each fold's search has found, or why it has found none.
 
     Args:
@@ -193,16 +187,17 @@ def with_winners(inputs: Inputs, known: Sequence[Search], outcomes: Mapping[str,
     return replace(inputs, tuned=found)
 
 
-def _found(search: Search, outcomes: Mapping[str, Record]) -> Tuned:
+def _found(search: Search, outcomes: Mapping[str, SearchOutcome]) -> Tuned:
     own = outcomes.get(search.id)
-    if own and own["settings"] is not None:
-        return Tuned(own["settings"], search=search.id)
+    if own and own.settings is not None:
+        return Tuned(own.settings, search=search.id)
     if own:
-        return Tuned(missing=f"its search found nothing: {own['reason']}", search=search.id)
-    same_place = [
-        one for one in outcomes.values() if {key: one[key] for key in search.place} == search.place
+        return Tuned(missing=f"its search found nothing: {own.reason}", search=search.id)
+    changes = [
+        differences(one.identity, search.identity)
+        for one in outcomes.values()
+        if {"model": one.model, "task": one.task, "fold": one.fold} == search.place
     ]
-    changes = [differences(one["identity"], search.identity) for one in same_place]
     why = "its search was not run yet"
     if changes:
         fewest: list[str] = min(changes, key=len)

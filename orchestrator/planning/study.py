@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from orchestrator.planning import study_files
 from orchestrator.planning.identity import Job
@@ -18,6 +17,7 @@ from orchestrator.planning.plan import Inputs, Plan, make_plan
 from orchestrator.planning.search import Search, searches, with_winners
 from orchestrator.spec.study import Spec
 from record import paths
+from record.schema import SearchOutcome
 from record.store import Store
 
 
@@ -65,9 +65,9 @@ class Study:
         return searches(self.spec, self.found)
 
     @functools.cached_property
-    def outcomes(self) -> Mapping[str, Any]:
+    def outcomes(self) -> Mapping[str, SearchOutcome]:
         """What the searches that have ended found (`Search.outcome`), by the search's id."""
-        return (self.store.read_json(paths.SEARCHES) or {}) if self.spec.search else {}
+        return self.store.outcomes() if self.spec.search else {}
 
     @functools.cached_property
     def inputs(self) -> Inputs:
@@ -87,7 +87,7 @@ class Study:
         one.
         """
         every = {search.id: search for search in self.searches}
-        found = {name for name, one in self.outcomes.items() if one.get("settings") is not None}
+        found = {name for name, one in self.outcomes.items() if one.settings is not None}
         return [search for name, search in every.items() if name not in found]
 
     def jobs(self, token: str) -> list[Job]:

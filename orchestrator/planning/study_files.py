@@ -20,11 +20,11 @@ from orchestrator.spec.evaluation import ComparisonSpec
 from orchestrator.spec.study import Spec, model_name
 from orchestrator.spec.yaml_file import dump
 from record import paths
+from record.metric import Metric
 from record.redact import shown
 from record.schema import (
     SCHEMA_VERSION,
     Comparison,
-    Metric,
     PlannedTrial,
     Recipe,
     Scoring,

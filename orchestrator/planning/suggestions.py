@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.spec.search import Range, SearchSpec
+from record.schema import SearchTrial
 
 STARTUP = 5  # complete trials before any is pruned, as in Optuna's MedianPruner
 WARM_UP = 0.25  # share of a trial that is never pruned: schedules that warm up start slowly
-# Of a trial: number, settings, state (complete, pruned, failed), value, curve.
-Record = Mapping[str, Any]
 
 
-def suggest(settings: SearchSpec, records: Sequence[Record], count: int) -> list[dict[str, Any]]:
+def suggest(
+    settings: SearchSpec, records: Sequence[SearchTrial], count: int
+) -> list[dict[str, Any]]:
     """The next settings to try, by Optuna's TPE (Bergstra et al. 2011).
 
     The seed is that of the spec and of how many trials there were: every model starts from the same
@@ -40,27 +41,27 @@ def suggest(settings: SearchSpec, records: Sequence[Record], count: int) -> list
     for record in records:
         study.add_trial(
             optuna.trial.create_trial(
-                state=optuna.trial.TrialState[states[record["state"]]],
-                value=record["value"] if record["state"] == "complete" else None,
-                params=dict(record["settings"]),
+                state=optuna.trial.TrialState[states[record.state]],
+                value=record.value if record.state == "complete" else None,
+                params=dict(record.settings),
                 distributions=distributions,
-                intermediate_values={int(step): value for step, value in record["curve"][-1:]},
+                intermediate_values=dict(record.curve[-1:]),
             )
         )
     return [dict(study.ask(distributions).params) for _ in range(count)]
 
 
-def medians(records: Sequence[Record]) -> list[tuple[int, float]]:
+def medians(records: Sequence[SearchTrial]) -> list[tuple[int, float]]:
     """(steps, median over the complete trials of the best validation Dice until then); empty before
     `STARTUP` of them.
 
     A trial below the median is ended (the median rule of Golovin et al. 2017, Google Vizier,
     section 3.2.2).
     """
-    curves = [record["curve"] for record in records if record["state"] == "complete"]
+    curves = [record.curve for record in records if record.state == "complete"]
     if len(curves) < STARTUP:
         return []
-    steps = sorted({int(step) for curve in curves for step, _ in curve})
+    steps = sorted({step for curve in curves for step, _ in curve})
     return [
         (
             step,
@@ -86,12 +87,12 @@ def is_hopeless(curve: Sequence[Sequence[float]], limits: Sequence[Sequence[floa
     return bool(limit) and max(value for _, value in curve) < limit[-1]
 
 
-def winner(records: Sequence[Record]) -> Record | None:
+def winner(records: Sequence[SearchTrial]) -> SearchTrial | None:
     """The complete trial with the highest validation Dice, the earlier one of equals; None without
     any.
     """
-    complete = [record for record in records if record["state"] == "complete"]
-    return max(complete, key=lambda record: (record["value"], -record["number"]), default=None)
+    complete = [record for record in records if record.state == "complete"]
+    return max(complete, key=lambda record: (record.value, -record.number), default=None)
 
 
 def _distribution(values: Range) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from record.schema import Metric
+from record.metric import Metric
 
 LATEX_ROWS = 40  # what fits on one landscape page
 LONG = 48  # characters from which a cell's text may wrap

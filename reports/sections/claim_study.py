@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from record.schema import Commit, Metric, StudyPlan
+from record.metric import Metric
+from record.schema import Commit, StudyPlan
 from reports.sections.details import model_settings
 from reports.statistics import Interval
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from record.schema import Metric, StudyPlan
+from record.metric import Metric
+from record.schema import StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share, spread, text_cell, titled
 from reports.sections.model_ranks import Ranking, finished_models, stability
 from reports.statistics.scores import common_tasks, matrix

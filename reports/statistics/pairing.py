@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from record.schema import Metric, PlannedTrial, StudyPlan
+from record.metric import Metric
+from record.schema import PlannedTrial, StudyPlan
 
 BOTH_EMPTY = "both-empty"
 LISTED = 5

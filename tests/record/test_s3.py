@@ -14,8 +14,9 @@ from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import main as status
 from record.lock import StudyLockedError, study_lock
-from record.schema import Claim, Stored
+from record.schema import Claim
 from record.store import FencedError, Store, StoreError
+from record.stored import Stored
 from record.tables import read_results
 from reports.build import build_report
 from tests.record.builders import commit

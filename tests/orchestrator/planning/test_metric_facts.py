@@ -15,7 +15,8 @@ from orchestrator.planning.plan import Inputs, TaskInputs, make_plan
 from orchestrator.planning.study_files import study_plan
 from orchestrator.spec import reference
 from orchestrator.spec.study import Spec
-from record.schema import Metric, StudyPlan
+from record.metric import Metric
+from record.schema import StudyPlan
 from reports.statistics.pairing import capped_scores, pair
 
 

@@ -25,7 +25,7 @@ from orchestrator.planning.suggestions import is_hopeless, medians, suggest, win
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
-from record import paths
+from record.schema import SearchTrial
 from record.store import Store
 
 TASK = "Task99_Spheres"
@@ -62,18 +62,13 @@ def inputs_of(spec: Spec) -> Inputs:
 
 def record(
     number: int, value: float | None, *, state: str = "complete", steps: Sequence[int] = (1, 2, 3)
-) -> dict:
+) -> SearchTrial:
     curve = [(step, (value or 0) * step / steps[-1]) for step in steps] if state != "failed" else []
     lr = 0.001 * (number + 1)
     chosen = {"training.lr": lr, "training.weight_decay": 0}
-    return {
-        "number": number,
-        "settings": chosen,
-        "state": state,
-        "value": value,
-        "curve": curve,
-        "reason": "why",
-    }
+    return SearchTrial(
+        number=number, settings=chosen, state=state, value=value, curve=curve, reason="why"
+    )
 
 
 # Which cases
@@ -168,7 +163,7 @@ def test_the_best_complete_trial_wins_the_earlier_of_equals() -> None:
     records = [record(0, 0.5), record(1, 0.7), record(2, 0.7), record(3, 0.9, state="pruned")]
     best = winner([*records, record(4, None, state="failed")])
     assert best is not None
-    assert best["number"] == 1
+    assert best.number == 1
     assert winner([record(0, None, state="failed")]) is None
 
 
@@ -229,7 +224,7 @@ def test_every_model_gets_the_same_trials_of_the_same_length(tmp_path: Path) -> 
     }
     assert first["ViT_Baseline"] == first["ViT_MLP"]  # the same random start
     assert len({job.train_id for job in ran}) == len(ran) == 28
-    states = [one["state"] for one in told[found[0].id]]
+    states = [one.state for one in told[found[0].id]]
     assert {"complete", "pruned", "failed"} == set(states)  # a trial that diverged counts, too
     assert any(job.tuning and job.tuning.medians for job in ran)
     sent = Job.from_json(json.loads(json.dumps(ran[-1].to_json())))
@@ -279,10 +274,10 @@ def test_settings_that_a_model_cannot_take_together_are_a_failed_trial(tmp_path:
             store.write_json(job.record, one)
 
     told = run_rounds(found[:1], spec.search, store, "t", run)[found[0].id]
-    failed = [one for one in told if one["state"] == "failed"]
+    failed = [one for one in told if one.state == "failed"]
     assert failed
     assert len(failed) + len(ran) == 12
-    assert all("embed_dim 12 must be a multiple of heads 64" in one["reason"] for one in failed)
+    assert all("embed_dim 12 must be a multiple of heads 64" in one.reason for one in failed)
 
 
 # Winners and ids
@@ -315,9 +310,7 @@ def test_only_an_edit_that_matters_asks_for_a_new_search_and_says_why(tmp_path: 
     spec, store = spec_of(epochs=5), Store(str(tmp_path))
     inputs = inputs_of(spec)
     found = searches(spec, inputs)
-    store.write_json(
-        paths.SEARCHES, {search.id: search.outcome([record(0, 0.5)]) for search in found}
-    )
+    store.save_outcomes({search.id: search.outcome([record(0, 0.5)]) for search in found})
     assert not any(one.missing for one in Study(spec, store, inputs).inputs.tuned.values())
 
     lr = spec.training.model_copy(
