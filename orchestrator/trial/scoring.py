@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from medvision.data.volumes import Truth
 from torch import nn
 
+from medvision.data.nifti import Truth
 from medvision.evaluation import predict, score
 from medvision.training.loop import Interrupted, Ranks, Watch
 from orchestrator.trial.context import TrialContext
