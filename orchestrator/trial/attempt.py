@@ -214,7 +214,7 @@ def _about(context: TrialContext, model: nn.Module) -> About:
         task=context.task.name,
         patch_size=context.spec.data.patch_size,
         in_channels=len(context.prepared(context.roles.test[0]).image),
-        preparation=context.spec.preparation(context.task),
+        preparation=context.preparation,
         precision=context.spec.training.precision,
     )
 

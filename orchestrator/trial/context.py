@@ -9,7 +9,6 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from medvision.data.readers.registry import read_task
 from medvision.data.splits import Roles, from_split
 from medvision.data.views.base import PreprocessedCase
 from medvision.models import build_model
+from medvision.recipe import LabelGroups, Preparation
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import train
 from medvision.training.ranks import Ranks
@@ -91,12 +91,18 @@ class TrialContext:
         }
         self.folder = paths.attempt(job.train_id, job.token)
 
-    @property
-    def groups(self) -> Mapping[str, Any]:
+    @functools.cached_property
+    def groups(self) -> LabelGroups:
+        """The label groups of its task."""
         return self.spec.groups(self.task)
 
+    @functools.cached_property
+    def preparation(self) -> Preparation:
+        """What a network gets to see of the cases of its task."""
+        return self.spec.preparation(self.task)
+
     def prepared(self, case: str) -> PreprocessedCase:
-        return prepare(self.cases[case], self.fingerprints[case], self.spec.preparation(self.task))
+        return prepare(self.cases[case], self.fingerprints[case], self.preparation)
 
     def truth(self, case: str) -> Truth:
         """The case's label groups on its own grid.
