@@ -19,10 +19,10 @@ from medvision.data.nifti import Truth, read_truth
 from medvision.data.preprocess import prepare
 from medvision.data.readers.base import Case
 from medvision.data.readers.registry import read_task
+from medvision.data.settings import LabelGroups, Preparation
 from medvision.data.splits import Roles, from_split
 from medvision.data.views.base import PreprocessedCase
 from medvision.models import build_model
-from medvision.recipe import LabelGroups, Preparation
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import train
 from medvision.training.ranks import Ranks
