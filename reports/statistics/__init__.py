@@ -12,6 +12,7 @@ from reports.statistics.effects import (
     mean_difference,
     rank_biserial,
 )
+from reports.statistics.methods import MethodDifference, method_difference
 from reports.statistics.ranking import (
     Friedman,
     PairwiseWilcoxon,
@@ -27,6 +28,7 @@ from reports.statistics.wilcoxon import PairedWilcoxon, paired_differences, pair
 __all__ = [
     "Friedman",
     "Interval",
+    "MethodDifference",
     "PairedWilcoxon",
     "PairwiseWilcoxon",
     "RankingStability",
@@ -37,6 +39,7 @@ __all__ = [
     "friedman",
     "hodges_lehmann",
     "mean_difference",
+    "method_difference",
     "paired_differences",
     "paired_wilcoxon",
     "pairwise_wilcoxon",
