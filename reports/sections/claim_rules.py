@@ -132,7 +132,7 @@ def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, n
 
 
 def _interval(x: np.ndarray, y: np.ndarray) -> Interval:
-    """Mean difference over tasks with its BCa 95 % interval; infinite bounds for one task."""
+    """Mean difference over tasks with its 95 % interval; infinite bounds for less than three."""
     return mean_difference(x, y)
 
 
@@ -201,7 +201,7 @@ def _level(claim: Claim, study: Study) -> Evidence:
     interval = _interval(values, np.zeros(len(values)))
     text = f"mean {values.mean():.3f}"
     if not np.isfinite(interval.low):
-        return Evidence(None, text, "one task gives no interval")
+        return Evidence(None, text, "fewer than three tasks give no interval")
     text += f" [{interval.low:.3f}, {interval.high:.3f}] over {len(values)} tasks"
     inside = interval.low - 0.005 <= claim["value"] <= interval.high + 0.005
     return Evidence(

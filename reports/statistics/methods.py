@@ -150,12 +150,24 @@ def _two_tests(
     found: Components, folds: int, repeats: int, variance: Variance
 ) -> tuple[_Test, _Test]:
     scatter = found.se * math.sqrt(found.fold_ratio)
-    relaxed = RELAXED.get(folds, RELAXED_MORE_FOLDS) if found.fold == 0 else 1.0
     if variance == "nadeau-bengio":
-        test_per_train = 1 / (folds / repeats - 1)
-        scatter *= math.sqrt(1 + folds * test_per_train)
-        relaxed = 1.0
+        scatter *= shared_training_factor(folds, repeats)
+        return _Test(found.se, found.df), _Test(scatter, found.fold_df)
+    relaxed = relaxation(folds) if found.fold == 0 else 1.0
     return _Test(found.se, found.df), _Test(scatter, found.fold_df, relaxed)
+
+
+def relaxation(folds: int) -> float:
+    """How far p over folds may exceed the level where the fold component is 0."""
+    return RELAXED.get(folds, RELAXED_MORE_FOLDS)
+
+
+def shared_training_factor(folds: int, repeats: int = 1) -> float:
+    """By how much Nadeau and Bengio widen the error over folds of all repeats together.
+
+    One fold is tested for every K / repeats - 1 that are trained on.
+    """
+    return math.sqrt(1 + folds / (folds / repeats - 1))
 
 
 def _untested(
