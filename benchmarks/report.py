@@ -3,9 +3,9 @@ benchmarks.report`.
 
 A synthetic study of 10 tasks with 480 cases each, in 5 folds; more rows are more models and seeds.
 Measured are reading the store, pairing and testing the 60 comparisons of 480 cases (exact Wilcoxon,
-BCa bootstrap, Hodges-Lehmann), and, apart, the whole report with its figures. The target: read,
-pair and test a million rows in under 20 s and 2 GB. Every size runs in a process of its own, whose
-peak memory is its own.
+Hodges-Lehmann), and, apart, the whole report with its figures. The target: read, pair and test a
+million rows in under 20 s and 2 GB. Every size runs in a process of its own, whose peak memory is
+its own.
 """
 
 from __future__ import annotations

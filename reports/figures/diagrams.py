@@ -20,7 +20,7 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPla
     """Candidate minus baseline for every case, per task: one figure per comparison and metric
     group.
 
-    The mean with its BCa interval comes from the significance table, so that figure and table
+    The mean with its interval comes from the significance table, so that figure and table
     agree.
     """
     figures = []
@@ -63,7 +63,7 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPla
         name = f"paired_differences_{candidate}_vs_{baseline}".replace("+", "p").replace(" ", "_")
         caption = (
             f"{candidate} minus {baseline}, a dot per test case, {share(fraction)} training data; "
-            "diamond and bar: mean with its 95 % BCa interval."
+            "diamond and bar: mean with its 95 % interval."
         )
         figures.append(finish(figure, name, caption))
     return figures

@@ -144,7 +144,7 @@ def _level(claim: Claim, study: Study) -> Evidence:
     interval = mean_difference(values, np.zeros(len(values)))
     text = f"mean {values.mean():.3f}"
     if not np.isfinite(interval.low):
-        return Evidence(None, text, "one task gives no interval")
+        return Evidence(None, text, "fewer than three tasks give no interval")
     text += f" [{interval.low:.3f}, {interval.high:.3f}] over {len(values)} tasks"
     inside = interval.low - 0.005 <= claim["value"] <= interval.high + 0.005
     return Evidence(

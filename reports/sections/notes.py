@@ -84,7 +84,7 @@ def notes(
             "the means."
         )
     found.append(
-        "Difference: candidate minus baseline, BCa bootstrap interval over cases. Shift: "
+        "Difference: candidate minus baseline, t interval over cases, widened for skew. Shift: "
         "Hodges-Lehmann, its interval the inverted test. r: matched-pairs rank-biserial "
         "correlation, from -1 to 1."
     )

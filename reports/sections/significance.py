@@ -75,7 +75,7 @@ def significance_table(
     """One row per comparison x task x fraction x metric, in the spec's order.
 
     Columns: means and sample standard deviations over cases (infinite distances capped at the
-    volume's diagonal, counted in `capped`), `difference` candidate - baseline with its BCa 95 %
+    volume's diagonal, counted in `capped`), `difference` candidate - baseline with its 95 %
     interval over cases, `change_percent` of the baseline's mean, `shift` (Hodges-Lehmann) with its
     95 % interval, the matched-pairs `rank_biserial` correlation, `better` (the model with the
     better mean), `favours` (the model that the test favours, by the sum of the signed ranks, which

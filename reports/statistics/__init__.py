@@ -2,6 +2,7 @@
 
 d = paired_wilcoxon(candidate, baseline)      d.p, d.p_floor, d.n_zero, d.method
 adjust([0.01, 0.04, float("nan")], "holm")    array([0.02, 0.04, nan])
+m = method_difference(d, fold=f, training=s, case=c)      m.p, m.low, m.high, m.components
 """
 
 from reports.statistics.adjustment import adjust
@@ -12,6 +13,9 @@ from reports.statistics.effects import (
     mean_difference,
     rank_biserial,
 )
+from reports.statistics.margins import Practical, correlated_t, place, practical
+from reports.statistics.methods import MethodDifference, method_difference
+from reports.statistics.power import detectable, power
 from reports.statistics.ranking import (
     Friedman,
     PairwiseWilcoxon,
@@ -22,24 +26,36 @@ from reports.statistics.ranking import (
     pairwise_wilcoxon,
     ranking_stability,
 )
+from reports.statistics.runs import SelfComparison, self_comparison, wilcoxon_over_runs
 from reports.statistics.wilcoxon import PairedWilcoxon, paired_differences, paired_wilcoxon
 
 __all__ = [
     "Friedman",
     "Interval",
+    "MethodDifference",
     "PairedWilcoxon",
     "PairwiseWilcoxon",
+    "Practical",
     "RankingStability",
+    "SelfComparison",
     "adjust",
     "cliques",
+    "correlated_t",
     "critical_difference",
+    "detectable",
     "equivalence",
     "friedman",
     "hodges_lehmann",
     "mean_difference",
+    "method_difference",
     "paired_differences",
     "paired_wilcoxon",
     "pairwise_wilcoxon",
+    "place",
+    "power",
+    "practical",
     "rank_biserial",
     "ranking_stability",
+    "self_comparison",
+    "wilcoxon_over_runs",
 ]
