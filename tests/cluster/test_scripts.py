@@ -22,7 +22,7 @@ import pytest
 from record.store import Store
 from tests.waiting import PATIENCE_SECONDS, Barrier, end, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -22,7 +22,7 @@ from record.tables import read_results
 from tests.orchestrator.executors.test_driver import prepared
 from tests.waiting import Barrier, on_workers, put, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 # A worker that holds Python's lock ends after twice as long; after three times as long the lane
 # would kill it.
