@@ -16,6 +16,8 @@ _LFS = re.compile(
 _XET = re.compile(rb"# xet version .*?(^filesize = (?P<size>\d+)$|\Z)", re.S | re.M)
 # https://git-annex.branchable.com/internals/pointer_file/
 _ANNEX = re.compile(rb"/annex/objects/|(\.\./)*\.git/annex/objects/")
+# https://www.rfc-editor.org/rfc/rfc1740, AppleDouble: what macOS keeps beside a file elsewhere
+_APPLE = b"\x00\x05\x16\x07"
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head)", re.I)
 
 
@@ -38,6 +40,11 @@ def placeholder(head: bytes) -> str | None:
         )
     if _ANNEX.match(head):
         return "is a git-annex pointer, not the file itself: run `git annex get` or `datalad get`"
+    if head.startswith(_APPLE):
+        return (
+            "is a macOS resource fork, not the file itself: remove it; the file is called so "
+            "without `._`"
+        )
     if _PAGE.match(head):
         return (
             "is a web page, not the file itself: the download led to a page (of an error, a login "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from medvision.data.fingerprints import index_cases
-from medvision.data.readers.base import Case, Task
+from medvision.data.readers.base import Case, Declared, Task
 from medvision.data.readers.registry import is_task, read_task
 from medvision.data.validate import undeclared, validate
 from medvision.errors import DataError
@@ -51,12 +51,11 @@ class Report:
         return sum(len(reasons.warnings) for reasons in self.reasons.values())
 
 
-def check_case(case: Case, declared_labels: Sequence[int] = ()) -> Reasons:
-    """One case by itself; `declared_labels` as in dataset.json, none where any label will do."""
+def check_case(case: Case, declared: Declared | None = None) -> Reasons:
+    """One case by itself; where no labels are declared any label will do."""
     found = validate(case)
-    return Reasons(
-        (*found.errors, *undeclared(case, found.labels, declared_labels)), found.warnings
-    )
+    unknown = undeclared(case, found.labels, declared) if declared else []
+    return Reasons((*found.errors, *unknown), found.warnings)
 
 
 def check_task(
@@ -77,7 +76,11 @@ def task_folders(folder: Path) -> list[Path]:
     """The folder itself where it is a task, otherwise the tasks in it, by name."""
     if is_task(folder):
         return [folder]
-    return sorted(path for path in folder.glob("*") if is_task(path)) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.glob("*") if not path.name.startswith(".") and is_task(path))
+        if folder.is_dir()
+        else []
+    )
 
 
 def check_folder(

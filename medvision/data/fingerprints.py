@@ -16,19 +16,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medvision.cache import read_json, write_json
+from medvision.data.copies import find_copies
 from medvision.data.readers.base import Case, Task
 from medvision.data.validate import undeclared, validate
 from medvision.errors import DataError
 from record.local_files import cache_root
 
-MEMORY_VERSION = 2  # raise it when an examination finds more, so that every case is examined again
+MEMORY_VERSION = 3  # raise it when an examination finds more, so that every case is examined again
 
 
 @dataclass(frozen=True)
 class CaseIndex:
     """What planning needs to know of a case: `fingerprint` is the sha256 of image and label
     content, `volume_mm3` the volume of everything labelled above 0, `channels` how many its image
-    has, `errors` are the reasons why it cannot be used, `warnings` do not forbid it."""
+    has, `errors` are the reasons why it cannot be used, `warnings` do not forbid it; `labels` are
+    the values of its label."""
 
     id: str
     fingerprint: str
@@ -36,6 +38,7 @@ class CaseIndex:
     channels: int = 1
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
 
 
 def index_cases(
@@ -96,9 +99,8 @@ def _remembered(memory: dict, case: Case) -> dict | None:
 def _measure(case: Case) -> dict:
     stamp, contents = _stamp(case), [_content(path) for path in case.files]
     fingerprint = hashlib.sha256(b"".join(contents)).hexdigest()
-    image = b"".join(contents[:-1]).hex()
     found = validate(case)  # right after hashing, so that the files come out of the page cache
-    return {"stamp": stamp, "fingerprint": fingerprint, "image": image, **asdict(found)}
+    return {"stamp": stamp, "fingerprint": fingerprint, **asdict(found)}
 
 
 def content_fingerprint(case: Case) -> str:
@@ -137,22 +139,41 @@ def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
     orientation.
     """
     entries = [memory[_key(case)] for case in cases]
-    declared = [value for values in task.declared.labels.values() for value in values]
     usual = {
         key: Counter(entry[key] for entry in entries if not entry["errors"]).most_common(1)
         for key in ("orientation", "channels")
     }
-    first: dict[str, str] = {}
+    own = [
+        [*entry["errors"], *undeclared(case, entry["labels"], task.declared)]
+        for case, entry in zip(cases, entries, strict=True)
+    ]
+    good = [place for place, errors in enumerate(own) if not errors]
+    found = find_copies([cases[place] for place in good], [entries[place] for place in good])
+    copies = dict(zip(good, found, strict=True))
+    ignored = set(task.declared.ignored)
     made = []
-    for case, entry in zip(cases, entries, strict=True):
-        errors = [*entry["errors"], *undeclared(case, entry["labels"], declared)]
-        warnings = list(entry["warnings"])
-        if not errors:
-            if (original := first.setdefault(entry["image"], case.id)) != case.id:
-                errors.append(f"{case.image}: has the same content as the image of {original}")
+    for place, (case, entry) in enumerate(zip(cases, entries, strict=True)):
+        errors, warnings = own[place], list(entry["warnings"])
+        if place in copies:
+            errors += copies[place].errors
             for key, ((common, _),) in usual.items():
                 if entry[key] != common:
                     warnings.append(f"{case.image}: {key} {entry[key]}, most cases have {common}")
-        about = (case.id, entry["fingerprint"], entry["volume_mm3"], entry["channels"])
-        made.append(CaseIndex(*about, tuple(errors), tuple(warnings)))
+            warnings += copies[place].warnings
+            if ignored & set(entry["labels"]):
+                warnings.append(
+                    f"{case.label}: holds label {min(ignored & set(entry['labels']))}, which is "
+                    "declared as to be ignored; here it counts as any other label"
+                )
+        made.append(
+            CaseIndex(
+                case.id,
+                entry["fingerprint"],
+                entry["volume_mm3"],
+                entry["channels"],
+                tuple(errors),
+                tuple(warnings),
+                tuple(entry["labels"]),
+            )
+        )
     return made

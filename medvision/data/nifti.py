@@ -1,45 +1,41 @@
 """The one reader of NIfTI files, for the check of a task and for training alike: what one takes,
 the other takes, and both refuse the rest in the same words.
 
-A file is opened by its header, which is examined before memory is taken for its voxels.
+A file is opened by its header, which is examined (`medvision.data.header`) before memory is taken
+for its voxels.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import nibabel
 import numpy as np
+from nibabel.volumeutils import apply_read_scaling
 
+from medvision.data.header import UNEQUAL, Grid, grid_of
 from medvision.data.readers.base import Case
 from medvision.errors import DataError
+from medvision.placeholders import HEAD, placeholder
 
 Groups = Mapping[str, Sequence[int] | str]
 Channel = int | Literal["all"]
+ENDINGS = (".nii.gz", ".nii")  # in capitals, too
+LARGEST = 1e37  # networks see float32, which ends at 3.4e38, and sums of some values
+LARGEST_LABEL = 2**31
+logging.getLogger("nibabel.global").setLevel(
+    logging.ERROR
+)  # what it mends is told in `Grid.doubts`
+_GZIP = b"\x1f\x8b"
+_MOST_PACKED = 1032  # bytes that DEFLATE makes of one at most
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How a file's voxels lie in space. `shape`: X, Y, Z; `affine`: [4, 4], voxels to mm;
-    `spacing`: mm per voxel; `channels`: 1 in 3D."""
-
-    path: Path
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    spacing: tuple[float, float, float]
-    channels: int
-
-    @property
-    def orientation(self) -> str:
-        """The closest directions of the three axes, for example `RAS`; `?` where there is none."""
-        return "".join(code or "?" for code in nibabel.aff2axcodes(self.affine))
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,15 @@ class Volume:
         """The numbers (or a part of them) with the header's slope and intercept applied."""
         return self._read(lambda: np.asanyarray(self.stored if part is None else self.stored[part]))
 
-    def _read(self, read: Any) -> np.ndarray:
-        with _told(self.grid.path):  # truncated, or a gzip stream that is damaged
+    def scale(self, unscaled: np.ndarray) -> np.ndarray:
+        """The same of numbers that were read unscaled."""
+        slope, inter = np.float64(self.stored.slope), np.float64(self.stored.inter)
+        with np.errstate(over="ignore"):
+            return apply_read_scaling(unscaled, slope, inter)
+
+    def _read(self, read: Callable[[], np.ndarray]) -> np.ndarray:
+        # a file may be truncated, or a gzip stream damaged
+        with _told(self.grid.path), np.errstate(over="ignore"):
             return read()
 
 
@@ -91,31 +94,20 @@ def open_volume(path: Path) -> Volume:
         DataError: missing, empty, no NIfTI, voxels that are no real numbers, more of them than the
             file can hold, not 3D or 4D, or a header that gives no grid.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: is missing")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: is empty (0 bytes)")
+    start = _start(path)
     with _told(path):
         opened = nibabel.load(path)
+        if not isinstance(opened, nibabel.Nifti1Image):  # which Nifti2Image is, too
+            raise DataError(f"{path}: is no volume of NIfTI but a {type(opened).__name__}")
         stored = opened.dataobj
-        _check_promise(path, stored)
-        spacing = tuple(float(zoom) for zoom in opened.header.get_zooms()[:3])
-    if len(opened.shape) not in (3, 4):
-        raise DataError(f"{path}: 3D or 4D is needed, its shape is {opened.shape}")
+    if len(stored.shape) not in (3, 4):
+        raise DataError(f"{path}: 3D or 4D is needed, its shape is {stored.shape}")
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{path}: real numbers are needed, its voxels are {stored.dtype}")
-    if not all(zoom > 0 for zoom in spacing) or not np.isfinite(opened.affine).all():
-        raise DataError(
-            f"{path}: spacing must be positive and the affine finite, spacing is {spacing}"
-        )
-    millimetres = (spacing[0], spacing[1], spacing[2])
-    grid = Grid(path, opened.shape[:3], opened.affine, millimetres, *opened.shape[3:] or (1,))
-    if "?" in grid.orientation:
-        raise DataError(
-            f"{path}: its affine leaves out a direction, so nobody knows how the volume lies in "
-            "space"
-        )
-    return Volume(grid, stored, type(opened))
+    _check_promise(path, stored, packed=start.startswith(_GZIP))
+    with _told(path), _stream(path) as stream:
+        raw = stream.read(opened.header.sizeof_hdr)
+        return Volume(grid_of(path, opened, raw), stored, type(opened))
 
 
 @contextlib.contextmanager
@@ -127,7 +119,7 @@ def open_whole(path: Path) -> Iterator[Volume]:
         DataError: as `open_volume`; a file that is damaged anywhere.
     """
     head = open_volume(path)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    with _stream(path) as stream:
         with _told(path):
             stored = head.kind.from_stream(stream).dataobj  # type: ignore[attr-defined]
         yield Volume(head.grid, stored, head.kind)
@@ -142,25 +134,18 @@ def read_image(images: Sequence[Path], channel: Channel = 0) -> Image:
     of the files.
 
     Raises:
-        DataError: as `open_volume`; no such channel; values that are not finite; files of different
-            grids.
+        DataError: as `open_volume`; no such channel; values that are not finite or too large; files
+            of different grids.
     """
     volumes = [open_volume(path) for path in images]
     first = volumes[0].grid
     for volume in volumes[1:]:
-        if volume.grid.shape != first.shape:
-            raise DataError(
-                f"{volume.grid.path}: shape {volume.grid.shape} differs from {first.shape} of the "
-                f"first channel ({first.path})"
-            )
+        if problem := differs(first, volume.grid):
+            raise DataError(problem)
     places = [(volume, place) for volume in volumes for place in range(volume.grid.channels)]
     if channel != "all" and channel >= len(places):
-        shape = volumes[0].stored.shape
-        has = (
-            f"has {len(places)} channels"
-            if len(volumes) > 1 or len(shape) == 4
-            else "is 3D and has one channel"
-        )
+        four = len(volumes) > 1 or len(volumes[0].stored.shape) == 4
+        has = f"has {len(places)} channels" if four else "is 3D and has one channel"
         raise DataError(f"{first.path}: {has}, channel {channel} was asked for")
     if channel == "all":
         read = np.concatenate([_channels(volume, slice(None)) for volume in volumes])
@@ -174,10 +159,9 @@ def _channels(volume: Volume, wanted: slice) -> np.ndarray:
     """Float32 [C, X, Y, Z] of one file, which is finite."""
     four = len(volume.stored.shape) == 4
     array = volume.scaled((..., wanted)) if four else volume.scaled()[..., None]
-    image = np.moveaxis(np.asarray(array, dtype=np.float32), -1, 0)
-    if problems := not_finite(volume.grid.path, image):
+    if problems := unusable(volume.grid.path, *count_unusable(array)):
         raise DataError(problems[0])
-    return image
+    return np.moveaxis(np.asarray(array, dtype=np.float32), -1, 0)
 
 
 def read_truth(case: Case, groups: Groups) -> Truth:
@@ -199,45 +183,117 @@ def label_values(volume: Volume, label: np.ndarray) -> np.ndarray:
     """A label file's numbers as [X, Y, Z], which are whole.
 
     Raises:
-        DataError: not 3D, or numbers that are not finite or not whole.
+        DataError: not 3D, or numbers that are not finite, not whole, or too large for a label.
     """
     path = volume.grid.path
     if volume.grid.channels != 1:
         raise DataError(f"{path}: 3D is needed, its shape is {volume.stored.shape}")
     label = label[..., 0] if label.ndim == 4 else label
-    if problems := not_finite(path, label):
+    if problems := unusable(path, *count_unusable(label)):
         raise DataError(problems[0])
     if label.dtype.kind == "f" and (broken := np.unique(label[label != np.round(label)])).size:
         raise DataError(
-            f"{path}: labels must be whole numbers, it holds "
-            f"{', '.join(f'{x:g}' for x in broken[:5])}"
+            f"{path}: labels must be whole numbers (round them and save it again), it holds "
+            f"{', '.join(repr(float(x)) for x in broken[:5])}"
+        )
+    if label.min() < -LARGEST_LABEL or label.max() > LARGEST_LABEL:
+        raise DataError(
+            f"{path}: labels must lie within ±{LARGEST_LABEL}, it holds {label.min():g} to "
+            f"{label.max():g}"
         )
     return label
 
 
-def not_finite(path: Path, values: np.ndarray) -> list[str]:
-    """What is wrong with a file whose values include NaN or infinity, if so."""
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return []
-    count = np.count_nonzero(~np.isfinite(values))
-    return [f"{path}: holds {count} values that are NaN or infinite"]
+def count_unusable(values: np.ndarray) -> tuple[int, int]:
+    """How many values are NaN or infinite, and how many too large for a network."""
+    if values.dtype.kind != "f":
+        return 0, 0
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        large = np.abs(values) > LARGEST
+    return int(np.count_nonzero(~finite)), int(np.count_nonzero(finite & large))
 
 
-def _check_promise(path: Path, stored: Any) -> None:
+def unusable(path: Path, not_finite: int, large: int) -> list[str]:
+    """What is wrong with a file of so many such values."""
+    told = []
+    if not_finite:
+        told.append(f"{path}: holds {not_finite} values that are NaN or infinite")
+    if large:
+        told.append(
+            f"{path}: holds {large} values beyond ±{LARGEST:g}, too large for float32 arithmetic: "
+            "is its slope right?"
+        )
+    return told
+
+
+def differs(image: Grid, other: Grid) -> str | None:
+    """Why two files cannot lie on each other voxel by voxel, if so."""
+    if image.shape != other.shape:
+        return (
+            f"{other.path}: shape {other.shape} differs from its image's {image.shape} "
+            f"({image.path})"
+        )
+    if image.orientation != other.orientation:
+        return (
+            f"{other.path}: orientation {other.orientation} differs from its image's "
+            f"{image.orientation}"
+        )
+    if any(
+        abs(one / two - 1) > UNEQUAL for one, two in zip(image.spacing, other.spacing, strict=True)
+    ):
+        shown = [" x ".join(f"{edge:g}" for edge in grid.spacing) for grid in (other, image)]
+        return f"{other.path}: its voxels are {shown[0]} mm, its image's {shown[1]} mm"
+    return None
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file that may be a volume.
+
+    Raises:
+        DataError: it is none, by its name or its beginning.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: is missing")
+    with _told(path), path.open("rb") as file:
+        start = file.read(HEAD)
+    if not start:
+        raise DataError(f"{path}: is empty (0 bytes)")
+    if instead := placeholder(start):
+        raise DataError(f"{path}: {instead}")
+    ending = next((each for each in ENDINGS if path.name.lower().endswith(each)), None)
+    if ending is None:
+        raise DataError(
+            f"{path}: only {' and '.join(ENDINGS)} files are read, by their ending; convert it, "
+            "for example with nibabel or mri_convert"
+        )
+    if (packed := start.startswith(_GZIP)) != (ending == ".nii.gz"):
+        raise DataError(
+            f"{path}: cannot be read as NIfTI: its name ends with {path.name[-len(ending) :]}, but "
+            f"it is {'' if packed else 'not '}compressed by gzip"
+        )
+    return start
+
+
+def _check_promise(path: Path, stored: Any, *, packed: bool) -> None:
     """Refuse a header that promises more voxels than the file can hold, before memory is taken for
     them.
 
     Raises:
-        DataError: it does; DEFLATE makes at most 1032 bytes of one.
+        DataError: it does.
     """
     if 0 in stored.shape:
         raise DataError(f"{path}: holds no voxels, its shape is {stored.shape}")
     needed, size = math.prod(stored.shape) * stored.dtype.itemsize, path.stat().st_size
-    if needed > size * {".nii": 1, ".gz": 1032}.get(path.suffix, 10**5):
+    if needed > size * (_MOST_PACKED if packed else 1):
         raise DataError(
             f"{path}: is damaged or cut off: {size} bytes cannot hold a volume of shape "
             f"{stored.shape}"
         )
+
+
+def _stream(path: Path) -> Any:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 @contextlib.contextmanager

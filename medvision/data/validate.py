@@ -1,34 +1,32 @@
-"""Opens image and label of a case once and tells what is wrong with them.
+"""Opens every file of a case once and tells what is wrong with them, and what they hold.
 
-Values are compared as stored in the files, so an integer CT is never held as float64. Every message
-begins with a path.
+Values are scaled slice by slice, so an integer CT is never held as float64. Every message begins
+with a path.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvision.data.readers.base import Case
+from medvision.data.readers.base import Case, Declared
 from medvision.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from medvision.data.nifti import Grid
-
-# image and label lie apart: a corner of the volume is off by more than this share of a voxel
-FAR_VOXELS = 0.5
-NEAR_VOXELS = 0.01  # less than that is rounding in the header
+    from medvision.data.content import Content
+    from medvision.data.header import Grid
 
 
 @dataclass(frozen=True)
 class Validation:
     """`errors` make a case unusable, `warnings` do not; `labels` are the label's values;
     `volume_mm3` is the volume of everything labelled above 0; `orientation` is the image's, for
-    example `RAS`; `channels` are the image's, 1 in 3D."""
+    example `RAS`; `channels` are the image's, 1 in 3D; `content` of each channel, and
+    `label_content`, are their fingerprints."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
@@ -36,6 +34,8 @@ class Validation:
     volume_mm3: float = 0.0
     orientation: str = ""
     channels: int = 1
+    content: tuple[Content, ...] = ()
+    label_content: str = ""
 
 
 def validate(case: Case) -> Validation:
@@ -44,52 +44,85 @@ def validate(case: Case) -> Validation:
     """
     import numpy as np
 
-    from medvision.data.nifti import label_values, not_finite, open_whole
+    from medvision.data.content import label_fingerprint
+    from medvision.data.nifti import label_values, open_whole
 
     errors: list[str] = []
     images: list[Grid] = []
+    content: list[Content] = []
     label: Grid | None = None
     labels: tuple[int, ...] = ()
-    volume = 0.0
+    volume, label_content = 0.0, ""
     for path in case.images:
         try:
-            with open_whole(path) as opened:
-                values = opened.unscaled()
-            images.append(opened.grid)
-            errors += not_finite(path, values)
-            del values  # the next file comes, and a CT is large
+            grid, found, problems = _image(path)
+            images.append(grid)
+            content += found
+            errors += problems
         except DataError as error:
             errors.append(str(error))
     try:
         with open_whole(case.label) as opened:
             values = opened.scaled()
         label = opened.grid
-        volume = float(np.count_nonzero(values > 0)) * float(
-            np.prod(np.array(label.spacing, np.float32))
-        )
-        labels = _distinct(label_values(opened, values))
+        volume = float(np.count_nonzero(values > 0)) * label.voxel_mm3
+        whole = label_values(opened, values)
+        labels, label_content = _distinct(whole), label_fingerprint(whole)
     except DataError as error:
         errors.append(str(error))
     warnings = [f"{case.label}: nothing is labelled"] if label and labels == (0,) else []
+    if negative := [value for value in labels if value < 0]:
+        warnings.append(
+            f"{case.label}: holds negative labels ({', '.join(map(str, negative[:5]))}), which "
+            "count as background"
+        )
     for grid in (*images[1:], *([label] if label else ())) if images else ():
         fits_not, fits_nearly = _compare(images[0], grid)
         errors += fits_not
         warnings += fits_nearly
-    about = (images[0].orientation, sum(grid.channels for grid in images)) if images else ()
-    return Validation(tuple(errors), tuple(warnings), labels, volume, *about)
+    warnings += _doubts([*images, *([label] if label else [])])
+    about = (images[0].orientation, sum(grid.channels for grid in images)) if images else ("", 1)
+    return Validation(
+        tuple(errors), tuple(warnings), labels, volume, *about, tuple(content), label_content
+    )
 
 
-def undeclared(case: Case, labels: Collection[int], declared: Collection[int]) -> list[str]:
+def undeclared(case: Case, labels: Collection[int], declared: Declared) -> list[str]:
     """One error where the label holds values but 0 that the task does not name; none where it names
     no labels.
     """
-    if not declared or not (unknown := sorted(set(labels) - set(declared) - {0})):
+    known = {value for values in declared.labels.values() for value in values}
+    if not known or not (unknown := sorted(set(labels) - known - {0})):
         return []
     listed = ", ".join(map(str, unknown))
     return [
         f"{case.label}: holds label {listed}, dataset.json declares "
-        f"{', '.join(map(str, sorted(declared)))}"
+        f"{', '.join(map(str, sorted(known)))}"
     ]
+
+
+def _image(path: Path) -> tuple[Grid, list[Content], list[str]]:
+    """Grid, content of each channel, and what is wrong with the values."""
+    from medvision.data.content import ContentReader
+    from medvision.data.nifti import count_unusable, open_whole, unusable
+
+    with open_whole(path) as opened:
+        stored = opened.unscaled()
+    grid = opened.grid
+    stored = stored[..., None] if stored.ndim == 3 else stored
+    not_finite = large = 0
+    found = []
+    for channel in range(grid.channels):
+        reader = ContentReader(grid.shape)
+        for index in range(grid.shape[2]):
+            values = opened.scale(stored[:, :, index, channel])
+            counts = count_unusable(values)
+            not_finite, large = not_finite + counts[0], large + counts[1]
+            if not (not_finite or large):
+                reader.add(index, values)
+        found.append(reader.content())
+    problems = unusable(path, not_finite, large)
+    return grid, [] if problems else found, problems
 
 
 def _distinct(label: np.ndarray) -> tuple[int, ...]:
@@ -104,22 +137,12 @@ def _compare(image: Grid, other: Grid) -> tuple[list[str], list[str]]:
     """Errors and warnings of two grids that should be the same: of the image, and of its label or
     of another channel.
     """
-    import numpy as np
+    from medvision.data.header import FAR_VOXELS, NEAR_VOXELS, corner_distance
+    from medvision.data.nifti import differs
 
-    if image.shape != other.shape:
-        return [
-            f"{other.path}: shape {other.shape} differs from its image's {image.shape} "
-            f"({image.path})"
-        ], []
-    if image.orientation != other.orientation:
-        return [
-            f"{other.path}: orientation {other.orientation} differs from its image's "
-            f"{image.orientation}"
-        ], []
-    corners = np.array(
-        [[*corner, 1] for corner in itertools.product(*((0, size - 1) for size in image.shape))]
-    )
-    apart = float(np.linalg.norm(corners @ (image.affine - other.affine).T, axis=1).max())
+    if problem := differs(image, other):
+        return [problem], []
+    apart = corner_distance(image.shape, image.affine, other.affine)
     voxels = apart / min(*image.spacing, *other.spacing)
     if voxels <= NEAR_VOXELS:
         return [], []
@@ -127,3 +150,12 @@ def _compare(image: Grid, other: Grid) -> tuple[list[str], list[str]]:
         f"{other.path}: its affine puts it {apart:.3g} mm ({voxels:.2g} voxels) away from its image"
     )
     return ([text], []) if voxels > FAR_VOXELS else ([], [text])
+
+
+def _doubts(grids: list[Grid]) -> list[str]:
+    """What is odd about the headers; the same of several files of a case once."""
+    first: dict[str, Path] = {}
+    for grid in grids:
+        for doubt in grid.doubts:
+            first.setdefault(doubt, grid.path)
+    return [f"{path}: {doubt}" for doubt, path in first.items()]

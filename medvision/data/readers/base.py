@@ -6,6 +6,7 @@ here opens a volume or imports anything heavy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,23 @@ from typing import Protocol
 
 from medvision.data.settings import Modality
 
+IGNORED = "ignore"  # nnU-Net's label of voxels that count for nothing
+CHANNEL = re.compile(r"(.+)_\d{4}")  # nnU-Net's names of the channels of one image
+
+
+def without_suffixes(name: str) -> str:
+    """A volume's file name without `.nii.gz` or `.nii`, in capitals, too."""
+    for suffix in (".nii.gz", ".nii"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
 
 @dataclass(frozen=True)
 class Case:
     """One labelled case: `images` are its files, one with all channels or several with some each,
-    in the order of the channels; `id` is the image's file name without its suffixes."""
+    in the order of the channels; `id` is the image's file name without its suffixes, or what
+    `medvision.data.readers.registry` makes of its folder where names are the same."""
 
     id: str
     images: tuple[Path, ...]
@@ -42,6 +55,17 @@ class Declared:
 
     labels: Mapping[str, list[int]] = field(default_factory=dict)
     modality: tuple[Modality, ...] = ()
+
+    @property
+    def structures(self) -> dict[str, list[int]]:
+        """The labels but for the one that nnU-Net calls `ignore`."""
+        return {name: values for name, values in self.labels.items() if name.lower() != IGNORED}
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The values of that one."""
+        named = (values for name, values in self.labels.items() if name.lower() == IGNORED)
+        return tuple(value for values in named for value in values)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medvision.data.readers.base import Declared, Entry, Listing
 from medvision.data.readers.msd import known_modality, test_entries
+from medvision.data.readers.text import read_text
 from medvision.errors import DataError
 
 
@@ -16,8 +17,8 @@ class DataFileReader:
 
     def read(self, path: Path) -> Listing:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_text(path).splitlines()
+        except (OSError, UnicodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of cases: {error}") from error
         entries = []
         for number, line in enumerate(lines, start=1):

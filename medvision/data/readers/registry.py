@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from medvision.data.readers.base import Case, Declared, Entry, Listing, Reader, Task
+from medvision.data.readers.base import (
+    CHANNEL,
+    Case,
+    Declared,
+    Entry,
+    Listing,
+    Reader,
+    Task,
+    without_suffixes,
+)
 from medvision.data.readers.data_file import DataFileReader
 from medvision.data.readers.msd import MsdReader
 from medvision.errors import DataError
@@ -37,8 +47,7 @@ def read_task(root: Path, name: str) -> Task:
     if reader is None:
         raise DataError(f"task {name!r}: {folder} holds neither {' nor '.join(LISTINGS)}")
     listing = _printable(folder / reader.listing, reader)
-    cases = [_case(folder, entry) for entry in listing.cases]
-    tested = [_case(folder, entry) for entry in listing.test_cases]
+    cases, tested = _cases(folder, listing.cases), _cases(folder, listing.test_cases)
     _check(name, cases)
     if both := sorted({case.id for case in cases} & {case.id for case in tested}):
         raise DataError(
@@ -85,16 +94,39 @@ def _printable(path: Path, reader: Reader) -> Listing:
     return listing
 
 
-def _case(folder: Path, entry: Entry) -> Case:
-    images = tuple(folder / image for image in entry.images)
-    return Case(_case_id(images[0]), images, folder / entry.label)
+def _cases(folder: Path, entries: Sequence[Entry]) -> list[Case]:
+    files = [tuple(_file(folder, image) for image in entry.images) for entry in entries]
+    ids = _ids(files)
+    return [
+        Case(name, images, _file(folder, entry.label))
+        for name, images, entry in zip(ids, files, entries, strict=True)
+    ]
 
 
-def _case_id(image: Path) -> str:
-    name = image.name
-    for suffix in (".nii.gz", ".nii"):
-        name = name.removesuffix(suffix)
-    return name
+def _file(folder: Path, name: str) -> Path:
+    """A listed file; a list that was written on Windows has backslashes between folders."""
+    if "\\" in name and not os.path.exists(folder / name):
+        name = name.replace("\\", "/")
+    return folder / name
+
+
+def _ids(files: Sequence[tuple[Path, ...]]) -> list[str]:
+    """The names of the (first) image files without suffixes; where several have the same name, such
+    as `image.nii.gz` in a folder for each patient, the folders by which they differ, joined by `_`.
+    """
+    stems = [without_suffixes(images[0].name) for images in files]
+    names = [
+        channel[1] if len(images) > 1 and (channel := CHANNEL.fullmatch(stem)) else stem
+        for stem, images in zip(stems, files, strict=True)
+    ]
+    if len(set(names)) == len(names) or len({images[0] for images in files}) < len(files):
+        return names
+    paths = [[*images[0].parts[:-1], name] for images, name in zip(files, names, strict=True)]
+    for end in (0, -1):
+        while all(len(path) > 1 for path in paths) and len({path[end] for path in paths}) == 1:
+            for path in paths:
+                del path[end]
+    return ["_".join(path) for path in paths]
 
 
 def _check(task: str, cases: list[Case]) -> None:

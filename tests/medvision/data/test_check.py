@@ -28,7 +28,7 @@ from medvision.data.check import (
     task_folders,
 )
 from medvision.data.fingerprints import index_cases
-from medvision.data.readers.base import Case
+from medvision.data.readers.base import Case, Declared
 from medvision.data.readers.registry import read_task
 
 TASK = "Task99_Spheres"
@@ -126,7 +126,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "half a label": (
         "labelsTr",
         with_value(1.5, np.float32),
-        "labels must be whole numbers, it holds 1.5",
+        "(round them and save it again), it holds 1.5",
     ),
     "missing label": ("labelsTr", lambda path: path.unlink(), "is missing"),
     "missing image": ("imagesTr", lambda path: path.unlink(), "is missing"),
@@ -143,7 +143,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         changed(lambda a: a.astype(np.complex64)),
         "real numbers are needed, its voxels are complex64",
     ),
-    "nan affine": ("labelsTr", affine_broken, "the affine finite"),
+    "nan affine": ("labelsTr", affine_broken, "the affine must be finite"),
     "flat affine": ("imagesTr", affine_flat, "leaves out a direction"),
 }
 
@@ -170,7 +170,7 @@ def test_every_damage_is_one_error_that_names_its_file(data: Path, kind: str) ->
     (error,) = found["case_01"].errors
     assert error.startswith(f"{path}: ")
     assert message in error
-    assert check_case(task.cases[1], [1, 2]) == found["case_01"]
+    assert check_case(task.cases[1], task.declared) == found["case_01"]
 
 
 def test_good_cases_have_nothing_and_without_declared_labels_any_label_will_do(data: Path) -> None:
@@ -261,7 +261,10 @@ def test_a_ct_with_slope_and_intercept_and_a_4d_image_are_good(tmp_path: Path) -
     save(tmp_path / "four.nii.gz", np.zeros((4, 5, 6, 4), np.float32), AFFINE)
     for image in ("ct.nii.gz", "four.nii.gz"):
         assert (
-            check_case(Case("c", (tmp_path / image,), tmp_path / "label.nii"), [0, 1]) == Reasons()
+            check_case(
+                Case("c", (tmp_path / image,), tmp_path / "label.nii"), Declared({"one": [1]})
+            )
+            == Reasons()
         )
 
 
