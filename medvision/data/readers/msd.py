@@ -12,9 +12,9 @@ from typing import Any
 
 from medvision.data.readers.base import CHANNEL, Declared, Entry, Listing, without_suffixes
 from medvision.data.readers.text import read_text
+from medvision.data.settings import Modality
 from medvision.data.tasks import MSD_TASKS
 from medvision.errors import DataError
-from medvision.recipe import Modality
 
 
 class MsdReader:
