@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medvision.data.readers.base import Entry
 from medvision.data.readers.registry import read_listing
+from medvision.data.readers.text import read_text
 from medvision.device import usable_device
 from medvision.errors import DataError
 from orchestrator.executors.in_process import InProcessExecutor
@@ -111,9 +112,7 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     """List the cases in the study, and write what an attempt reads."""
     folder, listing = Path(options.data_dir).resolve(), case_list(options)
     listed = read_listing(listing).cases
-    content = (
-        json.loads(listing.read_text(encoding="utf-8")) if listing.suffix == ".json" else {}
-    ) | {
+    content = (json.loads(read_text(listing)) if listing.suffix == ".json" else {}) | {
         "training": [
             {"image": _image(folder, entry), "label": str(folder / entry.label)} for entry in listed
         ],
@@ -132,6 +131,7 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     for note in (
         *roles.notes,
         *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons),
+        *(f"warning: {doubt}" for doubt in found.doubts),
     ):
         print(f"note: {note}")
     return study

@@ -109,6 +109,8 @@ def run(
             study.write()
         waiting = study.jobs(token)
         screen.say(f"{study.spec.name}: {counts(study.plan)}")
+        for doubt in study.inputs.doubts:
+            screen.say(f"warning: {doubt}")
         if waiting:
             study.write_manifest()
         with libraries_log(store, "mlflow", "alembic", "py.warnings"), _tracker(study) as tracker:

@@ -95,7 +95,8 @@ class StudyPlan(Stored):
     """plan.json: all that reports know of the spec, and every trial in the order of the grid.
 
     `settings`: model -> its resolved settings; `blocks`: model -> fingerprint of its block;
-    `excluded`: task -> broken case -> reasons; `searches`: ids of the searches that chose settings.
+    `excluded`: task -> broken case -> reasons; `doubts`: what is odd about the data in use;
+    `searches`: ids of the searches that chose settings.
     """
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
@@ -115,6 +116,7 @@ class StudyPlan(Stored):
     trials: list[PlannedTrial]
     blocks: dict[str, str | None] = {}
     excluded: dict[str, dict[str, list[str]]] = {}
+    doubts: list[str] = []
     searches: list[str] = []
 
     @field_validator("metrics", mode="before")

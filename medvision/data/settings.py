@@ -28,7 +28,8 @@ Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Channel = Annotated[int, Field(ge=0)] | Literal["all"]
-LabelGroups = Annotated[dict[str, list[PositiveInt] | Literal["all"]], Field(min_length=1)]
+Labels = Annotated[list[PositiveInt], Field(min_length=1)]
+LabelGroups = Annotated[dict[str, Labels | Literal["all"]], Field(min_length=1)]
 
 
 class Preparation(Settings):

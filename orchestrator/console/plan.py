@@ -27,6 +27,8 @@ def print_plan(study: Study) -> None:
     for trial in plan.trials:
         if trial.status == "quarantined":
             print(f"  quarantined {trial.cell}: {trial.why} (--retry-quarantined tries again)")
+    for doubt in study.inputs.doubts:
+        print(f"  warning: {doubt}")
     for missing in plan.missing:
         print(f"  missing: {missing}")
     resources = spec.resources

@@ -23,6 +23,7 @@ from medvision.data.readers.base import Task
 from medvision.data.readers.registry import read_declared, read_task
 from medvision.data.settings import PROTOCOL_SETTINGS
 from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
+from medvision.data.summary import absent_groups, doubts
 from medvision.errors import DataError
 from medvision.models.language.settings import LlmSettings
 from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
@@ -89,11 +90,16 @@ def resolved(spec: Spec) -> Spec:
     """
     root, problems, tasks = data_root(spec), [], []
     for task in spec.tasks:
-        declared = read_declared(root / task.name) if root and (root / task.name).is_dir() else None
+        try:
+            folder = root / task.name if root else None
+            declared = read_declared(folder) if folder and folder.is_dir() else None
+        except DataError as error:
+            problems.append(str(error))
+            continue
         changes: dict[str, Any] = {}
         if declared and spec.data.label_groups == "each" and task.label_groups is None:
-            changes["label_groups"] = dict(declared.labels)
-            if not declared.labels:
+            changes["label_groups"] = declared.structures
+            if not declared.structures:
                 problems.append(
                     f"data.label_groups: each: the dataset.json of {task.name} declares no labels; "
                     "name them"
@@ -147,13 +153,26 @@ def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
         }
         fingerprints = {case.id: case.fingerprint for case in good}
         used = [case for case in good if case.id not in unused]
+        if absent := absent_groups(used, _groups(spec, task, found)):
+            lines = [f"task {task.name!r}: {line}" for line in absent]
+            return TaskInputs(missing="\n".join(lines))
         patients = _patients(spec, found, [case.id for case in used])
         folds, reserved = _folds(spec, found, used, patients)
         return TaskInputs(
-            folds, fingerprints, excluded=shortened, reserved=reserved, patients=patients
+            folds,
+            fingerprints,
+            excluded=shortened,
+            reserved=reserved,
+            patients=patients,
+            doubts=tuple(doubts(used, found.folder)),
         )
     except DataError as error:
         return TaskInputs(missing=str(error))
+
+
+def _groups(spec: Spec, task: TaskSpec, found: Task) -> Mapping[str, Sequence[int] | str]:
+    """The task's label groups, also where dataset.json names them."""
+    return spec.groups(task) or found.declared.structures
 
 
 def _channels(case: CaseIndex, image: Path, task: TaskSpec, usual: int) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "
 class TaskInputs:
     """A task's folds and content fingerprints, or in `missing` what is not there, a line each;
     `excluded`: broken cases that no model gets to see, with their reasons; `reserved`: patients
-    that are in no fold, for the search; `patients`: case to patient, where a grouping is given."""
+    that are in no fold, for the search; `patients`: case to patient, where a grouping is given;
+    `doubts`: what is odd about cases in use, a line each."""
 
     folds: tuple[Fold, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class TaskInputs:
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reserved: tuple[tuple[str, ...], ...] = ()
     patients: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Inputs:
     def missing(self) -> list[str]:
         every: list[TaskInputs | BlockInputs] = [*self.tasks.values(), *self.blocks.values()]
         return list(dict.fromkeys(line for item in every for line in item.missing.splitlines()))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What is odd about the data but forbids nothing."""
+        return [f"{name}: {line}" for name, task in self.tasks.items() for line in task.doubts]
 
 
 @dataclass(frozen=True)

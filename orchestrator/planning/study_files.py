@@ -203,6 +203,7 @@ def study_plan(
         trials=[_planned(trial) for trial in plan.trials],
         blocks={name: block.fingerprint for name, block in inputs.blocks.items()},
         excluded={task.name: _reasons(inputs.tasks[task.name]) for task in spec.tasks},
+        **({"doubts": inputs.doubts} if inputs.doubts else {}),
         **({"searches": list(searched)} if spec.search else {}),
     )
 

@@ -59,6 +59,7 @@ def notes(
         f"Left out for all models: {task}, {case} ({why})."
         for task, case, why in excluded_cases(plan)
     ]
+    found += [f"Odd in the data: {doubt}." for doubt in plan.doubts]
     scoring = plan.scoring
     tolerances = ", ".join(
         f"{task} {values[0]:g} mm" for task, values in scoring.tolerances.items()

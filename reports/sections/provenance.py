@@ -106,6 +106,7 @@ def _data(store: Store, plan: StudyPlan, manifest: Manifest | None) -> list[Fact
                 if value is not None
             )
             facts.append(("splits", task, f"{text}; file sha256 {_short(split.to_json())}"))
+    facts += [("data", "warning", doubt) for doubt in plan.doubts]
     made_with = manifest.fingerprints.get("blocks", {}) if manifest else {}
     blocks = plan.blocks or made_with
     facts += [
