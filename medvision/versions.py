@@ -6,4 +6,4 @@ outdated.
 """
 
 TRAIN_NUMERICS = 2  # 2: rotation by sums of rows, 1e-5 from grid_sample
-EVAL_NUMERICS = 1
+EVAL_NUMERICS = 2  # 2: the false-positive volume is stored

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medvision.metrics.definitions import METRICS, SURFACES, nsd_key
 
+MM3_PER_ML = 1000.0
 TIE = 1e-6  # mm: spacings in NIfTI files are float32, and in float64 3 * 0.8 > 2.4
 
 
@@ -54,14 +55,16 @@ def evaluate_case(
         strict: take the tolerances as they are, without the 1e-6 mm.
 
     Returns:
-        `dice`, `jaccard`, `sensitivity`, `specificity`, `precision`, `accuracy`; the NSD of each
-        tolerance, such as `nsd@1.0`; `hd95`, `hd` and `assd` in mm; and `status`:
+        `dice`, `jaccard`, `sensitivity`, `specificity`, `precision`, `accuracy`;
+        `false_positive_volume` in ml; the NSD of each tolerance, such as `nsd@1.0`; `hd95`, `hd`
+        and `assd` in mm; and `status`:
 
         - `ok`: both masks have voxels inside.
         - `missed` (only the truth has) and `spurious` (only the prediction has): Dice, Jaccard,
           precision and NSD are 0, the distances infinite. Sensitivity is 0 for a miss, and NaN
           where the truth is empty.
-        - `both-empty`: all but specificity and accuracy are NaN, that is, not applicable.
+        - `both-empty`: all but specificity, accuracy and the false-positive volume are NaN, that
+          is, not applicable.
 
         Specificity is NaN where the truth fills the volume.
 
@@ -87,15 +90,17 @@ def evaluate_case(
     size = check_spacing(spacing)
     pair = read_pair(prediction, truth)
     overlap = _overlap(pair.voxels, pair.predicted, pair.true, pair.both)
+    wrongly_found = (pair.predicted - pair.both) * float(size.prod()) / MM3_PER_ML
+    counted = {**overlap, "false_positive_volume": wrongly_found}
     if pair.predicted and pair.true:
         from medvision.metrics.surfaces import surface_metrics
 
         surface = surface_metrics(pair, size, limits, nsd, hd95, 0.0 if strict else TIE)
-        return {**overlap, **surface, "status": "ok"}
+        return {**counted, **surface, "status": "ok"}
     status = "missed" if pair.true else "spurious" if pair.predicted else "both-empty"
     agreement, distance = (math.nan, math.nan) if status == "both-empty" else (0.0, math.inf)
     return {
-        **overlap,
+        **counted,
         **{nsd_key(limit): agreement for limit in limits},
         **{name: distance for name, info in METRICS.items() if info.distance},
         "status": status,

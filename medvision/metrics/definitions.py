@@ -20,9 +20,9 @@ class MetricInfo:
         higher_is_better: which way is better.
         digits: decimals in tables.
         perfect: the value of a perfect prediction.
-        empty: what counts where the truth and the prediction have no voxels. `by-spec`: what
-            `evaluation.both_empty` says (left out, or perfect); `undefined`: never a value;
-            `defined`: a value as of any other case.
+        empty: what counts where the truth has no voxels. `by-spec`: what `evaluation.both_empty`
+            says (left out, or scored, and perfect where the prediction has none either);
+            `undefined`: never a value; `defined`: a value as of any other case.
         distance: between surfaces, so infinite where only one of the masks has voxels; a mean
             counts the volume's diagonal there.
     """
@@ -49,6 +49,9 @@ METRICS: Final[dict[str, MetricInfo]] = {
     "specificity": MetricInfo("Specificity", empty="defined"),
     "precision": MetricInfo("Precision"),
     "accuracy": MetricInfo("Accuracy", empty="defined"),
+    "false_positive_volume": MetricInfo(
+        "FP volume", unit="ml", higher_is_better=False, perfect=0.0, empty="defined"
+    ),
     "nsd": MetricInfo("NSD"),
     "hd95": _distance("HD95"),
     "hd": _distance("HD"),

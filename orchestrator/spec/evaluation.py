@@ -35,7 +35,9 @@ class EvaluationSpec(Scoring):
     )
     both_empty: Annotated[Literal["exclude", "perfect"], NotInIds("it changes no score")] = Field(
         default="exclude",
-        description="a case without structure and without prediction: left out, or a perfect score",
+        description="a case without structure in the truth: left out whatever is predicted, or "
+        "scored, as perfect where nothing is; specificity, accuracy and false-positive volume "
+        "always count it",
     )
 
 

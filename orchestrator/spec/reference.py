@@ -39,6 +39,11 @@ UNITS = {
     "training.epochs": "epochs",
     "training.steps": "steps",
 }
+_WITHOUT_TRUTH = {
+    "by-spec": "as `evaluation.both_empty` says",
+    "undefined": "no value",
+    "defined": "count always",
+}
 TYPES = {"null": "`null`", "boolean": "`true`/`false`", "string": "text", "object": "mapping"}
 BOUNDS = {
     "minimum": "≥",
@@ -226,10 +231,14 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _metrics() -> str:
     rows = [
         f"| `{name}` | {info.title} | {info.unit or 'none'} | "
-        f"{'higher' if info.higher_is_better else 'lower'} |\n"
+        f"{'higher' if info.higher_is_better else 'lower'} | {info.perfect:g} | "
+        f"{_WITHOUT_TRUTH[info.empty]} |\n"
         for name, info in METRICS.items()
     ]
-    head = "| Name | In tables | Unit | Which is better |\n| --- | --- | --- | --- |\n"
+    head = (
+        "| Name | In tables | Unit | Which is better | Perfect | Cases without structure |\n"
+        "| --- | --- | --- | --- | ---: | --- |\n"
+    )
     return f"## Names of metrics\n\n{head}{''.join(rows)}"
 
 

@@ -19,8 +19,8 @@ def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
     only.
 
     Seeds are averaged within a case, infinite distances are capped at the volume's diagonal. A case
-    in which a group is empty in truth and prediction does not count in that group, unless the spec
-    counts it as perfect.
+    in whose truth a group is empty does not count in that group, unless the spec or the metric
+    counts it.
     """
     several = rows.groupby("task", observed=True)["group"].nunique()
     rows = rows[rows["task"].isin(several[several > 1].index)]
@@ -67,7 +67,7 @@ def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
     ]
     notes = [
         f"Mean ± standard deviation over cases, seeds averaged, {share(largest)} training data; n: "
-        "cases in which the group is not empty in truth and prediction. Finished trials only. The "
+        "cases in which the group is not empty in the truth. Finished trials only. The "
         "tests average the groups within a case."
     ]
     align = "lllr" + "r" * len(shown)

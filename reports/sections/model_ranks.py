@@ -51,9 +51,9 @@ def rank_models(
     if len(tasks) > 1:
         values = matrix(means, models, fraction, metric).to_numpy()
     else:
-        values = here.pivot_table(index="case", columns="model", values=metric, observed=True)[
-            models
-        ].to_numpy()
+        wide = here.pivot_table(index="case", columns="model", values=metric, observed=True)
+        values = wide.reindex(columns=models).to_numpy()
+    values = values[~np.isnan(values).all(axis=1)]  # tasks or cases without structure
     if len(values) < 2:
         return None
     higher = plan.metrics[metric].higher_is_better
@@ -81,7 +81,8 @@ def stability(
     here = scores[
         (scores["fraction"] == fraction) & scores["model"].isin(models) & scores["task"].isin(tasks)
     ]
-    wide = here.pivot_table(index=["task", "case"], columns="model", values="dice", observed=True)[
-        list(models)
-    ]
+    wide = here.pivot_table(index=["task", "case"], columns="model", values="dice", observed=True)
+    if wide.empty:
+        return None
+    wide = wide[list(models)]
     return ranking_stability(wide.to_numpy(), tasks=wide.index.get_level_values("task").to_numpy())

@@ -188,7 +188,7 @@ def _definitions(plan: StudyPlan) -> list[Fact]:
     return [
         ("metrics", "NSD", f"definition {scoring.nsd}; tolerance {tolerances}"),
         ("metrics", "HD95", f"definition {scoring.hd95}, in mm on the case's own grid"),
-        ("metrics", "both empty", f"{plan.both_empty} (no structure and no prediction)"),
+        ("metrics", "both empty", f"{plan.both_empty} (cases without structure in the truth)"),
     ]
 
 
@@ -199,6 +199,7 @@ def _exclusions(plan: StudyPlan, table: pd.DataFrame) -> list[Fact]:
     ]
     if table.empty:
         return facts
+    scored = ", ".join(about.title for about in plan.metrics.values() if about.empty == "defined")
     for (task, fraction), rows in table.groupby(["task", "fraction"], sort=False):
         dropped, capped = int(rows["dropped"].fillna(0).max()), int(rows["capped"].fillna(0).sum())
         if dropped:
@@ -206,7 +207,8 @@ def _exclusions(plan: StudyPlan, table: pd.DataFrame) -> list[Fact]:
                 (
                     "exclusions",
                     f"{task}, {share(float(str(fraction)))}",
-                    f"{dropped} cases empty in truth and prediction left out",
+                    f"{dropped} cases without structure in the truth left out, whatever is "
+                    f"predicted there (scored there, too: {scored})",
                 )
             )
         if capped:

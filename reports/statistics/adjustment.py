@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from reports.statistics.arrays import as_floats
 from reports.statistics.wilcoxon import Floats
 
 Adjustment = Literal["holm", "bh"]
@@ -24,7 +25,7 @@ def adjust(p: ArrayLike, method: Adjustment) -> Floats:
     """
     if method not in get_args(Adjustment):
         raise ValueError(f"method must be one of {list(get_args(Adjustment))}, but is {method!r}")
-    values = np.asarray(p, dtype=np.float64)
+    values = as_floats(p)
     if values.ndim != 1:
         raise ValueError(f"p must be one-dimensional (one family), but has shape {values.shape}")
     wrong = np.flatnonzero((values < 0) | (values > 1))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reports.statistics.arrays import as_floats
 from reports.statistics.wilcoxon import Floats, Integers, positions, rounded
 
 EFFECTS = (
@@ -218,7 +219,7 @@ def _within(group: Integers) -> Integers:
 
 
 def _finite(differences: ArrayLike) -> Floats:
-    d = np.asarray(differences, dtype=np.float64)
+    d = as_floats(differences)
     if d.ndim != 1 or not d.size:
         raise ValueError(f"differences must be a list of at least one number, but have {d.shape}")
     wrong: NDArray[np.bool_] = ~np.isfinite(d)

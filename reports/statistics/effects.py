@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from reports.statistics.arrays import as_floats
 from reports.statistics.wilcoxon import (
     EXACT_N,
     Floats,
@@ -177,9 +178,7 @@ def _unattainable(estimate: float, level: float, n: int) -> Interval:
 
 
 def _finite_differences(x: ArrayLike, y: ArrayLike) -> Floats:
-    infinite = np.flatnonzero(
-        np.isinf(np.asarray(x, dtype=np.float64)) | np.isinf(np.asarray(y, dtype=np.float64))
-    )
+    infinite = np.flatnonzero(np.isinf(as_floats(x)) | np.isinf(as_floats(y)))
     d, _ = paired_differences(x, y)
     if infinite.size:
         raise ValueError(

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
+from reports.statistics.arrays import as_floats
 from reports.statistics.methods import MethodDifference
 
 Place = Literal["below", "within", "beyond", "undecided", "not testable"]
@@ -76,7 +76,7 @@ def correlated_t(differences: ArrayLike, *, margin: float, repeats: int = 1) -> 
         ValueError: margin is not positive and finite, or there are less than two folds a repeat.
     """
     _check(margin)
-    d = np.asarray(differences, dtype=np.float64)
+    d = as_floats(differences)
     if d.ndim != 1 or repeats < 1 or d.size % repeats or d.size < 2 * repeats:
         raise ValueError(
             f"differences must hold two folds or more for each repeat, but have shape {d.shape} "

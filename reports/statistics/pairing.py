@@ -19,6 +19,7 @@ from record.metric import Metric
 from record.schema import PlannedTrial, StudyPlan
 
 BOTH_EMPTY = "both-empty"
+NO_TRUTH = ("spurious", BOTH_EMPTY)  # statuses of rows whose truth has no voxels
 LISTED = 5
 
 
@@ -35,7 +36,7 @@ class Pairs:
 
     `x`: candidate, `y`: baseline, with infinite distances as they are; `x_capped`, `y_capped`:
     infinities replaced by the volume's diagonal in mm. `capped`: how many of the 2n scores that
-    were; `dropped`: cases left out as both-empty.
+    were; `dropped`: cases left out because the truth has nothing in them.
     """
 
     cases: tuple[str, ...]
@@ -63,8 +64,10 @@ def pair(
             a grouping is given.
         metric: its column.
         about: how it is read, as the plan says; may be left out for the metrics of version 1.
-        both_empty: `exclude` leaves a case out, for both models, where either has `both-empty` for
-            every group; `perfect` scores it as perfect.
+        both_empty: `exclude` leaves out, whatever a model predicts there, a label group of a case
+            in which the truth has nothing, and a case in which it has nothing in any group;
+            `perfect` scores them, as perfect where nothing is predicted. Metrics that are defined
+            without a truth (`about.empty`) score them always.
 
     Raises:
         PairingError: the models' (case, seed, group) sets differ.
@@ -115,7 +118,7 @@ def pair_sorted(
     if not x_rows.index.equals(y_rows.index):
         raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
     x, y = (_per_case(rows, metric, about, both_empty) for rows in (x_rows, y_rows))
-    keep = ~(x["empty"] | y["empty"]) if both_empty == "exclude" else pd.Series(True, index=x.index)
+    keep = ~(x["empty"] | y["empty"])
     dropped = int((~keep).sum())
     x, y = (frame[keep].groupby(level="patient", sort=True).mean() for frame in (x, y))
     return Pairs(
@@ -133,12 +136,10 @@ def _per_case(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -
     """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and
     case.
     """
-    # A model that finds something in an empty case is scored there, but cannot be compared with one
-    # that does not.
-    empty = rows["status"] == BOTH_EMPTY
-    values = perfect_where_empty(rows, metric, about, both_empty)
+    values = counted_scores(rows, metric, about, both_empty)
     capped = _capped(values, rows, about)
-    frame = pd.DataFrame({"raw": values, "capped": capped, "empty": empty})
+    left_out = _left_out(rows, about, both_empty)
+    frame = pd.DataFrame({"raw": values, "capped": capped, "empty": left_out})
     levels = ["patient", "case", "seed"]
     by_seed = frame.groupby(level=levels, sort=True).agg(
         {"raw": "mean", "capped": "mean", "empty": "all"}
@@ -160,10 +161,10 @@ def seed_spread(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str)
 
 
 def capped_scores(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.Series:
-    """`perfect_where_empty`, infinite distances replaced by the volume's diagonal in mm: what means
+    """`counted_scores`, infinite distances replaced by the volume's diagonal in mm: what means
     are made of.
     """
-    return _capped(perfect_where_empty(rows, metric, about, both_empty), rows, about)
+    return _capped(counted_scores(rows, metric, about, both_empty), rows, about)
 
 
 def _capped(values: pd.Series, rows: pd.DataFrame, about: Metric) -> pd.Series:
@@ -172,16 +173,21 @@ def _capped(values: pd.Series, rows: pd.DataFrame, about: Metric) -> pd.Series:
     return values.where(~np.isinf(values), rows["diagonal"].astype(float))
 
 
-def perfect_where_empty(
-    rows: pd.DataFrame, metric: str, about: Metric, both_empty: str
-) -> pd.Series:
-    """One metric of every row; where `both_empty` says so, rows empty in truth and prediction count
-    as perfect.
+def counted_scores(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.Series:
+    """One metric of every row as `both_empty` says: NaN where the row is left out because its truth
+    is empty, or perfect where its prediction is empty, too.
     """
-    values = rows[metric].astype(float)
+    values = rows[metric].astype(float).mask(_left_out(rows, about, both_empty))
     if both_empty != "perfect" or about.empty != "by-spec":
         return values
     return values.mask((rows["status"] == BOTH_EMPTY) & values.isna(), about.perfect)
+
+
+def _left_out(rows: pd.DataFrame, about: Metric, both_empty: str) -> pd.Series:
+    """Rows that do not count, by their truth alone, so that they are the same for every model."""
+    if about.empty == "defined" or both_empty != "exclude":
+        return pd.Series(False, index=rows.index)
+    return rows["status"].isin(NO_TRUTH)
 
 
 def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:

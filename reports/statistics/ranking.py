@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, fdtrc
 
 from reports.statistics.adjustment import adjust
+from reports.statistics.arrays import as_floats
 from reports.statistics.wilcoxon import (
     Floats,
     Integers,
@@ -245,7 +246,7 @@ def _kendall_tau_b(rankings: Integers, reference: Integers) -> Floats:
 
 def _complete_rows(scores: ArrayLike) -> tuple[Floats, NDArray[np.bool_], int]:
     """The rows without NaN, which rows they are, and how many were left out."""
-    table = np.asarray(scores, dtype=np.float64)
+    table = as_floats(scores)
     if table.ndim != 2 or table.shape[1] < 2:
         raise ValueError(
             f"scores must be [cases, models] with two models at least, but have shape {table.shape}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from reports.statistics.arrays import as_floats
 from reports.statistics.methods import method_difference
 from reports.statistics.wilcoxon import (
     Floats,
@@ -42,7 +43,7 @@ def wilcoxon_over_runs(
         zeros: as in `paired_wilcoxon`.
     """
     of_run: dict[object, list[float]] = {}
-    values = np.asarray(differences, dtype=np.float64).tolist()
+    values = as_floats(differences).tolist()
     for value, *run in zip(values, fold, training, strict=True):
         of_run.setdefault(tuple(run), []).append(value)
     means = [math.fsum(of) / len(of) for of in of_run.values()]
@@ -88,8 +89,8 @@ def self_comparison(
     Raises:
         ValueError: two scores of one case and seed, or infinite values without `capped`.
     """
-    raw = np.asarray(values, dtype=np.float64)
-    finite = raw if capped is None else np.asarray(capped, dtype=np.float64)
+    raw = as_floats(values)
+    finite = raw if capped is None else as_floats(capped)
     cells: dict[object, Scores] = {}
     rows = zip(raw.tolist(), finite.tolist(), fold, case, seed, strict=True)
     for score, used, in_fold, of_case, of_seed in rows:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from record.schema import Commit, StudyPlan
-from reports.statistics.pairing import BOTH_EMPTY, capped_scores
+from reports.statistics.pairing import capped_scores
 
 KEYS = ["model", "task", "fraction"]
 
@@ -33,8 +33,8 @@ def case_scores(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commi
     capped.
 
     Where a grouping is given (a column `patient`), a row is a patient, the mean over its cases, and
-    `case` names the patient. Cells with missing trials are left out whole. A case that is empty for
-    one model is left out for all, unless the spec counts it as perfect.
+    `case` names the patient. Cells with missing trials are left out whole. A score is NaN where the
+    truth of the case is empty, for every model alike, unless the spec or the metric counts it.
     """
     metrics = scored_metrics(plan, rows)
     complete = complete_cells(plan, commits)
@@ -42,25 +42,12 @@ def case_scores(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commi
         return pd.DataFrame(columns=[*KEYS, "case", *metrics])
     index = pd.MultiIndex.from_frame(rows[KEYS])
     rows = rows[index.isin(list(complete))]
-    empty = rows["status"] == BOTH_EMPTY
-    frame = rows[[*KEYS, "case", "seed"]].assign(empty=empty)
+    frame = rows[[*KEYS, "case", "seed"]].copy()
     for metric in metrics:
         frame[metric] = capped_scores(rows, metric, plan.metrics[metric], plan.both_empty)
-    rules = dict.fromkeys(metrics, "mean") | {"empty": "all"}
-    by_seed = (
-        frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True).agg(rules).reset_index()
-    )
-    scores = (
-        by_seed.groupby([*KEYS, "case"], sort=False, observed=True)
-        .agg(rules | {"empty": "any"})
-        .reset_index()
-    )
-    if plan.both_empty == "exclude":
-        left_out = scores.groupby(["task", "fraction", "case"], observed=True)["empty"].transform(
-            "any"
-        )
-        scores = scores[~left_out.astype(bool)]
-    scores = scores.drop(columns="empty")
+    by_seed = frame.groupby([*KEYS, "case", "seed"], sort=False, observed=True)[metrics].mean()
+    by_case = by_seed.groupby(level=[*KEYS, "case"], sort=False, observed=True)
+    scores = by_case.mean().reset_index()
     if "patient" in rows:
         of_case = dict(
             zip(zip(rows["task"], rows["case"], strict=True), rows["patient"], strict=True)

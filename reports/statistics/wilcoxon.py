@@ -16,6 +16,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reports.statistics.arrays import as_floats
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Zeros = Literal["pratt", "wilcox"]
@@ -128,7 +130,7 @@ def paired_differences(x: ArrayLike, y: ArrayLike) -> tuple[Floats, int]:
     Raises ValueError for arrays that are not one-dimensional and equally long, and for NaN on one
     side only.
     """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = as_floats(x), as_floats(y)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(
             f"x and y must be one-dimensional and equally long, but have shapes {a.shape} and "

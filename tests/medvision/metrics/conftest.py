@@ -80,6 +80,7 @@ def evaluate_by_hand(
         "specificity": tn / (tn + fp) if tn + fp else np.nan,
         "precision": tp / (tp + fp),
         "accuracy": (tp + tn) / (tp + fp + fn + tn),
+        "false_positive_volume": fp * spacing[0] * spacing[1] * spacing[2] / 1000,
     }
     step = np.array(spacing, dtype=float)
     for definition, metrics in ((nsd, ("nsd",)), (hd95, ("hd95", "hd", "assd"))):

@@ -56,6 +56,7 @@ def test_equals_evaluation_by_hand(by_hand, pair, spacing, tolerance, nsd, hd95)
     assert result.pop("status") == "ok"
     assert list(result) == [
         *("dice", "jaccard", "sensitivity", "specificity", "precision", "accuracy"),
+        "false_positive_volume",
         *(f"nsd@{tolerance}", "hd95", "hd", "assd"),
     ]
     assert result == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
