@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -22,9 +22,19 @@ Mark = TypeVar("Mark", "Since", "NotInIds")
 
 
 class Settings(BaseModel):
-    """Settings as values: unknown keys are errors."""
+    """Settings as values: unknown keys are errors, and a truth value is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_values(cls, values: Any) -> Any:
+        """`True` counts as 1 in Python; nobody who writes it means that number."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            if field and not _takes_truth_values(field.annotation) and _holds_truth_value(value):
+                raise ValueError(f"{name}: a truth value is no number: write the number")
+        return values
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,25 @@ def _counted(settings: BaseModel, values: Mapping[str, Any], together: Version) 
             inner = getattr(settings, name)
             found[name] = _inside(inner, values[name], max(version, together))
     return found
+
+
+def _takes_truth_values(annotation: Any) -> bool:
+    """Whether a bool may stand somewhere in a setting; settings inside it look after their own."""
+    inner = get_args(annotation)
+    if inner and get_origin(annotation) is not Literal:
+        return any(_takes_truth_values(one) for one in inner)
+    return annotation in (bool, Any) or (
+        isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    )
+
+
+def _holds_truth_value(value: Any) -> bool:
+    """Whether a value is a bool, or one stands in the list or mapping that it is."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth_value, value))
+    return isinstance(value, bool)
 
 
 def _inside(setting: Any, value: Any, together: Version) -> Any:

@@ -206,6 +206,11 @@ def _matched(pattern: str, case: str) -> str:
     match = re.search(pattern, case)
     if match is None or match[1] is None:
         raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
+    if not match[1]:
+        raise ValueError(
+            f"splits.group_pattern {pattern!r} matches empty text in the case {case!r}: cases "
+            "without a patient in their name would all be of one"
+        )
     return match[1]
 
 

@@ -201,6 +201,11 @@ class SplitsSpec(Settings):
                 raise ValueError(f"{value!r} is not a regular expression: {error}") from error
             if groups != 1:
                 raise ValueError(f"{value!r} must have exactly one (group), it has {groups}")
+            if re.search(value, ""):
+                raise ValueError(
+                    f"{value!r} matches empty text, so that cases without a patient in their name "
+                    "would all be of one: say what a patient's name is made of, with + and not *"
+                )
         return value
 
     @model_validator(mode="after")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat, ValidationInfo, field_validator
 
 from medvision.metrics.definitions import METRICS
 from medvision.metrics.settings import Scoring
@@ -15,6 +16,17 @@ def _metric(value: str) -> str:
     if value not in METRICS:
         raise ValueError(f"unknown metric {value!r}; known metrics: {', '.join(METRICS)}")
     return value
+
+
+def once(names: list[Any], what: str) -> list[Any]:
+    """Refuse a list that names something twice.
+
+    Raises:
+        ValueError: with `what` the names are, and the names.
+    """
+    if twice := [str(name) for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}; name each once")
+    return names
 
 
 Metric = Annotated[
@@ -40,6 +52,12 @@ class EvaluationSpec(Scoring):
         "always count it",
     )
 
+    @field_validator("metrics")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        """They are what a comparison tests by default."""
+        return once(names, "metrics")
+
 
 class ComparisonSpec(Settings):
     """Paired tests of candidates against a baseline."""
@@ -61,3 +79,9 @@ class ComparisonSpec(Settings):
         description="per metric, the largest difference without practical importance, such as "
         "dice: 0.01; the table then says where the 95 % interval of the difference lies against it",
     )
+
+    @field_validator("candidates", "metrics", "family")
+    @classmethod
+    def _each_once(cls, names: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        """A test that stands twice in its family would double Holm's p of the others."""
+        return names if names is None else once(names, str(info.field_name))

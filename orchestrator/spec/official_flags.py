@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from medvision.data.readers.registry import LISTINGS
 from medvision.models.registry import MODEL_LABELS, PAPER_SOURCES, canonical_label
+from orchestrator.spec.messages import in_words
+from orchestrator.spec.places import dotted
 from orchestrator.spec.study import Spec
 
 STUDIES = "official_runs"  # under the output folder: checkpoints, splits, results
@@ -138,11 +140,9 @@ def spec_of(options: argparse.Namespace) -> Spec:
     try:
         return Spec.model_validate(values)
     except ValidationError as error:
-        told = [
-            f"{'.'.join(map(str, detail['loc']))}: {detail['msg'].removeprefix('Value error, ')}"
-            for detail in error.errors()
-        ]
-        raise FlagError("\n".join(told)) from error
+        wrong = in_words(error.errors(), values)
+        lines = [f"{dotted(mistake.place)}: {mistake.message}" for mistake in wrong]
+        raise FlagError("\n".join(lines)) from error
 
 
 def case_list(options: argparse.Namespace) -> Path:

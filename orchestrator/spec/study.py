@@ -25,7 +25,7 @@ from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_lab
 from medvision.settings import NotInIds, Settings
 from medvision.training.settings import Training
 from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
-from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec
+from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec, once
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_space
 
@@ -185,6 +185,14 @@ class Spec(Settings):
                     )
             if comparison.baseline in comparison.candidates:
                 raise ValueError(f"{comparison.baseline!r} is baseline and candidate at once")
+        evaluation = info.data.get("evaluation") or EvaluationSpec()
+        tests = [
+            f"{candidate} against {comparison.baseline} in {metric}"
+            for comparison in comparisons
+            for candidate in comparison.candidates
+            for metric in comparison.metrics or evaluation.metrics
+        ]
+        once(tests, "comparisons")
         return comparisons
 
     @field_validator("resources")

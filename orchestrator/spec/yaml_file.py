@@ -4,16 +4,17 @@ key.
 
 from __future__ import annotations
 
-import difflib
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.spec.messages import Mistake, in_words
+from orchestrator.spec.places import Place, dotted, line_of, place_of, repeated_keys
 from orchestrator.spec.study import Spec
+from orchestrator.spec.yaml_traps import traps
 
 MAX_NODES = 100_000
 
@@ -51,24 +52,45 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
             ]
         )
 
-    mistakes = [f"{source}:{line}: {key}: given twice" for key, line in _repeated_keys(root)]
-    overridden: list[str] = []
+    mistakes = [
+        f"{source}:{line}: {dotted(place)}: given twice" for place, line in repeated_keys(root)
+    ]
+    overridden: dict[Place, yaml.Node | None] = {}
     for override in overrides:
         try:
-            overridden.append(_apply(values, override))
+            key, node = _apply(values, override)
         except ValueError as error:
             mistakes.append(f"--set {override}: {error}")
+        else:
+            overridden[place_of(key)] = node
+    found = [trap for trap in traps(root) if not _is_among(trap.place, overridden)]
+    found += [trap for place, node in overridden.items() for trap in traps(node, place)]
+    misread = [trap.place for trap in found]
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
-        mistakes += [_mistake(source, root, overridden, detail) for detail in error.errors()]
+        wrong = in_words(error.errors(), values)
+        # What YAML misread is wrong, too, and of the places above it nothing else can be told.
+        found += [
+            mistake
+            for mistake in wrong
+            if not any(place[: len(mistake.place)] == mistake.place for place in misread)
+        ]
     else:
-        huge = {"type": "huge", "msg": "whole numbers end at 2^63 - 1"}
         places = _huge_numbers(spec.model_dump(mode="json"))
-        mistakes += [_mistake(source, root, overridden, huge | {"loc": place}) for place in places]
+        found += [Mistake(place, "whole numbers end at 2^63 - 1") for place in places]
+    for mistake in found:
+        given = _is_among(mistake.place, overridden)
+        where = "--set" if given else f"{source}:{line_of(root, mistake.place)}"
+        mistakes.append(f"{where}: {dotted(mistake.place)}: {mistake.message}")
     if mistakes:
         raise SpecError(mistakes)
     return spec
+
+
+def _is_among(place: Place, overridden: Iterable[Place]) -> bool:
+    """Whether an override decides what stands at a place, or a part of it."""
+    return any(place[: len(given)] == given or given[: len(place)] == place for given in overridden)
 
 
 def _printable(text: str) -> str:
@@ -116,128 +138,13 @@ def _check_size(root: yaml.Node | None) -> None:
             waiting += node.value
 
 
-def _mistake(source: Path, root: yaml.Node | None, overridden: Sequence[str], detail: Any) -> str:
-    """One line: `file:line: key: problem`."""
-    location, line = _locate(root, detail["loc"])
-    key = ".".join(str(part) for part in location) or "the spec"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        message = (
-            f"unknown key; did you mean {close[0]}?"
-            if close
-            else f"unknown key; known: {', '.join(known)}"
-        )
-    elif detail["type"] == "missing":
-        message = "this key is required"
-    elif "input" in detail and not isinstance(detail["input"], dict | list):
-        message = f"{message}, got {detail['input']!r}"
-    where = f"{source}:{line}"
-    if any(
-        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for name in overridden
-    ):
-        where = "--set"
-    return f"{where}: {key}: {message}"
-
-
-def _locate(root: yaml.Node | None, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], int]:
-    """The keys of `loc` that a reader sees in the file (pydantic adds union tags), and the nearest
-    line.
-    """
-    node: yaml.Node | None = root
-    line = 1
-    seen: list[str | int] = []
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
-        found = _child(node, part)
-        if found is None:
-            if last or not _is_tag(part):
-                seen.append(part)
-            node = node if _is_tag(part) and not last else None
-            continue
-        key_node, node = found
-        line = key_node.start_mark.line + 1
-        seen.append(part)
-    return tuple(seen), line
-
-
-def _is_tag(part: str | int) -> bool:
-    from medvision.models.registry import MODEL_LABELS
-
-    return isinstance(part, str) and (part in MODEL_LABELS or "[" in part or "(" in part)
-
-
-def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return key, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
-    return None
-
-
-def _repeated_keys(root: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
-    if isinstance(root, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in root.value:
-            name = f"{prefix}{key.value}"
-            if key.value in seen:
-                yield name, key.start_mark.line + 1
-            seen.add(str(key.value))
-            yield from _repeated_keys(value, f"{name}.")
-    elif isinstance(root, yaml.SequenceNode):
-        for index, value in enumerate(root.value):
-            yield from _repeated_keys(value, f"{prefix}{index}.")
-
-
-@functools.cache
-def _properties() -> dict[str, Any]:
-    return Spec.model_json_schema()
-
-
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys allowed at a place of the spec, out of the JSON Schema."""
-    schema = _properties()
-    nodes = [schema]
-    for part in location:
-        nodes = [child for node in nodes for child in _step(schema, node, part)]
-    return sorted({key for node in nodes for key in _resolve(schema, node, "properties")})
-
-
-def _step(
-    schema: dict[str, Any], node: dict[str, Any], part: str | int
-) -> Iterator[dict[str, Any]]:
-    if isinstance(part, int):
-        for items in _variants(schema, node):
-            if "items" in items:
-                yield items["items"]
-    else:
-        for variant in _variants(schema, node):
-            if part in variant.get("properties", {}):
-                yield variant["properties"][part]
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any], key: str) -> set[str]:
-    return {name for variant in _variants(schema, node) for name in variant.get(key, {})}
-
-
-def _variants(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "$ref" in node:
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    yield node
-    for alternative in (*node.get("anyOf", ()), *node.get("oneOf", ())):
-        yield from _variants(schema, alternative)
-
-
-def _apply(values: dict[str, Any], override: str) -> str:
-    """Set one `a.b.0.c=VALUE` in place; returns the dotted key."""
+def _apply(values: dict[str, Any], override: str) -> tuple[str, yaml.Node | None]:
+    """Set one `a.b.0.c=VALUE` in place; returns the dotted key, and the value's node."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError("must be KEY=VALUE, for example training.epochs=5")
     try:
-        _, value = _parsed(text)
+        root, value = _parsed(text)
     except ValueError as error:
         raise ValueError(f"the value is not YAML: {error}") from error
     node: Any = values
@@ -255,7 +162,7 @@ def _apply(values: dict[str, Any], override: str) -> str:
         node[_index(node, last)] = value
     else:
         node[last] = value
-    return key
+    return key, root
 
 
 def _index(items: list[Any], part: str) -> int:

@@ -78,7 +78,7 @@ def test_the_numbers_of_trials_in_the_text_are_the_plans(
 
 def test_the_mistakes_give_the_messages_that_are_shown(guide: Any) -> None:
     wrong = [block for block in guide.blocks if block.info == "yaml mistake"]
-    assert len(wrong) == 3
+    assert len(wrong) == 4
     for block in wrong:
         Path("study.yaml").write_text(block.text)
         with pytest.raises(SpecError) as raised:

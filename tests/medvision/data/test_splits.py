@@ -174,6 +174,11 @@ def test_a_pattern_that_does_not_fit_a_case_says_so() -> None:
         patients_of(SIX, group_pattern="^(x)")
 
 
+def test_a_pattern_that_finds_an_empty_patient_says_so() -> None:
+    with pytest.raises(ValueError, match="matches empty text in the case 'a0'"):
+        patients_of(SIX, group_pattern="^a(x*)")
+
+
 def test_a_fraction_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fraction must lie in \(0, 1\]"):
         Fold(test=(), order=(("a",),)).roles(1.5)

@@ -5,6 +5,7 @@ schema.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,54 @@ def test_the_paper_grid_has_1200_trials() -> None:
         len(spec.models) * len(spec.tasks) * len(spec.fractions) * spec.folds * len(spec.seeds)
         == 1200
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "comparisons: {baseline: ViT_Baseline, candidates: [ViT_MLP, ViT_MLP]}",
+            "comparisons.candidates: candidates named twice: ViT_MLP; name each once",
+        ),
+        (
+            "comparisons: {baseline: ViT_Baseline, candidates: [ViT_MLP], metrics: [dice, dice]}",
+            "comparisons.metrics: metrics named twice: dice; name each once",
+        ),
+        (
+            "comparisons: {baseline: ViT_Baseline, candidates: [ViT_MLP], family: [task, task]}",
+            "comparisons.family: family named twice: task",
+        ),
+        ("evaluation: {metrics: [nsd, nsd]}", "evaluation.metrics: metrics named twice: nsd"),
+        (
+            "comparisons: [{baseline: ViT_Baseline, candidates: [ViT_MLP], metrics: [dice]}, "
+            "{baseline: ViT_Baseline, candidates: [ViT_Depth, ViT_MLP]}]",
+            "comparisons named twice: ViT_MLP against ViT_Baseline in dice; name each once",
+        ),
+    ],
+)
+def test_no_test_stands_twice_in_a_study(tmp_path: Path, more: str, message: str) -> None:
+    """In one family it would double Holm's p of every other test."""
+    path = tmp_path / "spec.yaml"
+    head = "name: x\nmodels: [ViT_Baseline, ViT_MLP, ViT_Depth]\ntasks: [T]\n"
+    path.write_text(f"{head}{more}\n")
+    with pytest.raises(SpecError, match=re.escape(message)):
+        load_spec(path)
+
+
+def test_comparisons_that_share_a_pair_in_other_metrics_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        "name: x\nmodels: [ViT_Baseline, ViT_MLP]\ntasks: [T]\ncomparisons:\n"
+        "  - {baseline: ViT_Baseline, candidates: [ViT_MLP], metrics: [dice]}\n"
+        "  - {baseline: ViT_Baseline, candidates: [ViT_MLP], metrics: [nsd]}\n"
+    )
+    assert len(load_spec(path).comparisons) == 2
+
+
+@pytest.mark.parametrize("pattern", ["(.*)", "^(\\\\d*)", "(p?)", "^(.*)_?"])
+def test_a_pattern_that_matches_empty_text_makes_no_patients(tmp_path: Path, pattern: str) -> None:
+    path = tmp_path / "spec.yaml"
+    head = "name: x\nmodels: [ViT_Baseline]\ntasks: [T]\n"
+    path.write_text(f'{head}splits: {{group_pattern: "{pattern}"}}\n')
+    with pytest.raises(SpecError, match="matches empty text, so that cases without a patient"):
+        load_spec(path)
