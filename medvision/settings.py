@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ForwardRef, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
@@ -107,8 +107,11 @@ def _takes_truth_values(annotation: Any) -> bool:
     inner = get_args(annotation)
     if inner and get_origin(annotation) is not Literal:
         return any(_takes_truth_values(one) for one in inner)
-    return annotation in (bool, Any) or (
-        isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    # A forward reference is a class of settings that is defined further down.
+    return (
+        annotation in (bool, Any)
+        or isinstance(annotation, ForwardRef)
+        or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
     )
 
 
