@@ -5,5 +5,7 @@ outdated.
 `TRAIN_NUMERICS`.
 """
 
-TRAIN_NUMERICS = 2  # 2: rotation by sums of rows, 1e-5 from grid_sample
+# 2: rotation by sums of rows, 1e-5 from grid_sample
+# 3: initialisation, order of batches, dropout and augmentation differ between folds and tasks too
+TRAIN_NUMERICS = 3
 EVAL_NUMERICS = 2  # 2: the false-positive volume is stored

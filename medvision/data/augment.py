@@ -7,7 +7,6 @@ or off leaves the others as they are.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
@@ -15,14 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from medvision.device import moved
+from medvision.seeds import derive_seed
 
 ELASTIC_SPANS = 4  # distances between control points along an axis
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed out of any values, the same on every machine."""
-    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def augment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,13 @@ class NetworkSettings(Settings):
         Raises:
             ValueError: it is missing.
         """
+
+    def drawn(self, seed: int) -> Self:
+        """The settings with what they leave to chance decided by `seed`, so that they alone tell
+        how to build the model again.
+        """
+        del seed
+        return self
 
     @property
     def block(self) -> LlmSettings | None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from medvision.data.augment import derive_seed
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import moved
+from medvision.seeds import derive_seed
 
 
 def epoch_batches(

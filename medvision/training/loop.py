@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from medvision.data.augment import derive_seed
 from medvision.data.views.base import PreprocessedCase
+from medvision.seeds import derive_seed
 from medvision.training.batches import epoch_batches
 from medvision.training.optimizer import make_optimizer, make_schedule
 from medvision.training.ranks import Ranks, distributed_model, same_on_all
@@ -57,6 +57,8 @@ def train(
         model: images [B, C, X, Y, Z] to logits [B, G, X, Y, Z]; with `prior_bias`, its
             `set_output_bias` is called.
         cases: prepared images and masks by case id.
+        seed: decides the order of the cases, dropout and augmentation; the initial weights are the
+            caller's.
         on_epoch: called on rank 0 with epoch and its metrics.
         measure: further metrics of the model at the end of an epoch; it may not draw random
             numbers.

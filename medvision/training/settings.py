@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(Settings):
-    """Random changes of training samples, drawn from (seed, epoch, case)."""
+    """Random changes of training samples, drawn from the training's own seed, epoch and case."""
 
     rotation_degrees: float = Field(
         default=5.0, ge=0, le=180, description="in-plane, uniform in +- this"

@@ -31,6 +31,12 @@ def print_plan(study: Study) -> None:
         print(f"  warning: {doubt}")
     for missing in plan.missing:
         print(f"  missing: {missing}")
+    if repeats := plan.repeats():
+        seconds = sum(trial.estimated_seconds for trial in repeats)
+        print(
+            f"  {len(repeats)} of these train on the same cases as another fold, each from a start "
+            f"of its own: ~{duration(seconds)} of the estimate"
+        )
     resources = spec.resources
     unit = (
         f"{resources.workers * resources.gpus_per_worker:g} GPU"

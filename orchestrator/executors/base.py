@@ -151,8 +151,7 @@ def run_to_the_end(
 
     def finish(outcome: Outcome) -> State:
         store.remove(paths.failures(job.eval_id))
-        if all(store.read(paths.commit(sibling)) is not None for sibling in job.siblings):
-            store.remove(paths.checkpoints(job.train_id))
+        store.remove(paths.checkpoints(job.train_id))
         emit(Finished(*name, outcome.seconds, outcome.dice, outcome.pruned))
         return State.FINISHED
 

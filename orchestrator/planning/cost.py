@@ -35,8 +35,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Work:
     """One trial as far as its cost goes: `arithmetic` in seconds at the assumed rates, `gpus` that
-    it holds. A `rescore` trains nothing (it scores masks again, or tests what another trial has
-    trained), so it teaches nothing."""
+    it holds. A `rescore` scores masks again and trains nothing, so it teaches nothing."""
 
     model: str
     task: str

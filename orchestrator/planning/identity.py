@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvision.data.splits import Roles
+from medvision.seeds import derive_seed
 from medvision.settings import counted
 from medvision.versions import EVAL_NUMERICS, TRAIN_NUMERICS
 from orchestrator.spec.data import TaskSpec
@@ -46,8 +47,7 @@ class Job:
 
     `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most so many cases of a
     rank at once, after a lack of memory. `settings`: dotted, in the place of the spec's, as a
-    search chose them. `siblings`: the run's other evaluations of the same training, which go on
-    from its checkpoint.
+    search chose them.
     """
 
     cell: Cell
@@ -58,7 +58,6 @@ class Job:
     micro_batch: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning | None = None
-    siblings: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -97,6 +96,7 @@ def train_identity(
     spec: Spec,
     model: Any,
     task: TaskSpec,
+    fold: int,
     seed: int,
     roles: Roles,
     fingerprints: Mapping[str, str],
@@ -119,10 +119,25 @@ def train_identity(
         "task": counted(task),
         "train_cases": _content(roles.train, fingerprints),
         "validation_cases": _content(roles.validation, fingerprints),
+        "fold": fold,
         "seed": seed,
         "data": counted(spec.data),
         "training": counted(spec.training),
     }
+
+
+def draw_of(training: Identity) -> int:
+    """The seed of everything that chance decides in a training: initial weights, a random block,
+    the order of the cases, dropout and augmentation.
+
+    It follows from seed, task, fold and training cases, so that the trainings of one seed are draws
+    of their own and a mean over folds also averages luck. The models of a cell have it in common.
+    The trials of a search do, too, and it is another one than the grid's: what the search chose is
+    not trained from the very start that it was chosen on.
+    """
+    place = (training["seed"], training["task"]["name"], training["fold"])
+    cases = training["train_cases"]["sha256"]
+    return derive_seed("search" if "search" in training else "grid", *place, cases)
 
 
 def eval_identity(

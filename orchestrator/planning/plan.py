@@ -127,6 +127,22 @@ class Plan:
         chosen = (trial for trial in self.trials if trial.to_run or trial.status == "unknown")
         return longest_first(chosen, lambda trial: trial.estimated_seconds)
 
+    def repeats(self) -> list[Trial]:
+        """The waiting trials that train on the same cases as an earlier fold, which small fractions
+        lead to: each is trained for itself, from a start of its own.
+        """
+        first: dict[tuple[Any, ...], int] = {}
+        found: dict[str, Trial] = {}
+        for trial in self.trials:
+            training, cell = trial.identity.get("train"), trial.cell
+            if training:
+                cases = (training["train_cases"], training["validation_cases"])
+                place = (cell.model, cell.task, cell.seed, *(role["sha256"] for role in cases))
+                again = first.setdefault(place, cell.fold) != cell.fold
+                if again and trial.to_run and not trial.work.rescore:
+                    found[trial.name] = trial
+        return list(found.values())
+
     def counts(self) -> dict[str, int]:
         """Number of trials by status, in a fixed order, only those that occur."""
         order: tuple[Status, ...] = (
@@ -155,9 +171,8 @@ def make_plan(
         failures: failed attempts by eval_id.
     """
     history = _History(commits)
-    trained: dict[str, str] = {}  # train_id -> eval_id of the first trial that needs it
     trials = [
-        _trial(spec, inputs, history, failures, trained, model, task, fraction, fold, seed)
+        _trial(spec, inputs, history, failures, model, task, fraction, fold, seed)
         for model, task, fraction, fold, seed in itertools.product(
             spec.models, spec.tasks, spec.fractions, range(fold_count(spec)), spec.seeds
         )
@@ -184,7 +199,6 @@ def _trial(
     inputs: Inputs,
     history: _History,
     failures: Mapping[str, Sequence[Failure]],
-    trained: dict[str, str],
     model: Any,
     task: TaskSpec,
     fraction: float,
@@ -214,9 +228,8 @@ def _trial(
     if spec.search and found.missing:
         return replace(trial, why=found.missing)
     assert roles is not None  # noqa: S101  # folds are known where nothing is missing
-    training = train_identity(
-        spec, model, task, seed, roles, known.fingerprints, block.fingerprint if block else None
-    )
+    fingerprint = block.fingerprint if block else None
+    training = train_identity(spec, model, task, fold, seed, roles, known.fingerprints, fingerprint)
     train_id = digest(training)
     scoring = eval_identity(spec, task, train_id, roles, known.fingerprints)
     eval_id = digest(scoring)
@@ -228,26 +241,19 @@ def _trial(
         notes=roles.notes,
         settings=settings,
     )
-
-    def untrained() -> Work:
-        seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
-        return replace(trial.work, arithmetic=seconds, rescore=True)
-
     if eval_id in history.by_eval:
         return replace(trial, status="done", why="finished")
     for earlier in reversed(history.by_train.get(train_id, [])):
         old = history.by_eval[earlier].identity.eval
         if old["test_cases"] == scoring["test_cases"]:
             why = f"scored again from its masks: {'; '.join(differences(old, scoring))}"
-            return replace(trial, status="rescore", why=why, work=untrained(), rescore_of=earlier)
+            seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
+            work = replace(trial.work, arithmetic=seconds, rescore=True)
+            return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
     failed = failures.get(eval_id, [])
     state = next_state(failed, spec.resources.max_attempts)
     if state is State.QUARANTINED:
         return replace(trial, status="quarantined", why=reason(failed))
-    if (
-        trained.setdefault(train_id, eval_id) != eval_id
-    ):  # another fold trains it, on the same cases
-        trial = replace(trial, work=untrained())
     if state is State.FAILED:
         return replace(
             trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}"

@@ -126,7 +126,14 @@ class Search:
     def _train_identity(self, spec: Spec, model: Any) -> Identity:
         block = self.block.fingerprint if self.block else None
         return train_identity(
-            spec, model, self.task, self.settings.seed, self.roles, self.fingerprints, block
+            spec,
+            model,
+            self.task,
+            self.fold or 0,
+            self.settings.seed,
+            self.roles,
+            self.fingerprints,
+            block,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,7 @@ def jobs(plan: Plan, token: str) -> list[Job]:
     """The plan's trials to run, longest first; not those whose search found nothing.
 
     Cells of one id, such as fractions that round to the same cases, are one job: its result stands
-    for all of them. Folds that train on the same few cases and test others are siblings: trained
-    once, and each with its own evaluation.
+    for all of them.
     """
     once: dict[str, Job] = {}
     for trial in plan.in_order():
@@ -100,15 +99,7 @@ def jobs(plan: Plan, token: str) -> list[Job]:
                 trial.rescore_of,
                 settings=trial.settings,
             )
-    evaluations: dict[str, list[str]] = {}
-    for job in once.values():
-        evaluations.setdefault(job.train_id, []).append(job.eval_id)
-    return [
-        replace(
-            job, siblings=tuple(name for name in evaluations[job.train_id] if name != job.eval_id)
-        )
-        for job in once.values()
-    ]
+    return list(once.values())
 
 
 def forget(store: Store, plan: Plan, named: Sequence[str]) -> None:

@@ -103,7 +103,8 @@ class Spec(Settings):
     seeds: list[int] = Field(
         default=[0],
         min_length=1,
-        description="of initialisation, batches and augmentation; never of the split",
+        description="of initialisation, batches, dropout and augmentation, drawn anew for every "
+        "task, fold and training set; never of the split",
     )
     data: DataSpec = DataSpec()
     splits: Annotated[SplitsSpec, NotInIds("counted by the cases of each role")] = SplitsSpec()

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from medvision.data.augment import derive_seed
 from medvision.data.fingerprints import require_unchanged
 from medvision.data.nifti import Truth, read_truth
 from medvision.data.preprocess import prepare
@@ -23,12 +22,13 @@ from medvision.data.settings import LabelGroups, Preparation
 from medvision.data.splits import Roles, from_split
 from medvision.data.views.base import PreprocessedCase
 from medvision.models import build_model
+from medvision.seeds import derive_seed
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import train
 from medvision.training.ranks import Ranks
 from medvision.training.state import Checkpoints, Trained
 from medvision.training.watch import Watch
-from orchestrator.planning.identity import Job, digest, eval_identity, train_identity
+from orchestrator.planning.identity import Job, digest, draw_of, eval_identity, train_identity
 from orchestrator.planning.search import tuning_roles
 from orchestrator.planning.study_files import parsed_spec
 from orchestrator.spec.data import TaskSpec
@@ -69,6 +69,7 @@ class TrialContext:
             self.spec,
             self.model_spec,
             self.task,
+            cell.fold,
             cell.seed,
             self.roles,
             self.fingerprints,
@@ -85,6 +86,8 @@ class TrialContext:
                 f"{job.title}: the study changed since this trial was planned; run the same "
                 "command again"
             )
+        self.draw = draw_of(training)
+        self.model_spec = self.model_spec.drawn(derive_seed("model", self.draw))
         found = read_task(Path(study.data_root), cell.task)
         self.cases: Mapping[str, Case] = {
             case.id: case for case in (*found.cases, *found.test_cases)
@@ -127,7 +130,7 @@ def train_model(
     """
     job, spec, roles = context.job, context.spec, context.roles
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.manual_seed(derive_seed("initialisation", job.cell.seed))
+    torch.manual_seed(derive_seed("initialisation", context.draw))
     model = build_model(
         image_size=spec.data.image_size,
         patch_size=spec.data.patch_size,
@@ -149,7 +152,7 @@ def train_model(
         roles.train,
         roles.validation,
         spec.training,
-        seed=job.cell.seed,
+        seed=context.draw,
         ranks=ranks,
         on_epoch=on_epoch,
         measure=lambda: dict(measure(context, model)),

@@ -57,6 +57,8 @@ def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int
             llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm
         )
         if llm.weights == "random":
-            block.randomise(llm.random_seed)
+            # Without a seed from torch's global state, as all weights that are drawn.
+            seed = llm.random_seed
+            block.randomise(int(torch.randint(2**62, ())) if seed is None else seed)
     block.requires_grad_(llm.trainable)
     return block, block.hidden_size

@@ -74,8 +74,10 @@ class LlmSettings(Settings):
         default="pretrained",
         description="random: a control of the same architecture with untrained weights",
     )
-    random_seed: Annotated[int, Since("0.1", before=0)] = Field(
-        default=0, description="decides the random weights, the same in every trial"
+    random_seed: Annotated[int | None, Since("0.1", before=None)] = Field(
+        default=None,
+        description="decides random weights, the same in every trial; by default each training "
+        "draws its own, from its seed, task, fold and cases",
     )
     trainable: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False, description="train the block with the rest; a control, the paper freezes it"
@@ -89,6 +91,12 @@ class LlmSettings(Settings):
                 "with it"
             )
         return self
+
+    def drawn(self, seed: int) -> LlmSettings:
+        """The settings with random weights decided: by `random_seed`, or else by `seed`."""
+        if self.weights != "random" or self.random_seed is not None:
+            return self
+        return self.model_copy(update={"random_seed": seed})
 
 
 def bridge_layers(

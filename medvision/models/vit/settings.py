@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -258,6 +258,10 @@ class LlmViTSettings(ViTSettings):
                 f"{label} needs a language-model block: give the setting llm={{'source': ...}} (a "
                 "checkpoint's folder, an asset such as smollm2-135m, or a Hugging Face id)"
             )
+
+    def drawn(self, seed: int) -> Self:
+        """With the seed of a block's random weights."""
+        return self.model_copy(update={"llm": self.llm.drawn(seed)})
 
     @property
     def block(self) -> LlmSettings:

@@ -77,9 +77,7 @@ def _round(
 ) -> Sequence[BaseException]:
     """Run jobs as `run_jobs` does, once; what Tune saw of those whose lanes were lost too often."""
     scheduler = Scheduler(
-        Waiting(
-            job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job), job.train_id
-        )
+        Waiting(job, spec.resources.shape(job.cell.model, job.cell.task), seconds(job))
         for job in jobs
     )
     control = ray.remote(ControlActor).options(num_cpus=0, scheduling_strategy=here()).remote()

@@ -22,14 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Waiting(Generic[T]):
-    """A trial that waits: what it is, its shape, and how long it is expected to take; of one
-    `training` one runs at a time.
-    """
+    """A trial that waits: what it is, its shape, and how long it is expected to take."""
 
     item: T
     shape: WorkerResources
     seconds: float
-    training: str | None = None
 
 
 class Scheduler(Generic[T]):
@@ -63,12 +60,9 @@ class Scheduler(Generic[T]):
             placeless: shapes of trials that were given out long ago and still wait for a place:
                 others leave it to them.
         """
-        busy = {waiting.training for waiting in running} - {None}
-        firsts = (
-            next((one for one in queue if one.training not in busy), None)
-            for queue in self._queues.values()
-        )
-        heads = [first for first in firsts if first is not None and can_hold(nodes, first.shape)]
+        heads = [
+            queue[0] for queue in self._queues.values() if queue and can_hold(nodes, queue[0].shape)
+        ]
         if not heads:
             return None
         chosen = max(heads, key=lambda waiting: waiting.seconds)
@@ -80,8 +74,7 @@ class Scheduler(Generic[T]):
             patient = any(shape != chosen.shape and can_hold(nodes, shape) for shape in placeless)
             if patient or not fits([*held, chosen.shape], nodes):
                 return None
-        self._queues[chosen.shape].remove(chosen)
-        return chosen
+        return self._queues[chosen.shape].popleft()
 
     def estimate_again(self, seconds: Callable[[T], float]) -> None:
         """Order the waiting trials by new estimates."""

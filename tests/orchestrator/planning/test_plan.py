@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvision.data.splits import make_folds
-from orchestrator.planning.identity import differences
+from orchestrator.planning.identity import differences, draw_of
 from orchestrator.planning.plan import BlockInputs, Inputs, Plan, TaskInputs, make_plan
 from orchestrator.spec.study import Spec
 from record.schema import Failure
@@ -178,27 +178,42 @@ def test_trials_run_longest_first() -> None:
     assert seconds[0] > seconds[-1]
 
 
-def test_a_training_that_several_folds_share_is_estimated_once() -> None:
+def test_folds_with_the_same_training_cases_are_trainings_of_their_own() -> None:
     """A tenth of the fifteen cases outside a fold is one or two: folds that test others train on
     the same.
     """
-    shared = planned(spec(models=["ViT_Baseline"], fractions=[0.1]))
-    first: dict[str | None, str | None] = {}
-    for trial in shared.trials:
-        first.setdefault(trial.train_id, trial.eval_id)
-    assert len(first) < len({trial.eval_id for trial in shared.trials}) == len(shared.trials)
-    full = planned(spec(models=["ViT_Baseline"], fractions=[0.1], splits__scheme="holdout"))
-    for trial in shared.trials:
-        trains = first[trial.train_id] == trial.eval_id
-        assert trial.work.rescore == (not trains)
-        if not trains:
-            assert trial.work.arithmetic < full.trials[0].work.arithmetic / 10
-    cells = planned(
-        spec(models=["ViT_Baseline"], fractions=[0.1, 0.11])
-    )  # of one id: the same result, not a shared training
-    assert [trial.work.rescore for trial in cells.trials] == 2 * [
-        trial.work.rescore for trial in shared.trials
-    ]
+    plan = planned(spec(models=["ViT_Baseline"], fractions=[0.1, 0.11]))
+    by_fold = plan.trials[: spec().folds]
+    same = {str(trial.identity["train"]["train_cases"]) for trial in by_fold}
+    assert len(same) < len(by_fold)
+    assert len({trial.train_id for trial in by_fold}) == len(by_fold)
+    draws = [draw_of(trial.identity["train"]) for trial in by_fold]
+    assert len(set(draws)) == len(by_fold)
+    # The other fraction rounds to the same cases of each fold: the same result.
+    assert [trial.eval_id for trial in plan.trials] == 2 * [trial.eval_id for trial in by_fold]
+    assert not any(trial.work.rescore for trial in plan.trials)
+    assert len(plan.repeats()) == len(by_fold) - len(same)
+    done = commits(plan, seconds=1.0)
+    assert (
+        make_plan(
+            spec(models=["ViT_Baseline"], fractions=[0.1]), inputs(spec()), done, {}
+        ).repeats()
+        == []
+    )
+    assert planned(spec(models=["ViT_Baseline"])).repeats() == []
+
+
+def test_a_draw_is_of_seed_task_fold_and_training_cases_and_the_same_for_all_models() -> None:
+    plan = planned(spec(fractions=[0.3, 1.0], seeds=[0, 1]))
+    draws: dict[tuple[Any, ...], set[int]] = {}
+    for trial in plan.trials:
+        cell = trial.cell
+        place = (cell.task, cell.fraction, cell.fold, cell.seed)
+        draws.setdefault(place, set()).add(draw_of(trial.identity["train"]))
+    assert [len(found) for found in draws.values()] == [1] * len(draws)
+    assert len(set().union(*draws.values())) == len(draws)
+    other = {**plan.trials[0].identity["train"], "task": {"name": "another"}}
+    assert draw_of(other) not in set().union(*draws.values())
 
 
 def test_finished_trials_calibrate_the_estimate() -> None:

@@ -151,21 +151,6 @@ def test_trials_of_other_shapes_leave_their_place_to_one_that_has_found_none() -
     assert packer.shapes == [pair]
 
 
-def test_of_a_group_one_trial_runs_at_a_time() -> None:
-    trials = [
-        Waiting("a", ONE, 3.0, "same"),
-        Waiting("b", ONE, 2.0, "same"),
-        Waiting("c", ONE, 1.0),
-    ]
-    packer, running = Scheduler(trials), []
-    while (taken := packer.take(running, None, None)) is not None:
-        running.append(taken)
-    assert [waiting.item for waiting in running] == ["a", "c"]
-    after = packer.take(running[1:], None, None)
-    assert after is not None
-    assert after.item == "b"
-
-
 def test_new_estimates_change_the_order() -> None:
     packer = Scheduler([Waiting("a", ONE, 2.0), Waiting("b", ONE, 1.0)])
     packer.estimate_again({"a": 1.0, "b": 2.0}.__getitem__)

@@ -32,7 +32,7 @@ def model_identity(model: dict[str, Any]) -> dict[str, Any]:
     spec = Spec.model_validate({"name": "s", "models": [model], "tasks": ["T"]})
     contents = dict.fromkeys("abc", "f")
     identity = train_identity(
-        spec, spec.models[0], spec.tasks[0], 0, ROLES, contents, "block's fingerprint"
+        spec, spec.models[0], spec.tasks[0], 0, 0, ROLES, contents, "block's fingerprint"
     )
     return dict(identity["model"])
 
@@ -60,7 +60,12 @@ def test_what_was_trained_before_keeps_its_id() -> None:
         "block": "block's fingerprint",
     }
     assert model_identity(with_llm({}, matched=False))["llm"] == block
-    written_out = {"block": "layer", "weights": "pretrained", "random_seed": 0, "trainable": False}
+    written_out = {
+        "block": "layer",
+        "weights": "pretrained",
+        "random_seed": None,
+        "trainable": False,
+    }
     matched = model_identity(with_llm({}, matched=True))["params"]["match"]["llm"]
     assert matched == written_out | block
     swin = {

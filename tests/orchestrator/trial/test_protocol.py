@@ -104,7 +104,7 @@ def identity(spec: Spec) -> str:
     roles = Roles(("a",), ("b",), ("c",))
     return digest(
         train_identity(
-            spec, spec.models[0], spec.tasks[0], 0, roles, dict.fromkeys("abc", "f"), None
+            spec, spec.models[0], spec.tasks[0], 0, 0, roles, dict.fromkeys("abc", "f"), None
         )
     )
 

@@ -54,7 +54,7 @@ def planned(spec_file: str = "full.yaml", *overrides: str) -> tuple[dict[str, An
                 "eval_id": eval_id,
             }
         )
-        identity = train_identity(spec, model, task, 0, nobody, {}, "a block's fingerprint")
+        identity = train_identity(spec, model, task, 0, 0, nobody, {}, "a block's fingerprint")
         commits[eval_id] = {
             "identity": {"train": identity},
             "cost": {"trained_parameters": len(trials)},
