@@ -58,5 +58,9 @@ def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int
         )
         if llm.weights == "random":
             block.randomise(llm.random_seed)
+        if llm.kv_pairing == "tiled":
+            block.tile_kv_heads()
+        if llm.final_norm_weights == "ones":
+            block.reset_final_norm()
     block.requires_grad_(llm.trainable)
     return block, block.hidden_size
