@@ -76,6 +76,9 @@ class FrozenBlock(nn.Module):
 
     Attributes:
         hidden_size: C.
+        heads: query heads of an attention.
+        kv_heads: its key/value heads; query head i belongs to key/value head i // (heads /
+            kv_heads).
         family: its name in `medvision.llm.families`.
         layer: index of the layer in its model, counted from 0, or a tuple of them.
         fingerprint: sha256 of configuration and weights (as float32).
@@ -102,6 +105,8 @@ class FrozenBlock(nn.Module):
         module = importlib.import_module(family.module)
         settings = _config(family, config, family.name)
         self.hidden_size: int = settings.hidden_size
+        self.heads: int = settings.num_attention_heads
+        self.kv_heads: int = getattr(settings, "num_key_value_heads", None) or self.heads
         self.family = family.name
         self.layer: int | tuple[int, ...] = layers[0] if len(layers) == 1 else tuple(layers)
         self.fingerprint = fingerprint
@@ -213,6 +218,35 @@ class FrozenBlock(nn.Module):
         self.fingerprint = hashlib.sha256(
             f"random {seed} {self.family} {shapes}".encode()
         ).hexdigest()
+        return self
+
+    def reset_final_norm(self) -> FrozenBlock:
+        """Give the final norm the weights that it has before any training, in place: it then only
+        normalises.
+        """
+        if self.norm is not None:
+            for name, parameter in self.norm.named_parameters():
+                parameter.data.fill_(1.0 - self._norm_offset if name == "weight" else 0.0)
+        return self
+
+    def tile_kv_heads(self) -> FrozenBlock:
+        """Pair query head i with key/value head i mod kv_heads instead of i // (heads / kv_heads),
+        in place.
+
+        The official code repeats the key/value heads by tiling them, where grouped-query attention
+        (Ainslie et al. 2023) repeats each one for its group, so that most query heads meet keys
+        that they were not trained with. Here the query heads change their places instead, rows of
+        the query projection and columns of the output projection, which gives the same output.
+        Nothing changes where every query head has its own keys.
+        """
+        places = torch.arange(self.heads).view(-1, self.kv_heads).T.reshape(-1)
+        for query, output in zip(self.projections["q"], self.projections["o"], strict=True):
+            for parameter in self.get_submodule(query).parameters():
+                heads = parameter.data.view(self.heads, -1, *parameter.shape[1:])
+                parameter.data = heads[places].reshape(parameter.shape)
+            weight = self.get_submodule(output).get_parameter("weight")
+            columns = weight.data.view(weight.shape[0], self.heads, -1)
+            weight.data = columns[:, places].reshape(weight.shape)
         return self
 
     def extra_repr(self) -> str:

@@ -60,5 +60,9 @@ def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int
             # Without a seed from torch's global state, as all weights that are drawn.
             seed = llm.random_seed
             block.randomise(int(torch.randint(2**62, ())) if seed is None else seed)
+        if llm.kv_pairing == "tiled":
+            block.tile_kv_heads()
+        if llm.final_norm_weights == "ones":
+            block.reset_final_norm()
     block.requires_grad_(llm.trainable)
     return block, block.hidden_size

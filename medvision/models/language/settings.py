@@ -66,6 +66,18 @@ class LlmSettings(Settings):
     final_norm: bool = Field(
         default=True, description="apply the checkpoint's final norm after the layer"
     )
+    final_norm_weights: Annotated[
+        Literal["checkpoint", "ones"], Since("0.2", before="checkpoint")
+    ] = Field(
+        default="checkpoint",
+        description="ones: the final norm only normalises; the official code loads no weights for "
+        "it",
+    )
+    kv_pairing: Annotated[Literal["grouped", "tiled"], Since("0.2", before="grouped")] = Field(
+        default="grouped",
+        description="key/value heads that the query heads meet: grouped as the model was trained, "
+        "or tiled, a defect of the official code; the same where each has its own",
+    )
     block: Annotated[Literal["layer", "identity"], Since("0.1", before="layer")] = Field(
         default="layer",
         description="identity: a control that keeps the mappers and the width, without the layer",

@@ -52,7 +52,14 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "LlmViTSettings": (f"{VIT} llm placement mapper lora", VIT_SINCE, "name"),
     "LlmSettings": (
         "layer rope causal final_norm",
-        {"block": "layer", "weights": "pretrained", "random_seed": None, "trainable": False},
+        {
+            "block": "layer",
+            "weights": "pretrained",
+            "random_seed": None,
+            "trainable": False,
+            "final_norm_weights": Since("0.2", "checkpoint"),
+            "kv_pairing": Since("0.2", "grouped"),
+        },
         "source",
     ),
     "LoraSettings": ("rank alpha", {"targets": ("mappers",)}, ""),
