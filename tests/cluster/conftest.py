@@ -52,19 +52,22 @@ class Machine:
         self.name, self.link = f"medvision-{number + 1}", f"mv-link{number + 1}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, key: Path, variables: Mapping[str, str]) -> None:
+    def prepare(self, key: Path, on_workers: Mapping[str, str]) -> None:
         """Home folder with an environment that sees this Python's packages, so that pip has nothing
         to download.
 
         Args:
             key: of whom may log in.
-            variables: environment of whoever logs in.
+            on_workers: environment of whoever logs in; its PYTHONPATH comes last, because bash
+                reads these settings in Ray's workers, too, whose path begins with shipped code.
         """
+        variables = dict(on_workers)
+        path = variables.pop("PYTHONPATH").split(os.pathsep)
         (self.folder / "ray").mkdir(parents=True)
         environment = self.folder / "home" / "medvision-venv"
         command(sys.executable, "-m", "venv", "--without-pip", environment)
         packages = next((environment / "lib").glob("python*/site-packages"))
-        (packages / "host.pth").write_text("\n".join(site.getsitepackages()))
+        (packages / "host.pth").write_text("\n".join([*site.getsitepackages(), *path]))
         ray = environment / "bin" / "ray"
         ray.write_text(
             f"#!{environment}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n"
@@ -72,8 +75,7 @@ class Machine:
         ray.chmod(0o755)
         wheels = self.folder.parent / "wheels"
         # Not nice, because other work may run here beside the test.
-        variables = {
-            **variables,
+        variables |= {
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(wheels),
             "RAY_worker_niceness": "0",
