@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ForwardRef, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
@@ -103,16 +103,17 @@ def _counted(settings: BaseModel, values: Mapping[str, Any], together: Version) 
 
 
 def _takes_truth_values(annotation: Any) -> bool:
-    """Whether a bool may stand somewhere in a setting; settings inside it look after their own."""
-    inner = get_args(annotation)
-    if inner and get_origin(annotation) is not Literal:
-        return any(_takes_truth_values(one) for one in inner)
-    # A forward reference is a class of settings that is defined further down.
-    return (
-        annotation in (bool, Any)
-        or isinstance(annotation, ForwardRef)
-        or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
-    )
+    """Whether a bool may stand somewhere in a setting: not among numbers and words only. Settings
+    inside it look after their own.
+    """
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Literal:
+        return False
+    if kind is Annotated:
+        return _takes_truth_values(inner[0])
+    if inner:
+        return any(_takes_truth_values(one) for one in inner if one is not Ellipsis)
+    return annotation not in (int, float, str, type(None))
 
 
 def _holds_truth_value(value: Any) -> bool:

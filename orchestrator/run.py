@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.console.logs import TrialLogs, libraries_log
 from orchestrator.console.picture import Picture
-from orchestrator.console.plan import counts, print_plan
+from orchestrator.console.plan import counts, fold_changes, print_plan
 from orchestrator.console.progress import Lines, Screen, duration, make_screen
 from orchestrator.executors.base import ClusterError, Executor
 from orchestrator.executors.registry import DEFAULT, EXECUTORS, make_executor
@@ -111,6 +111,8 @@ def run(
         screen.say(f"{study.spec.name}: {counts(study.plan)}")
         for doubt in study.inputs.doubts:
             screen.say(f"warning: {doubt}")
+        for line in fold_changes(study):
+            screen.say(f"  {line}")
         if waiting:
             study.write_manifest()
         with libraries_log(store, "mlflow", "alembic", "py.warnings"), _tracker(study) as tracker:

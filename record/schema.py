@@ -163,7 +163,8 @@ class SplitFold(Stored):
 
 class Split(Stored):
     """splits/TASK.json: every case's fingerprint, its patient where a grouping is given, and every
-    fold; `excluded`: broken case -> reasons; `reserved_for_search`: units of no fold.
+    fold; `order`: the study's units in order, where cases came or went since its folds were made;
+    `excluded`: broken case -> reasons; `reserved_for_search`: units of no fold.
     """
 
     rule: str = ""
@@ -171,6 +172,7 @@ class Split(Stored):
     cases: dict[str, str]
     patients: dict[str, str] = {}
     folds: list[SplitFold]
+    order: list[list[str]] = []
     excluded: dict[str, list[str]] = {}
     reserved_for_search: list[list[str]] = []
 

@@ -1,8 +1,10 @@
-"""Reads which cases belong to one patient."""
+"""Which cases belong to one patient: read from a file, or told by the names of the cases."""
 
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from medvision.errors import DataError
@@ -41,3 +43,57 @@ def read_patients(path: Path) -> dict[str, str]:
             f"{path}: cannot be read as a table of cases and patients: {error}"
         ) from error
     return patients
+
+
+def patients_of(
+    cases: Iterable[str],
+    *,
+    group_pattern: str | None = None,
+    patients: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Case id -> patient of these cases; empty where neither grouping is given.
+
+    Args:
+        group_pattern: regular expression whose one group is the patient of a case id.
+        patients: case id -> patient (`read_patients`), instead of a pattern.
+
+    Raises:
+        ValueError: a case id that the pattern does not fit or that has no patient.
+    """
+    if group_pattern is not None:
+        return {case: _matched(group_pattern, case) for case in cases}
+    if patients is None:
+        return {}
+    return {case: name for name, members in units_of(cases, patients).items() for case in members}
+
+
+def _matched(pattern: str, case: str) -> str:
+    match = re.search(pattern, case)
+    if match is None or match[1] is None:
+        raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
+    if not match[1]:
+        raise ValueError(
+            f"splits.group_pattern {pattern!r} matches empty text in the case {case!r}: cases "
+            "without a patient in their name would all be of one"
+        )
+    return match[1]
+
+
+def units_of(
+    cases: Iterable[str], patients: Mapping[str, str] | None
+) -> dict[str, tuple[str, ...]]:
+    """Patient, or case where none are given -> its cases.
+
+    Raises:
+        ValueError: cases that have no patient.
+    """
+    cases = sorted(cases)
+    if patients is not None and (unknown := [case for case in cases if case not in patients]):
+        shown = ", ".join(unknown[:5]) + (
+            f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        )
+        raise ValueError(f"splits.group_file names no patient of {len(unknown)} cases: {shown}")
+    units: dict[str, list[str]] = {}
+    for case in cases:
+        units.setdefault(case if patients is None else patients[case], []).append(case)
+    return {name: tuple(members) for name, members in units.items()}

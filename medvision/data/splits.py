@@ -1,19 +1,21 @@
 """Which cases train, validate and test. Pure functions: nothing is read, drawn from a clock or from
 a global state.
 
-Order is decided by sha256(seed, unit), so it is the same on every machine and library version, and
-a new case does not reshuffle the others. A unit is a patient where a grouping is given, otherwise a
-case; units never divide.
+Order is decided by sha256(seed, unit), so it is the same on every machine and library version. A
+unit is a patient where a grouping is given, otherwise a case; units never divide. In a study that
+has its folds already, whoever was there keeps its part (`medvision.data.kept_splits`).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medvision.data.grouping import units_of
+from medvision.data.kept_splits import EarlierSplit, Rank, Units, kept_folds, kept_set
 from record.schema import Split, SplitFold
 
 VALIDATION_EVERY = 5
@@ -21,7 +23,8 @@ RULE = (
     "A fold's `order` lists the cases that are not its test cases, in the study's one order "
     "(sha256 of splits.seed and patient). A fraction f takes the first max(1, round(f * n)) "
     "patients of it; every fifth patient of the order validates, the others train. Smaller "
-    "fractions are therefore contained in larger ones, in both roles."
+    "fractions are therefore contained in larger ones, in both roles. Where cases came or went "
+    "since the folds were made, `order` of the file is the study's order: new ones are at its end."
 )
 
 
@@ -78,6 +81,7 @@ def make_folds(
     test_fraction: float = 0.1,
     fixed_test: Sequence[str] = (),
     patients: Mapping[str, str] | None = None,
+    earlier: EarlierSplit | None = None,
 ) -> list[Fold]:
     """The folds of one task.
 
@@ -87,20 +91,21 @@ def make_folds(
             `test_fraction` of the cases) or `fixed` (one fold whose test cases are `fixed_test`).
         seed: decides the folds and the order.
         patients: case id -> patient (`patients_of`), None where every case is a patient of its own.
+        earlier: of a study that has folds by the same scheme, seed and numbers; None of a new one.
 
     Raises:
         ValueError: fewer units than folds, no training unit would be left, or a case id that has no
             patient.
     """
     training = {case: volume for case, volume in volumes.items() if case not in set(fixed_test)}
-    units = _units(training, patients)
-    order = sorted(units, key=lambda name: _rank(seed, "order", name))
+    units = units_of(training, patients)
+    order = _ordered(units, seed, earlier)
     if scheme == "fixed":
         if not fixed_test:
             raise ValueError(
                 "scheme `fixed` needs test cases (imagesTs with labelsTs); the task has none"
             )
-        test_patients = set(_units(fixed_test, patients))
+        test_patients = set(units_of(fixed_test, patients))
         if patients is not None and (shared := sorted(test_patients & set(units))):
             raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
         return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
@@ -112,15 +117,22 @@ def make_folds(
             )
         if len(units) < 2:
             raise ValueError("one case (or patient) cannot be divided into training and test cases")
+        wanted = max(1, round(test_fraction * len(units)))
         test_sets = [
-            _spread(units, training, max(1, round(test_fraction * len(units))), seed, "test")
+            _spread(units, training, wanted, seed, "test")
+            if earlier is None
+            else kept_set(units, earlier.fold.keys(), wanted, _ranks(seed), earlier)
         ]
     else:
         if len(units) < folds:
             raise ValueError(
                 f"{len(units)} cases (or patients) cannot be divided into {folds} test sets"
             )
-        assigned = _stratified(units, training, folds, seed)
+        assigned = (
+            _stratified(units, training, folds, seed)
+            if earlier is None
+            else kept_folds(units, training, folds, _ranks(seed), earlier)
+        )
         test_sets = [{name for name in units if assigned[name] == fold} for fold in range(folds)]
     return [
         Fold(
@@ -131,12 +143,30 @@ def make_folds(
     ]
 
 
+def study_order(
+    cases: Iterable[str],
+    *,
+    seed: int,
+    patients: Mapping[str, str] | None = None,
+    earlier: EarlierSplit | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """Every unit in the order that fractions are prefixes of; arguments as for `make_folds`."""
+    units = units_of(cases, patients)
+    return tuple(units[name] for name in _ordered(units, seed, earlier))
+
+
+def earlier_split(split: Split, seed: int) -> EarlierSplit:
+    """What `make_folds` keeps of a study's split file."""
+    return EarlierSplit.of(split, _ranks(seed))
+
+
 def reserve(
     volumes: Mapping[str, float],
     *,
     share: float,
     seed: int,
     patients: Mapping[str, str] | None = None,
+    earlier: EarlierSplit | None = None,
 ) -> tuple[tuple[str, ...], ...]:
     """Units set aside for a search of hyperparameters, in the study's order: the caller leaves them
     out of every fold.
@@ -147,33 +177,16 @@ def reserve(
     Raises:
         ValueError: a case id that has no patient.
     """
-    units = _units(volumes, patients)
-    chosen = _spread(units, volumes, round(share * len(units)), seed, "reserve")
+    units = units_of(volumes, patients)
+    wanted = round(share * len(units))
+    chosen = (
+        _spread(units, volumes, wanted, seed, "reserve")
+        if earlier is None
+        else kept_set(units, earlier.reserved, wanted, _ranks(seed), earlier)
+    )
     return tuple(
         units[name] for name in sorted(chosen, key=lambda name: _rank(seed, "order", name))
     )
-
-
-def patients_of(
-    cases: Iterable[str],
-    *,
-    group_pattern: str | None = None,
-    patients: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Case id -> patient of these cases; empty where neither grouping is given.
-
-    Args:
-        group_pattern: regular expression whose one group is the patient of a case id.
-        patients: case id -> patient (`medvision.data.grouping`), instead of a pattern.
-
-    Raises:
-        ValueError: a case id that the pattern does not fit or that has no patient.
-    """
-    if group_pattern is not None:
-        return {case: _matched(group_pattern, case) for case in cases}
-    if patients is None:
-        return {}
-    return {case: name for name, members in _units(cases, patients).items() for case in members}
 
 
 def to_split(
@@ -181,9 +194,14 @@ def to_split(
     settings: Mapping[str, Any],
     fingerprints: Mapping[str, str],
     patients: Mapping[str, str] | None = None,
+    order: Sequence[Sequence[str]] = (),
 ) -> Split:
     """The split file that a reviewer can read: the rule, the settings, every case's content
-    fingerprint, its patient where a grouping is given, and every fold."""
+    fingerprint, its patient where a grouping is given, and every fold.
+
+    Args:
+        order: the study's order, where it does not follow from the seed alone.
+    """
     split = Split(
         rule=RULE,
         settings=dict(settings),
@@ -193,39 +211,15 @@ def to_split(
             for fold in folds
         ],
     )
-    grouped = {"patients": dict(sorted((patients or {}).items()))}
-    return split.model_copy(update=grouped) if patients else split
+    more: dict[str, Any] = {"order": [list(unit) for unit in order]} if order else {}
+    if patients:
+        more["patients"] = dict(sorted(patients.items()))
+    return split.model_copy(update=more)
 
 
 def from_split(split: Split) -> list[Fold]:
     """The folds of a split file."""
     return [Fold(tuple(fold.test), tuple(map(tuple, fold.order))) for fold in split.folds]
-
-
-def _matched(pattern: str, case: str) -> str:
-    match = re.search(pattern, case)
-    if match is None or match[1] is None:
-        raise ValueError(f"splits.group_pattern {pattern!r} does not match the case {case!r}")
-    if not match[1]:
-        raise ValueError(
-            f"splits.group_pattern {pattern!r} matches empty text in the case {case!r}: cases "
-            "without a patient in their name would all be of one"
-        )
-    return match[1]
-
-
-def _units(cases: Iterable[str], patients: Mapping[str, str] | None) -> dict[str, tuple[str, ...]]:
-    """Patient, or case where none are given -> its cases."""
-    cases = sorted(cases)
-    if patients is not None and (unknown := [case for case in cases if case not in patients]):
-        shown = ", ".join(unknown[:5]) + (
-            f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        )
-        raise ValueError(f"splits.group_file names no patient of {len(unknown)} cases: {shown}")
-    units: dict[str, list[str]] = {}
-    for case in cases:
-        units.setdefault(case if patients is None else patients[case], []).append(case)
-    return {name: tuple(members) for name, members in units.items()}
 
 
 def _stratified(
@@ -270,6 +264,20 @@ def _by_size(
         return sum(volumes[case] for case in units[name]) / len(units[name])
 
     return sorted(units, key=lambda name: (size(name), _rank(seed, "tie", name)))
+
+
+def _ordered(units: Units, seed: int, earlier: EarlierSplit | None) -> list[str]:
+    """Names of units in the study's order: those that were there, then new ones."""
+
+    def key(name: str) -> tuple[bool, int, bytes]:
+        place = earlier.place(units[name]) if earlier else None
+        return place is None, place or 0, _rank(seed, "order", name)
+
+    return sorted(units, key=key)
+
+
+def _ranks(seed: int) -> Rank:
+    return functools.partial(_rank, seed)
 
 
 def _rank(seed: int, purpose: str, name: str) -> bytes:

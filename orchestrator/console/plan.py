@@ -15,6 +15,8 @@ def print_plan(study: Study) -> None:
     """
     spec, plan = study.spec, study.plan
     print(f"{spec.name}: {counts(plan)}")
+    for line in fold_changes(study):
+        print(f"  {line}")
     waiting = plan.in_order()
     for number, trial in enumerate(waiting[:SHOWN_TRIALS], start=1):
         name = trial.train_id[:8] if trial.train_id else "id unknown"
@@ -54,6 +56,12 @@ def print_plan(study: Study) -> None:
         f"Estimated cost: {duration(3600 * forecast.lane_hours)} of lanes with {unit} "
         f"each{gpus}{time}."
     )
+
+
+def fold_changes(study: Study) -> list[str]:
+    """What came, went and moved in the folds of each task since they were made, a line each."""
+    tasks = study.inputs.tasks.items()
+    return [f"cases of {name}: {known.changes}" for name, known in tasks if known.changes]
 
 
 def counts(plan: Plan) -> str:

@@ -7,28 +7,28 @@ language-model blocks.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from medvision.assets import ASSETS, AssetError, fetch
 from medvision.cache import limit_bytes
 from medvision.data.embedded import embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
-from medvision.data.grouping import read_patients
 from medvision.data.readers.base import Task
 from medvision.data.readers.registry import read_declared, read_task
 from medvision.data.settings import PROTOCOL_SETTINGS
-from medvision.data.splits import VALIDATION_EVERY, Fold, make_folds, patients_of, reserve
 from medvision.data.summary import absent_groups, doubts
 from medvision.errors import DataError
 from medvision.models.language.settings import LlmSettings
+from orchestrator.planning.folds import divided, patients_in
 from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.study import Spec, model_name
+from record.schema import Split
 
 DATA_VARIABLE = "MEDVISION_DATA"
 EMBEDDED = "embedded"
@@ -46,16 +46,26 @@ def data_root(spec: Spec) -> Path | None:
     return Path(root).expanduser().resolve() if root else None
 
 
-def remembered(spec: Spec) -> Inputs:
-    """What is known without reading data: whatever is not is named in `Inputs.missing`."""
+def remembered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({})) -> Inputs:
+    """What is known without reading data: whatever is not is named in `Inputs.missing`.
+
+    Args:
+        splits: task -> what the study's split file says, of a study that has one.
+    """
     return Inputs(
-        tasks={task.name: _task(spec, task, measure=False) for task in spec.tasks},
+        tasks={
+            task.name: _task(spec, task, splits.get(task.name), measure=False)
+            for task in spec.tasks
+        },
         blocks={name: _remembered_block(llm) for name, llm in _with_block(spec).items()},
     )
 
 
-def gathered(spec: Spec) -> Inputs:
+def gathered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({})) -> Inputs:
     """Everything a run needs, made where it is not there.
+
+    Args:
+        splits: as for `remembered`.
 
     Raises:
         InputError: whatever cannot be had, all at once.
@@ -70,7 +80,9 @@ def gathered(spec: Spec) -> Inputs:
             write_embedded_task()
         except AssetError as error:
             problems.append(str(error))
-    tasks = {task.name: _task(spec, task, measure=True) for task in spec.tasks}
+    tasks = {
+        task.name: _task(spec, task, splits.get(task.name), measure=True) for task in spec.tasks
+    }
     blocks = {name: _prepared_block(name, llm) for name, llm in _with_block(spec).items()}
     inputs = Inputs(tasks, blocks)
     if problems := [*problems, *inputs.missing]:
@@ -122,7 +134,7 @@ def _with_block(spec: Spec) -> dict[str, LlmSettings]:
     return {model_name(model): llm for model in spec.models if (llm := model.block)}
 
 
-def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
+def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> TaskInputs:
     root = data_root(spec)
     if root is None:
         return TaskInputs(
@@ -156,14 +168,16 @@ def _task(spec: Spec, task: TaskSpec, *, measure: bool) -> TaskInputs:
         if absent := absent_groups(used, _groups(spec, task, found)):
             lines = [f"task {task.name!r}: {line}" for line in absent]
             return TaskInputs(missing="\n".join(lines))
-        patients = _patients(spec, found, [case.id for case in used])
-        folds, reserved = _folds(spec, found, used, patients)
+        patients = patients_in(spec, found, [case.id for case in used])
+        parts = divided(spec, found, used, patients, split)
         return TaskInputs(
-            folds,
+            parts.folds,
             fingerprints,
             excluded=shortened,
-            reserved=reserved,
+            reserved=parts.reserved,
             patients=patients,
+            order=parts.order,
+            changes=parts.changes,
             doubts=tuple(doubts(used, found.folder)),
         )
     except DataError as error:
@@ -202,64 +216,6 @@ def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(
         [*lines, f"task {task.name!r}: {len(bad)} of {cases} cases cannot be used: {remedy}"]
     )
-
-
-def _patients(spec: Spec, found: Task, cases: Iterable[str]) -> dict[str, str]:
-    """Case id -> patient of the cases in use; empty without a grouping."""
-    named, pattern = spec.splits.group_file, spec.splits.group_pattern
-    listed = read_patients(found.folder / Path(named).expanduser()) if named else None
-    try:
-        return patients_of(cases, group_pattern=pattern, patients=listed)
-    except ValueError as error:
-        raise DataError(f"task {found.name!r}: {error}") from error
-
-
-def _folds(
-    spec: Spec, found: Task, cases: list[CaseIndex], patients: Mapping[str, str]
-) -> tuple[tuple[Fold, ...], tuple[tuple[str, ...], ...]]:
-    """The folds, and the patients that a search has for itself."""
-    given = {case.id for case in found.test_cases}
-    tested = (
-        [case.id for case in cases if case.id in given] if spec.splits.scheme == "fixed" else []
-    )
-    volumes = {case.id: case.volume_mm3 for case in cases}
-    grouped = patients or None
-    try:
-        divide = functools.partial(
-            make_folds,
-            scheme=spec.splits.scheme,
-            seed=spec.splits.seed,
-            folds=spec.folds,
-            test_fraction=spec.splits.test_fraction,
-            fixed_test=tested,
-            patients=grouped,
-        )
-        folds = divide(volumes)
-        if spec.search is None:
-            return tuple(folds), ()
-        if spec.search.cases == "nested":
-            fewest = min(len(fold.order) for fold in folds)
-            _enough(fewest, "cases: nested", "use more cases, or search.cases: reserved")
-            return tuple(folds), ()
-        untested = {case: volume for case, volume in volumes.items() if case not in set(tested)}
-        share = spec.search.reserved_fraction
-        reserved = reserve(untested, share=share, seed=spec.splits.seed, patients=grouped)
-        _enough(
-            len(reserved), f"reserved_fraction: {share:g}", "raise it, or set search.cases: nested"
-        )
-        taken = {case for unit in reserved for case in unit}
-        folds = divide({case: volume for case, volume in volumes.items() if case not in taken})
-    except ValueError as error:
-        raise DataError(f"task {found.name!r}: {error}") from error
-    return tuple(folds), reserved
-
-
-def _enough(units: int, setting: str, remedy: str) -> None:
-    if units < VALIDATION_EVERY:
-        raise ValueError(
-            f"search.{setting} leaves the search {units} cases (or patients); it needs "
-            f"{VALIDATION_EVERY}, one to validate and the others to train: {remedy}"
-        )
 
 
 def _remembered_block(llm: LlmSettings) -> BlockInputs:

@@ -34,7 +34,8 @@ class TaskInputs:
     """A task's folds and content fingerprints, or in `missing` what is not there, a line each;
     `excluded`: broken cases that no model gets to see, with their reasons; `reserved`: patients
     that are in no fold, for the search; `patients`: case to patient, where a grouping is given;
-    `doubts`: what is odd about cases in use, a line each."""
+    `order`, `changes`: as of `orchestrator.planning.folds.Divided`; `doubts`: what is odd about
+    cases in use, a line each."""
 
     folds: tuple[Fold, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +43,8 @@ class TaskInputs:
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reserved: tuple[tuple[str, ...], ...] = ()
     patients: Mapping[str, str] = field(default_factory=dict)
+    order: tuple[tuple[str, ...], ...] = ()
+    changes: str = ""
     doubts: tuple[str, ...] = ()
 
 

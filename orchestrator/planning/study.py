@@ -10,6 +10,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from orchestrator.planning import study_files
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import gathered, remembered, resolved
@@ -17,7 +19,7 @@ from orchestrator.planning.plan import Inputs, Plan, make_plan
 from orchestrator.planning.search import Search, searches, with_winners
 from orchestrator.spec.study import Spec
 from record import paths
-from record.schema import SearchOutcome
+from record.schema import SearchOutcome, Split
 from record.store import Store
 
 
@@ -43,7 +45,7 @@ class Study:
             InputError: a dataset.json that does not say what is asked of it.
         """
         spec = resolved(spec)
-        return cls(spec, store, remembered(spec))
+        return cls(spec, store, remembered(spec, _splits(spec, store)))
 
     @classmethod
     def gathered(cls, spec: Spec, store: Store) -> Study:
@@ -52,7 +54,7 @@ class Study:
         Raises:
             InputError: whatever cannot be had, all at once.
         """
-        found = gathered(spec)
+        found = gathered(spec, _splits(spec, store))
         return cls(resolved(spec), store, found)
 
     def again(self) -> Study:
@@ -130,3 +132,16 @@ class Study:
         trained = {str(trial.train_id) for trial in trials} - unfinished
         for train_id in trained.intersection(self.store.names(paths.CHECKPOINTS)):
             self.store.remove(paths.checkpoints(train_id))
+
+
+def _splits(spec: Spec, store: Store) -> dict[str, Split | None]:
+    """What the split file of each task says; None where there is none that can be read: it is
+    written anew.
+    """
+    found: dict[str, Split | None] = {}
+    for task in spec.tasks:
+        try:
+            found[task.name] = Split.model_validate(store.read_json(paths.split(task.name)))
+        except ValidationError:
+            found[task.name] = None
+    return found

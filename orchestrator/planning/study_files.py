@@ -13,6 +13,7 @@ from medvision.data.readers.registry import read_task
 from medvision.data.splits import to_split
 from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS
+from orchestrator.planning.folds import split_settings
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import data_root
 from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial
@@ -49,8 +50,9 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     root = data_root(spec)
     for task in spec.tasks:
         known = inputs.tasks[task.name]
-        settings = spec.splits.model_dump(mode="json") | {"folds": spec.folds}
-        split = to_split(known.folds, settings, known.fingerprints, known.patients)
+        split = to_split(
+            known.folds, split_settings(spec), known.fingerprints, known.patients, known.order
+        )
         added: dict[str, Any] = {"excluded": _reasons(known)}
         if known.reserved:
             added["reserved_for_search"] = [list(unit) for unit in known.reserved]

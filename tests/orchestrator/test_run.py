@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
+from record.schema import Split
 from record.store import FencedError, Store, StoreError
 from record.tables import read_results
 from tests.record.builders import commit
@@ -123,9 +125,9 @@ def test_a_broken_image_quarantines_only_the_trials_that_need_it(
     image = data / "Task99_Spheres" / "imagesTr" / f"{victim}.nii.gz"
     whole = image.read_bytes()
 
-    def breaks_after_the_check(spec: Spec) -> Inputs:
+    def breaks_after_the_check(spec: Spec, splits: Mapping[str, Split | None]) -> Inputs:
         image.write_bytes(whole)
-        inputs = gathered(spec)
+        inputs = gathered(spec, splits)
         image.write_bytes(bytes(len(whole)))
         return inputs
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvision.data.grouping import read_patients
-from medvision.data.splits import Fold, from_split, make_folds, patients_of, to_split
+from medvision.data.grouping import patients_of, read_patients
+from medvision.data.splits import Fold, from_split, make_folds, to_split
 from medvision.errors import DataError
 from record.schema import Split
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvision.data.splits import make_folds, patients_of, reserve
+from medvision.data.grouping import patients_of
+from medvision.data.splits import make_folds, reserve
 from orchestrator.executors.search_rounds import outlook, run_rounds
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import InputError, gathered
