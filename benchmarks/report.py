@@ -11,6 +11,7 @@ its own.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -25,6 +26,7 @@ import numpy as np
 
 from medvision.metrics.definitions import METRICS
 from record import paths
+from record.damage import finished_trials
 from record.metric import Metric
 from record.schema import (
     Attempt,
@@ -77,10 +79,12 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                         {"epoch": e, "split": "val", "metric": "dice", "value": 0.05 * e}
                         for e in range(1, 11)
                     ]
+                    checksums = {}
                     for kind, content in ((paths.CASES, table), (paths.HISTORY, curve)):
-                        path = folder / files[kind]
+                        path, written = folder / files[kind], table_bytes(content)
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(table_bytes(content))
+                        path.write_bytes(written)
+                        checksums[kind] = hashlib.sha256(written).hexdigest()
                     cell = Cell(model, task, 1.0, fold, seed)
                     trials.append(PlannedTrial(**vars(cell), train_id=key, eval_id=key))
                     cost = Cost(
@@ -96,6 +100,7 @@ def write_study(folder: Path, models: int, seeds: int) -> int:
                         token="benchmark",
                         cell=cell,
                         files=files,
+                        sha256=checksums,
                         cost=cost,
                         attempt=Attempt(world=1, threads=1),
                         finished="2026-01-01T00:00:00Z",
@@ -150,7 +155,8 @@ def measure(folder: Path) -> dict[str, float]:
 
     store = Store(str(folder))
     started = time.perf_counter()
-    plan, commits = store.plan(), store.commits()
+    plan = store.plan()
+    commits = finished_trials(store, plan).commits
     rows = read_results(store, paths.CASES, commits)
     read = time.perf_counter()
     table = significance_table(rows, plan, commits)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from record.local_files import cache_root
+from record.terminal import plain_output
 
 
 class AssetError(RuntimeError):
@@ -185,6 +186,7 @@ def _download(asset: Asset, scratch: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.assets fetch [NAME ...] [--all]`."""
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m medvision.assets",
         description=__doc__,

@@ -21,6 +21,7 @@ from medvision.cache import atomic_path
 from medvision.device import usable_device
 from medvision.errors import DataError
 from medvision.llm.errors import BlockError
+from record.terminal import plain_output
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -77,6 +78,7 @@ def _group_values(groups: Mapping[str, Sequence[int] | str]) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
+    plain_output()
     options = _parser().parse_args(argv)
     output = Path(options.output)
     try:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from record.terminal import plain_output
+
 SPECS = (
     Path(__file__).resolve().parents[1] / "ablations"
 )  # beside the packages, in a checkout and in a wheel
@@ -29,6 +31,7 @@ SHELLS = ("bash", "zsh")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Hand the arguments to a command's own `main`; 2 for an unknown command."""
+    plain_output()
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         print(_help())

@@ -31,6 +31,7 @@ from record import paths
 from record.events import Epoch, Event, Failed, Quarantined
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
+from record.terminal import plain_output
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ _FLAGS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
+    plain_output()
     options = flags().parse_args(argv)
     try:
         spec, device = spec_of(options), _device(options.device)
@@ -169,7 +171,9 @@ def _finish(study: Study, folder: Path) -> int:
     if eval_id not in store.commits():
         failures = store.failures_of(str(eval_id))
         details = failures[-1].details if failures else ""
-        (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(str(details))
+        (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(
+            str(details), encoding="utf-8"
+        )
         print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)
         return FAILED
     files, summary = trial_files(store)

@@ -33,12 +33,14 @@ from record import paths
 from record.events import DriverStarted, Event
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
+from record.terminal import plain_output
 
 COMPLETE, INCOMPLETE, WRONG, STOPPED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
+    plain_output()
     arguments = _parser().parse_args(argv)
     if arguments.schema:
         print(json.dumps(Spec.model_json_schema(), indent=2))

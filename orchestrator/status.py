@@ -8,14 +8,16 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from orchestrator.planning.cost import CostModel
 from orchestrator.planning.retry import State, next_state, reason
 from record import paths
+from record.damage import finished_trials
 from record.lock import holder, living
 from record.schema import Claim, Commit, Failure, PlannedTrial, StudyFile
 from record.store import Store, StoreError
+from record.terminal import plain_output
 
 
 def trial_states(
@@ -24,6 +26,7 @@ def trial_states(
     failures: Mapping[str, Sequence[Failure]],
     claims: Mapping[str, str | None],
     max_attempts: int,
+    damaged: Container[str] = (),
 ) -> dict[str, State]:
     """State of every planned trial by eval_id; a claimed trial of a living driver is `running`;
     trials without an id wait for a search and are left out. Pure.
@@ -31,6 +34,7 @@ def trial_states(
     Args:
         claims: evaluations that the driver with the study's lock has claimed, by train_id; empty
             where none has it.
+        damaged: evaluations that are finished, with a file that is not what was committed.
     """
     states = {}
     for trial in trials:
@@ -39,6 +43,8 @@ def trial_states(
         state = next_state(failures.get(trial.eval_id, ()), max_attempts)
         if trial.eval_id in commits:
             state = State.FINISHED
+        elif trial.eval_id in damaged:
+            state = State.DAMAGED
         elif claims.get(trial.train_id or "") == trial.eval_id and state is not State.QUARANTINED:
             state = State.RUNNING
         states[trial.eval_id] = state
@@ -51,7 +57,9 @@ def describe(store: Store, now: float) -> str:
     Raises:
         StoreError: this is no study.
     """
-    plan, commits, failures = store.plan(), store.commits(), store.failures()
+    plan, failures = store.plan(), store.failures()
+    found = finished_trials(store, plan)
+    commits = found.commits
     study = store.load(paths.STUDY, StudyFile)
     if study is None:
         raise StoreError(f"{store.path(paths.STUDY)}: is missing; {StudyFile.remedy}")
@@ -64,7 +72,9 @@ def describe(store: Store, now: float) -> str:
             for name, claim in every.items()
             if claim.token.startswith(lock.token)
         }
-    states = trial_states(plan.trials, commits, failures, claims, resources["max_attempts"])
+    states = trial_states(
+        plan.trials, commits, failures, claims, resources["max_attempts"], found.damaged
+    )
     counts = {state: list(states.values()).count(state) for state in State}
     lines = [
         f"{plan.name}: "
@@ -101,11 +111,14 @@ def describe(store: Store, now: float) -> str:
         if state in (State.FAILED, State.QUARANTINED):
             why = reason(failures[str(trial.eval_id)])
             lines.append(f"{state.value}: {trial.place}: {why}")
+        elif state is State.DAMAGED:
+            lines.append(f"{state.value}: {trial.place}: {found.damaged[str(trial.eval_id)]}")
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0, or 2 when there is no study."""
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.status",
         description="Print how a study stands; needs no Ray and changes nothing.",

@@ -18,12 +18,14 @@ from record.lock import holder, living
 from record.redact import shown
 from record.schema import StudyFile
 from record.store import Store, StoreError
+from record.terminal import plain_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 for
     no study or a running one.
     """
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.track",
         description="Deliver a study that is not running to MLflow: its finished and failed "

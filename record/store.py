@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,16 +20,23 @@ import fsspec
 from pydantic import ValidationError
 
 from record import paths
+from record.atomic import link, write_local
+from record.redact import shown
 from record.schema import SCHEMA_VERSION, Claim, Commit, Failure, SearchOutcome, StudyPlan
 from record.stored import Stored, problems
 
 S = TypeVar("S", bound=Stored)
+READS_AT_ONCE = 16  # from an object store
 
 
 class StoreError(RuntimeError):
     """The store cannot be read or written, or holds something that it should not; the message says
     what to do.
     """
+
+
+class DamagedError(StoreError):
+    """A file is there and is not what it should be; the message says which, and what to do."""
 
 
 class FencedError(StoreError):
@@ -44,10 +50,7 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = str(uri).rstrip("/")
-        try:
-            self.filesystem, self.root = fsspec.core.url_to_fs(self.uri)
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"storage {uri!r} cannot be used: {error}") from error
+        self.filesystem, self.root = _opened(self.uri)
         self.local = "file" in (
             self.filesystem.protocol
             if isinstance(self.filesystem.protocol, tuple)
@@ -67,8 +70,18 @@ class Store:
         with _told(self.path(relative), "read"):
             try:
                 return bytes(self.filesystem.cat_file(self.path(relative)))
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 return None
+
+    def read_many(self, relatives: Sequence[str]) -> Iterator[bytes | None]:
+        """`read` of many files in their order; several at once where each is a question to a
+        server.
+        """
+        if self.local:
+            yield from map(self.read, relatives)
+        else:
+            with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+                yield from pool.map(self.read, relatives)
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a file whole or not at all; on an object store, one put is that. SFTP and HDFS
@@ -80,7 +93,7 @@ class Store:
         target = self.path(relative)
         with _told(target, "written"):
             if self.local:
-                _write_local(Path(target), content)
+                write_local(Path(target), content)
             else:
                 self.filesystem.pipe_file(target, content)
 
@@ -95,7 +108,7 @@ class Store:
         with _told(target, "written"):
             try:
                 if self.local:
-                    _write_local(Path(target), content, _link)
+                    write_local(Path(target), content, link)
                 else:
                     self.filesystem.pipe_file(target, content, mode="create")
             except FileExistsError:
@@ -113,7 +126,7 @@ class Store:
         """A file's JSON, None where there is none.
 
         Raises:
-            StoreError: the file is no JSON.
+            DamagedError: the file is no JSON.
         """
         content = self.read(relative)
         if content is None:
@@ -121,7 +134,7 @@ class Store:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise StoreError(
+            raise DamagedError(
                 f"{self.path(relative)}: is not valid JSON ({error}); remove it and run again"
             ) from error
 
@@ -151,7 +164,7 @@ class Store:
         """A JSON file as its type, None where there is none.
 
         Raises:
-            StoreError: the file is no JSON, or not of that type; the message says what to do.
+            DamagedError: the file is no JSON, or not of that type.
         """
         value = self.read_json(relative)
         return None if value is None else _typed(value, kind, self.path(relative))
@@ -245,11 +258,42 @@ class Store:
         return plan
 
 
+def _opened(uri: str) -> tuple[Any, str]:
+    """The file system of a storage, and the folder on it.
+
+    Raises:
+        StoreError: fsspec knows no such file system, or what it needs is not here.
+    """
+    protocol, mark, rest = uri.partition("://")
+    if not mark or protocol in ("file", "local"):
+        # Not `url_to_fs`, which takes `::` in a folder's name for a chain of file systems.
+        filesystem = fsspec.filesystem("file")
+        return filesystem, filesystem._strip_protocol(rest if mark else uri)
+    if "::" in uri:
+        raise StoreError(
+            f"storage {shown(uri)} holds ::, which fsspec takes for a chain of file systems: name "
+            "the storage itself, by a folder or bucket without ::"
+        )
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except Exception as error:  # each has errors of its own, and needs software of its own
+        needs = _NEEDS.get(protocol, "")
+        told = (str(error).strip() or type(error).__name__).splitlines()[0][:200].strip()
+        raise StoreError(f"storage {shown(uri)} cannot be used: {told}{needs}") from error
+
+
+_HADOOP = (
+    "; hdfs:// needs Java and Hadoop on every machine (JAVA_HOME, HADOOP_HOME, CLASSPATH): install "
+    "them, or set storage to a folder that all machines share, or to s3://"
+)
+_NEEDS = {"hdfs": _HADOOP, "arrow_hdfs": _HADOOP}
+
+
 def _typed(value: Any, kind: type[S], place: str) -> S:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise StoreError(
+        raise DamagedError(
             f"{place}: is not what this version reads: {problems(error)}; {kind.remedy}"
         ) from error
 
@@ -263,29 +307,3 @@ def _told(target: str, done: str) -> Iterator[None]:
             f"{target}: cannot be {done}: {error}. Free space or mend the access, then run the "
             "same command again"
         ) from error
-
-
-def _write_local(
-    target: Path, content: bytes, place: Callable[[str, Path], None] = os.replace
-) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        place(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _link(source: str, target: Path) -> None:
-    """A hard link fails where its name is taken; a file system without them gets an exclusive
-    open.
-    """
-    try:
-        os.link(source, target)
-    except OSError:  # also of a taken name, where this fails, too
-        with target.open("xb") as file:
-            file.write(Path(source).read_bytes())

@@ -6,8 +6,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from record.damage import read_all_committed, read_committed
 from record.schema import CELL, Commit
-from record.store import Store, StoreError
+from record.store import DamagedError, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,24 +28,24 @@ def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_table(store: Store, relative: str) -> pa.Table:
-    """A Parquet file of the store.
+def read_table(store: Store, marker: Commit, kind: str) -> pa.Table:
+    """The CASES or HISTORY of a finished trial.
 
     Raises:
-        StoreError: it is missing or broken.
+        DamagedError: it is missing, not what was committed, or no Parquet file.
     """
+    return _table(store, marker, kind, read_committed(store, marker, kind))
+
+
+def _table(store: Store, marker: Commit, kind: str, content: bytes) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = store.read(relative)
-    if content is None:
-        raise StoreError(
-            f"{store.path(relative)}: is missing; remove its commit to run the trial again"
-        )
     try:
         return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except pa.ArrowException as error:
-        raise StoreError(f"{store.path(relative)}: is no valid Parquet file: {error}") from error
+        place = store.path(marker.files[kind])
+        raise DamagedError(f"{place}: is no valid Parquet file: {error}") from error
 
 
 def read_results(
@@ -59,7 +60,8 @@ def read_results(
         commits: the store's, where the caller has read them.
 
     Raises:
-        StoreError: the study has no plan, or a committed file is missing or broken.
+        StoreError: the study has no plan.
+        DamagedError: a committed file is missing or not what was committed.
     """
     import numpy as np
     import pandas as pd
@@ -70,9 +72,10 @@ def read_results(
     finished = plan.finished(commits)
     if not finished:
         return pd.DataFrame(columns=[*CELL, "eval_id"])
-    tables = []
-    for _, marker in finished:
-        table = read_table(store, marker.files[kind])
+    tables, markers = [], [marker for _, marker in finished]
+    contents = read_all_committed(store, markers, kind)
+    for marker, content in zip(markers, contents, strict=True):
+        table = _table(store, marker, kind, content)
         tables.append(
             table.drop_columns([name for name in (*CELL, *_IDS) if name in table.column_names])
         )

@@ -7,30 +7,33 @@ import sys
 from dataclasses import dataclass
 
 from record import paths
+from record.damage import finished_trials
 from record.schema import Split
 from record.store import Store, StoreError
 from record.tables import read_results
+from record.terminal import plain_output
 
 
 @dataclass(frozen=True)
 class Report:
     """What was written: `markdown` is significance.md, `complete` whether every planned trial is in
-    it.
+    it, `damaged` a line for each finished trial that is not, because a file of it has changed.
     """
 
     markdown: str
     files: tuple[str, ...]
     complete: bool
+    damaged: tuple[str, ...] = ()
 
 
 def build_report(store: Store) -> Report:
     """Write every table and figure into the study's `report/`.
 
-    A partial study gives a partial report that names what is missing; the same results give the
-    same bytes.
+    A partial study gives a partial report that names what is missing or damaged; the same results
+    give the same bytes.
 
     Raises:
-        StoreError: this is no study, or a committed file is missing or broken.
+        StoreError: this is no study, or the storage is out of reach.
     """
     import pandas as pd
 
@@ -61,8 +64,9 @@ def build_report(store: Store) -> Report:
     from reports.statistics.pairing import with_patients
     from reports.statistics.scores import case_scores, task_means
 
-    plan, commits = store.plan(), store.commits()
-    missing = plan.missing(commits)
+    plan = store.plan()
+    found = finished_trials(store, plan)
+    commits, missing = found.commits, plan.missing(found.commits)
     rows, history = (read_results(store, kind, commits) for kind in (paths.CASES, paths.HISTORY))
     splits = {task: store.load(paths.split(task), Split) for task in plan.tasks}
     patients = {task: split.patients if split else {} for task, split in splits.items()}
@@ -73,8 +77,8 @@ def build_report(store: Store) -> Report:
     facts = [("trials", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
     if plan.comparisons and not rows.empty:
         table = significance_table(rows, plan, commits)
-        found = notes(plan, commits, missing, store, rows, table)
-        sections += [significance_section(table, plan, found), details_section(table, plan)]
+        told = notes(plan, found, store, rows, table)
+        sections += [significance_section(table, plan, told), details_section(table, plan)]
         facts += _count_facts(count_line(table))
     else:
         reason = (
@@ -82,9 +86,9 @@ def build_report(store: Store) -> Report:
             if rows.empty
             else "the spec compares nothing (it has one model)"
         )
-        found = notes(plan, commits, missing, store, rows, table)
+        told = notes(plan, found, store, rows, table)
         text = f"# Significance: {plan.name}\n\nNo table: {reason}.\n\n" + "".join(
-            f"- {note}\n" for note in found
+            f"- {note}\n" for note in told
         )
         contents[paths.SIGNIFICANCE] = text.encode()
     figures: list[Figure] = []
@@ -114,7 +118,7 @@ def build_report(store: Store) -> Report:
         figures += draw_comparisons(scores, table, ranking, plan)
         figures += [*few_shot_curves(means, plan), *training_curves(history, plan)]
         figures += [*qualitative_panels(arrays, masks, plan), *activation_figures(arrays, plan)]
-    sections.append(provenance_section(store, plan, commits, table))
+    sections.append(provenance_section(store, plan, found, table))
     for section in sections:
         contents[f"{section.name}.md"] = to_markdown(section, plan.name).encode()
         contents[f"{section.name}.tex"] = to_latex(section).encode()
@@ -128,7 +132,13 @@ def build_report(store: Store) -> Report:
     contents[paths.HTML] = page(plan.name, facts, sections, figures).encode()
     for name, content in contents.items():
         store.write(paths.report(name), content)
-    return Report(contents[paths.SIGNIFICANCE].decode(), tuple(sorted(contents)), not missing)
+    markdown = contents[paths.SIGNIFICANCE].decode()
+    damaged = [
+        f"{trial.place}: {found.damaged[trial.eval_id]}"
+        for trial in missing
+        if trial.eval_id in found.damaged
+    ]
+    return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged))
 
 
 def _count_facts(line: str) -> list[tuple[str, str]]:
@@ -141,9 +151,10 @@ def _count_facts(line: str) -> list[tuple[str, str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when the report is complete, 1 when trials are missing, 2 when there is no
-    study.
+    """Command line; 0 when the report is complete, 1 when trials are missing or damaged, 2 when
+    there is no study.
     """
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m reports.build",
         description="Rebuild a study's tables and figures from its result store.",
@@ -159,6 +170,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(report.markdown)
+    for line in report.damaged:
+        print(f"damaged: {line}", file=sys.stderr)
     for name in report.files:
         print(f"{arguments.study.rstrip('/')}/{paths.report(name)}")
     return 0 if report.complete else 1

@@ -7,9 +7,11 @@ from __future__ import annotations
 import pandas as pd
 
 from record import paths
+from record.damage import read_committed
 from record.schema import Commit
 from record.store import Store
 from record.tables import read_results
+from reports.figures.canvas import new_figure
 from reports.figures.curves import PALETTE, STYLES, finish
 from reports.figures.panels import activation_figures, qualitative_panels, saved_arrays
 from reports.render.layout import spread, to_csv
@@ -28,8 +30,6 @@ def trial_files(store: Store) -> tuple[dict[str, bytes], str]:
     Raises:
         StoreError: the trial is not finished, or a committed file is missing or broken.
     """
-    from matplotlib import pyplot as plt
-
     plan, commits = store.plan(), store.commits()
     name, marker = plan.name, commits[str(plan.trials[0].eval_id)]
     history = read_results(store, paths.HISTORY, commits).pivot_table(
@@ -38,7 +38,8 @@ def trial_files(store: Store) -> tuple[dict[str, bytes], str]:
     table = pd.DataFrame({"Epoch": history.index})
     files: dict[str, bytes] = {}
     for metric, title in CURVES:
-        figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+        figure, axes = new_figure(6, 3.6)
+        axis = axes[0, 0]
         for index, (split, label) in enumerate(SPLITS):
             if (split, metric) in history:
                 table[f"{label} {title}"] = history[split, metric].to_numpy()
@@ -67,7 +68,7 @@ def trial_files(store: Store) -> tuple[dict[str, bytes], str]:
         ("activations", activation_figures(arrays, plan)),
     ):
         files |= {f"{name}_{kind}.png": figure.png for figure in figures}
-    files[f"{name}.safetensors"] = store.read(marker.files[paths.WEIGHTS]) or b""
+    files[f"{name}.safetensors"] = read_committed(store, marker, paths.WEIGHTS)
     return files, _summary(cases, marker)
 
 

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from record import paths
+from record.terminal import plain_output
 
 VIEWS = {
     "wide": (1400, 6000, "1"),
@@ -108,6 +109,7 @@ def compile_latex(report: Path, folder: Path) -> Path:
 
 def main() -> int:
     """Command line."""
+    plain_output()
     parser = argparse.ArgumentParser(prog="python -m tools.report_screenshots", description=__doc__)
     parser.add_argument("report", type=Path, help="the folder that holds report.html")
     parser.add_argument("folder", type=Path, help="where the pictures go")

@@ -29,6 +29,7 @@ from orchestrator.tracking.tracker import tracking_uri
 from record import paths
 from record.schema import StudyFile
 from record.store import Store
+from record.terminal import plain_output
 from tools.report_screenshots import QUIET, browser
 
 SIZE = (1500, 950)
@@ -221,6 +222,7 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
 
 def main() -> int:
     """Command line."""
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m tools.tracking_screenshots",
         description=__doc__,

@@ -16,12 +16,14 @@ from medvision.data.check import as_json, check_folder, show, task_folders
 from medvision.data.fetch import FetchError, fetch_task, need_space
 from medvision.data.readers.registry import is_task
 from medvision.data.tasks import ARCHIVE_URL, MSD_TASKS
+from record.terminal import plain_output
 
 GOOD, PROBLEMS, WRONG_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
+    plain_output()
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:

@@ -22,6 +22,7 @@ from medvision.models import MODEL_LABELS, build_model
 from medvision.models.language.settings import LLAMA
 from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
 from medvision.models.sizes import Size, Sizes
+from record.terminal import plain_output
 
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm
     SOURCE]`.
     """
+    plain_output()
     parser = argparse.ArgumentParser(
         prog="python -m medvision.models",
         description=__doc__,

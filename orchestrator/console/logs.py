@@ -45,7 +45,9 @@ class TrialLogs:
             line = f"--- {event.cell}\n{line}"
         with self._lock, contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / paths.trial_log(train_id)).open("a") as file:
+            with (self.folder / paths.trial_log(train_id)).open(
+                "a", encoding="utf-8", errors="replace"
+            ) as file:
                 file.write(line)
 
 
@@ -62,7 +64,7 @@ def libraries_log(store: Store, *names: str) -> Iterator[Path]:
     os.environ.setdefault(
         "MLFLOW_CONFIGURE_LOGGING", "false"
     )  # or importing MLflow puts its own handler back
-    handler = logging.FileHandler(path, delay=True)
+    handler = logging.FileHandler(path, delay=True, encoding="utf-8", errors="replace")
     handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(name)s  %(message)s"))
     before = {}
     warnings = "py.warnings" in names

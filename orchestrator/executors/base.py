@@ -212,7 +212,7 @@ def recorded(job: Job, store: Store) -> Outcome | None:
     with contextlib.suppress(
         StoreError, KeyError
     ):  # only shown; the report says what is wrong with the table
-        rows = read_table(store, commit.files[paths.CASES])["dice"].to_pylist()
+        rows = read_table(store, commit, paths.CASES)["dice"].to_pylist()
         dice = [value for value in rows if value is not None and not math.isnan(value)]
     return Outcome(commit.cost.seconds, statistics.fmean(dice) if dice else math.nan)
 

@@ -29,6 +29,7 @@ class State(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     QUARANTINED = "quarantined"
+    DAMAGED = "damaged"  # finished, and a file of it is no longer what was committed
 
 
 def next_state(failures: Sequence[Failure], max_attempts: int) -> State:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from record import paths
+from record.damage import read_committed
 from record.schema import Commit
 from record.store import Store
 
@@ -36,7 +37,7 @@ def log_model(client: Any, run_id: str, store: Store, marker: Commit) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch, _WEIGHTS)
-        weights.write_bytes(store.read(marker.files[paths.WEIGHTS]) or b"")
+        weights.write_bytes(read_committed(store, marker, paths.WEIGHTS))
         about = read_about(weights)
         size = about.preparation.image_size
         images = TensorSpec(np.dtype("float32"), (-1, about.in_channels, *size))

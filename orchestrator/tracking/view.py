@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.identity import split_and_metric
+from orchestrator.tracking.delivered import Delivered
 from orchestrator.tracking.journal import Journal
 from orchestrator.tracking.server import TEXT_LIMIT, Server
 from record import paths
@@ -34,9 +35,8 @@ from record.events import (
 )
 from record.local_files import local_folder
 from record.manifest import Manifest
-from record.redact import shown
 from record.schema import CELL, Commit, PlannedTrial, StudyFile
-from record.store import Store
+from record.store import DamagedError, Store
 from record.tables import read_table
 
 MAX_EVENTS_AT_ONCE = 5000
@@ -82,19 +82,18 @@ class View:
         # whether to look for commits; a listing is slow and costs money in an object store
         self.look = True
         self._at_once = 100  # events between two notes of how far this came
-        self._record_file = folder / paths.DELIVERED
-        self._record = _nothing() | self._records().get(shown(uri), {})
+        self.delivered = Delivered(folder / paths.DELIVERED, uri)
 
     def pending(self) -> bool:
         """Whether events or commits wait, as far as is known here; asks no server."""
-        return self.journal.size() > self._record["offset"] or (
+        return self.journal.size() > self.delivered.told.offset or (
             self.look and bool(self._undelivered())
         )
 
     def forget(self) -> None:
         """Take nothing for delivered."""
-        self._record, self.look = _nothing(), True
-        self._save()
+        self.look = True
+        self.delivered.forget()
 
     def sync(self) -> int:
         """Deliver failures and the journal's new events, then the plan's commits not delivered yet;
@@ -104,27 +103,40 @@ class View:
         last word.
         """
         with self._connected():
-            if not self._record["failures"]:
+            if not self.delivered.told.failures:
                 self._play(self._failed())
-                self._record["failures"] = True
-                self._save()
+                self.delivered.told.failures = True
+                self.delivered.save()
             while True:
-                events, offset = self.journal.read(self._record["offset"], self._at_once)
-                if offset == self._record["offset"]:
+                events, offset = self.journal.read(self.delivered.told.offset, self._at_once)
+                if offset == self.delivered.told.offset:
                     break
                 self._play(events)
-                self._record["offset"] = offset
-                self._save()
+                self.delivered.told.offset = offset
+                self.delivered.save()
                 self._at_once = min(2 * self._at_once, MAX_EVENTS_AT_ONCE)
-            waiting = self._undelivered() if self.look else []
-            for eval_id in waiting:
-                marker = self.store.load(paths.commit(eval_id), Commit)
-                if marker:
-                    self._log_commit(self.trials[eval_id], marker)
-                self._record["commits"].append(eval_id)
-                self._save()
+            delivered = [
+                name for name in (self._undelivered() if self.look else []) if self._deliver(name)
+            ]
             self.look = False
-        return len(waiting)
+        return len(delivered)
+
+    def _deliver(self, eval_id: str) -> bool:
+        """Deliver a finished trial; not one whose files are not what was committed."""
+        trial = self.trials[eval_id]
+        try:
+            marker = self.store.load(paths.commit(eval_id), Commit)
+            if marker:
+                self._log_commit(trial, marker)
+        except DamagedError as error:
+            now = int(1000 * time.time())
+            child = self.server.child(trial, now)
+            self.server.describe(child, _cell(trial), {"medvision.reason": str(error)})
+            self.server.set_status(child.run_id, "FAILED", now)
+            return False
+        self.delivered.told.commits.append(eval_id)
+        self.delivered.save()
+        return True
 
     def log_report(self, *, complete: bool) -> None:
         """Put report, manifest and spec on the parent run and end it; nothing happens where it has
@@ -138,7 +150,7 @@ class View:
         study = self.store.load(paths.STUDY, StudyFile)
         contents[paths.SPEC] = json.dumps(study.spec if study else {}, indent=1).encode()
         digest = hashlib.sha256(repr((complete, sorted(contents.items()))).encode()).hexdigest()
-        if digest == self._record["report"]:
+        if digest == self.delivered.told.report:
             return
         with self._connected() as client, tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / paths.REPORT).mkdir()
@@ -150,11 +162,11 @@ class View:
             self.server.set_status(
                 self.server.parent, "FINISHED" if complete else "FAILED", int(1000 * time.time())
             )
-            self._record["report"] = digest
-            self._save()
+            self.delivered.told.report = digest
+            self.delivered.save()
 
     def _undelivered(self) -> list[str]:
-        waiting = self.store.committed() - set(self._record["commits"])
+        waiting = self.store.committed() - set(self.delivered.told.commits)
         return [name for name in self.trials if name in waiting]
 
     def _failed(self) -> Iterator[Event]:
@@ -173,9 +185,9 @@ class View:
     def _connected(self) -> Iterator[Any]:
         try:
             client = self.server.connect()
-            if self._record["parent"] != self.server.parent:  # a new or emptied server
+            if self.delivered.told.parent != self.server.parent:  # a new or emptied server
                 self.forget()
-                self._record["parent"] = self.server.parent
+                self.delivered.told.parent = self.server.parent
             yield client
         except BaseException:
             self.server.distrust()
@@ -192,7 +204,7 @@ class View:
                     server.flush()
                     server.end_orphans(now)
                     server.set_status(server.parent, "RUNNING", now)
-                    self._record["report"] = None  # its report ends it again
+                    self.delivered.told.report = None  # its report ends it again
                 case DriverStopped():
                     server.flush()
                     server.set_status(server.parent, "KILLED", now)
@@ -217,12 +229,12 @@ class View:
         told: dict[str, Any] = {}
         if isinstance(event, Started):
             told = {"medvision.attempt": event.attempt}
-            self._record["commits"] = [
-                name for name in self._record["commits"] if name != event.eval_id
+            self.delivered.told.commits = [
+                name for name in self.delivered.told.commits if name != event.eval_id
             ]
         elif isinstance(event, Failed | Quarantined):
             told = {"medvision.reason": event.reason}
-        server.describe(child, {name: getattr(trial, name) for name in CELL}, told)
+        server.describe(child, _cell(trial), told)
 
     def _log_commit(self, trial: PlannedTrial, marker: Commit) -> None:
         """All that the store holds of a finished trial, and the run's end."""
@@ -230,12 +242,12 @@ class View:
         end = int(1000 * marker.finished_at.timestamp())
         lasted, cost = int(1000 * marker.cost.seconds), marker.cost.to_json()
         child = server.child(trial, end - lasted)
-        history = read_table(self.store, marker.files[paths.HISTORY]).to_pylist()
+        history = read_table(self.store, marker, paths.HISTORY).to_pylist()
         last = max((row["epoch"] for row in history), default=1)
         for row in history:
             then = end - lasted + lasted * row["epoch"] // last
             server.add(child, {f"{row['split']}/{row['metric']}": row["value"]}, row["epoch"], then)
-        cases = read_table(self.store, marker.files[paths.CASES]).to_pandas()
+        cases = read_table(self.store, marker, paths.CASES).to_pandas()
         for name in cases.select_dtypes("number"):
             if name.partition("@")[0] in self.metrics:
                 server.add(
@@ -260,24 +272,9 @@ class View:
         server.set_status(child.run_id, "FINISHED", end)
         server.ended(str(trial.eval_id))
 
-    def _records(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._record_file.read_text()))
-        except (OSError, ValueError):  # without it the server is asked
-            return {}
 
-    def _save(self) -> None:
-        """Remember how far this server has been told; lost, it costs questions to the server and
-        nothing else.
-        """
-        self._record_file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._record_file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._records() | {shown(self.uri): self._record}))
-        fresh.replace(self._record_file)
-
-
-def _nothing() -> dict[str, Any]:
-    return {"parent": None, "failures": False, "offset": 0, "commits": [], "report": None}
+def _cell(trial: PlannedTrial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in CELL}
 
 
 def _named(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -33,9 +33,10 @@ from orchestrator.trial.scoring import ScoredCase, pack_masks, predict_and_score
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
 from record import paths
+from record.damage import read_committed
 from record.events import Emit, Epoch, Outcome
 from record.schema import Attempt, Commit, Cost, Identity
-from record.store import Store, StoreError
+from record.store import DamagedError, Store, StoreError
 from record.tables import table_bytes
 
 
@@ -115,7 +116,7 @@ def failure_of(error: Exception) -> Cause:
     kind = "exception"
     if isinstance(error, TrainingError):
         kind = "training"
-    elif isinstance(error, StoreError):
+    elif isinstance(error, StoreError) and not isinstance(error, DamagedError):
         kind = "storage"
     elif isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in _NO_MEMORY
@@ -195,12 +196,13 @@ def _rescore(
     earlier = context.store.load(name, Commit)
     if earlier is None:
         raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
-    masks = context.store.read(earlier.files[paths.MASKS]) or b""
-    return (
-        score_kept_masks(context, masks, watch) if ranks.rank == 0 else [],
-        {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)},
-        earlier.cost.to_json(),
-    )
+    files = {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)}
+    rows: list[dict[str, Any]] = []
+    if ranks.rank == 0:
+        # All of them, because the new commit's checksums are of what they hold then.
+        kept = {kind: read_committed(context.store, earlier, kind) for kind in files}
+        rows = score_kept_masks(context, kept[paths.MASKS], watch)
+    return rows, files, earlier.cost.to_json()
 
 
 _KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves

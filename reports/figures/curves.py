@@ -8,15 +8,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from record.schema import StudyPlan
+from reports.figures.canvas import new_figure
 from reports.render.html import Figure
 from reports.render.layout import share
 from reports.statistics.scores import common_tasks
@@ -54,7 +50,6 @@ def finish(figure: Any, name: str, caption: str) -> Figure:
             metadata={"CreationDate": None} if suffix == "pdf" else None,
         )
         files[suffix] = buffer.getvalue()
-    plt.close(figure)
     return Figure(name, caption, files["png"], files["pdf"])
 
 
@@ -88,10 +83,8 @@ def training_curves(history: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
 
 def _curves(history: pd.DataFrame, plan: StudyPlan, name: str, title: str, caption: str) -> Figure:
     fractions = [fraction for fraction in plan.fractions if (history["fraction"] == fraction).any()]
-    size = (9, 2.6 * len(fractions) + 0.6)
-    figure, axes = plt.subplots(
-        len(fractions), len(PANELS), figsize=size, squeeze=False, layout="constrained"
-    )
+    height = 2.6 * len(fractions) + 0.6
+    figure, axes = new_figure(9, height, len(fractions), len(PANELS))
     for fraction, line in zip(fractions, axes, strict=True):
         here = history[history["fraction"] == fraction]
         for (split, metric, label), axis in zip(PANELS, line, strict=True):
@@ -134,7 +127,8 @@ def few_shot_curves(means: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
     fractions = sorted(plan.fractions)
     if len(fractions) < 2 or means.empty:
         return []
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = new_figure(6, 3.6)
+    axis = axes[0, 0]
     several = False
     for index, model in enumerate(plan.models):
         points = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from record.schema import StudyPlan
+from reports.figures.canvas import new_figure
 from reports.figures.curves import PALETTE, finish
 from reports.render.html import Figure
 from reports.render.layout import share
@@ -34,9 +34,7 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPla
         if not metrics or not tasks:
             continue
         size = (min(3.3 * len(metrics) + 1.2, 11), 0.55 * len(tasks) + 1.7)
-        figure, axes = plt.subplots(
-            1, len(metrics), figsize=size, squeeze=False, sharey=True, layout="constrained"
-        )
+        figure, axes = new_figure(*size, columns=len(metrics), sharey=True)
         for axis, metric in zip(axes[0], metrics, strict=True):
             for place, task in enumerate(tasks):
                 wide = here[here["task"] == task].pivot_table(
@@ -104,7 +102,8 @@ def critical_difference_diagram(ranking: Ranking | None) -> list[Figure]:
     half = (count + 1) // 2
     bars_height = 0.22 * len(ranking.bars)
     depth = bars_height + 0.34 * half + 0.35
-    figure, axis = plt.subplots(figsize=(7.5, 1.1 + 0.75 * depth), layout="constrained")
+    figure, axes = new_figure(7.5, 1.1 + 0.75 * depth)
+    axis = axes[0, 0]
     axis.set_xlim(1 - 0.75 - 0.12 * count, count + 0.75 + 0.12 * count)
     axis.set_ylim(-depth, 0.45 if ranking.distance is None else 0.9)
     axis.axis("off")

@@ -8,13 +8,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from record import paths
+from record.damage import read_committed
 from record.schema import Commit, StudyPlan
 from record.store import Store, StoreError
+from reports.figures.canvas import new_figure
 from reports.figures.curves import finish, style
 from reports.render.html import Figure
 
@@ -32,26 +33,26 @@ def saved_arrays(
         kind: `arrays` (panels and activations) or `masks` of the same trials.
 
     Raises:
-        StoreError: a committed file is missing or broken.
+        StoreError: a committed file is missing, not what was committed, or no npz file.
     """
     found: dict[tuple[str, str], Arrays] = {}
     fraction = max(plan.fractions)
     for trial in plan.trials:
         marker = commits.get(trial.eval_id or "")
-        files = marker.files if marker else {}
         if (
-            trial.fraction != fraction
-            or paths.ARRAYS not in files
+            marker is None
+            or trial.fraction != fraction
+            or paths.ARRAYS not in marker.files
             or (trial.model, trial.task) in found
         ):
             continue
-        content = store.read(files[kind])
         try:
-            with np.load(io.BytesIO(content or b""), allow_pickle=False) as arrays:
+            content = io.BytesIO(read_committed(store, marker, kind))
+            with np.load(content, allow_pickle=False) as arrays:
                 found[trial.model, trial.task] = {name: arrays[name] for name in arrays.files}
         except (ValueError, OSError, EOFError) as error:
             raise StoreError(
-                f"{store.path(files[kind])}: is missing or no valid npz file: {error}"
+                f"{store.path(marker.files[kind])}: is no valid npz file: {error}"
             ) from error
     return found
 
@@ -96,9 +97,7 @@ def qualitative_panels(
             continue
         columns = ["truth", *models]
         size = (1.9 * len(columns) + 0.4, 2.05 * len(ranks) + 0.2)
-        figure, axes = plt.subplots(
-            len(ranks), len(columns), figsize=size, squeeze=False, layout="constrained"
-        )
+        figure, axes = new_figure(*size, len(ranks), len(columns))
         for line, rank in zip(axes, ranks, strict=True):
             case, z = str(source[f"panel/{rank}/case"]), int(source[f"panel/{rank}/slice"])
             spacing, truth = source[f"panel/{rank}/spacing"], source[f"panel/{rank}/truth"]
@@ -139,9 +138,7 @@ def activation_figures(arrays: Mapping[tuple[str, str], Arrays], plan: StudyPlan
         if not shown:
             continue
         size = (1.45 * (len(shown) + 1) + 0.3, 1.6 * len(models) + 0.3)
-        figure, axes = plt.subplots(
-            len(models), len(shown) + 1, figsize=size, squeeze=False, layout="constrained"
-        )
+        figure, axes = new_figure(*size, len(models), len(shown) + 1)
         for row, (model, line) in enumerate(zip(models, axes, strict=True)):
             saved = arrays[model, task]
             _image(line[0], saved["activation/image"])

@@ -60,7 +60,7 @@ def read_claims(path: Path) -> dict[str, Any]:
         ClaimsError: no mapping with `claims`, an unknown rule, a claim without id, text or
             candidate, or a condition whose accepted values are no list.
     """
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("claims"), list):
         raise ClaimsError(f"{path}: must be a mapping with a list `claims`")
     for place, claim in enumerate(content["claims"], start=1):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 
-from record.schema import Commit, PlannedTrial, StudyPlan
+from record.damage import FinishedTrials
+from record.schema import StudyPlan
 from record.store import Store
 from reports.sections.provenance import excluded_cases, ran_searches
 
@@ -16,8 +15,7 @@ LISTED = 20
 
 def notes(
     plan: StudyPlan,
-    commits: Mapping[str, Commit],
-    missing: Sequence[PlannedTrial],
+    of: FinishedTrials,
     store: Store,
     rows: pd.DataFrame,
     table: pd.DataFrame,
@@ -28,8 +26,14 @@ def notes(
         rows: the scores.
         table: the significance table.
     """
-    total = len(plan.trials)
+    total, commits, missing = len(plan.trials), of.commits, plan.missing(of.commits)
     found = [f"{total - len(missing)} of {total} trials are in this report."]
+    found += [
+        f"Damaged, and not in this report: {trial.place} ({of.damaged[trial.eval_id]})."
+        for trial in missing
+        if trial.eval_id in of.damaged
+    ]
+    missing = [trial for trial in missing if trial.eval_id not in of.damaged]
     failures = store.failures() if missing else {}
     # Failed cells are named first: of a large unfinished study the rest is only counted.
     ordered = sorted(missing, key=lambda trial: trial.eval_id not in failures)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from record import paths
+from record.damage import FinishedTrials
 from record.manifest import Manifest
 from record.schema import Commit, SearchOutcome, Split, StudyPlan
 from record.store import Store
@@ -19,12 +20,12 @@ Commits = Mapping[str, Commit]
 
 
 def provenance_section(
-    store: Store, plan: StudyPlan, commits: Commits, table: pd.DataFrame
+    store: Store, plan: StudyPlan, found: FinishedTrials, table: pd.DataFrame
 ) -> Section:
     """Table 7: versions, commit, hardware, data, weights, splits, definitions, exclusions and what
     failed.
     """
-    manifest = store.load(paths.MANIFEST, Manifest)
+    manifest, commits = store.load(paths.MANIFEST, Manifest), found.commits
     facts = [
         *_software(manifest),
         *_hardware(manifest, plan, commits),
@@ -33,7 +34,7 @@ def provenance_section(
         *_search(store, plan),
         *_definitions(plan),
         *_exclusions(plan, table),
-        *_trials(store, plan, commits),
+        *_trials(store, plan, found),
     ]
     data = pd.DataFrame(facts, columns=["part", "what", "value"])
     rows = [[text_cell(value) for value in fact] for fact in facts]
@@ -231,11 +232,14 @@ def excluded_cases(plan: StudyPlan) -> list[tuple[str, str, str]]:
     ]
 
 
-def _trials(store: Store, plan: StudyPlan, commits: Commits) -> list[Fact]:
-    missing = plan.missing(commits)
+def _trials(store: Store, plan: StudyPlan, found: FinishedTrials) -> list[Fact]:
+    missing = plan.missing(found.commits)
     facts = [("trials", "finished", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
     failures = store.failures() if missing else {}
     for trial in missing:
+        if problem := found.damaged.get(trial.eval_id or ""):
+            facts.append(("trials", f"damaged: {trial.place}", problem))
+            continue
         if failed := failures.get(trial.eval_id or ""):
             facts.append(
                 (

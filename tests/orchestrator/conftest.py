@@ -12,7 +12,7 @@ import pytest
 from record import paths
 from record.events import Epoch, Event, Failed, Finished, Quarantined, Started
 from record.manifest import Git, Manifest
-from record.schema import StudyFile
+from record.schema import Claim, StudyFile
 from record.store import Store
 from record.tables import table_bytes
 from tests.record.builders import commit, study_plan
@@ -93,7 +93,8 @@ class FakeStudy:
             attempt={"host": "here"},
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
-        self.store.save(paths.commit(marker.eval_id), marker)
+        self.store.save(paths.claim(marker.train_id), Claim(token=marker.token))
+        self.store.commit(marker)
         return Finished(*self._name(fold), 8.0, 0.25, lane=fold)
 
     def whole(self, fold: int) -> list[Event]:

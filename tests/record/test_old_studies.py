@@ -104,14 +104,11 @@ def without(*keys: str) -> Callable[[Any], Any]:
         (paths.PLAN, without("trials", "3", "fold"), "trials.3 lacks fold; run the study's"),
         (paths.PLAN, lambda plan: plan | {"models": 7}, "models: Input should be a valid list"),
         (paths.PLAN, lambda plan: [plan], "it is no mapping; run the study's command again"),
-        ("commit", without("cost", "seconds"), "cost lacks seconds; remove it and run the study's"),
-        ("commit", without("files"), "lacks files; remove it and run the study's command again"),
     ],
 )
 def test_what_no_version_wrote_is_named_in_one_line_with_what_to_do(
     old: Store, name: str, change: Callable[[Any], Any], told: str
 ) -> None:
-    name = paths.commit(sorted(old.committed())[0]) if name == "commit" else name
     old.write_json(name, change(old.read_json(name)))
     with pytest.raises(StoreError) as error:
         build_report(old)

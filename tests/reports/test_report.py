@@ -298,9 +298,9 @@ def test_no_study_and_broken_files_are_clear_errors(
     assert main([str(tmp_path / "nothing")]) == 2
     assert "is no study" in capsys.readouterr().err
     store = study(tmp_path, rows(), plan())
-    store.write("trials/tbase0/t/cases.parquet", b"broken")
-    with pytest.raises(StoreError, match="is no valid Parquet file"):
-        build_report(store)
+    store.write("plan.json", b"broken")
+    assert main([store.uri]) == 2
+    assert "plan.json: is not valid JSON" in capsys.readouterr().err
 
 
 def test_the_store_works_on_any_fsspec_uri(tmp_path: Path) -> None:

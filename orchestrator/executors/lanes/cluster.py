@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
 
@@ -63,13 +65,35 @@ def cluster(address: str | None) -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
         except Exception as error:  # Ray raises RuntimeError and bare Exception, too
-            raise ClusterError(
-                f"Ray did not start on this machine: {error}. Try again when it is less busy"
-            ) from error
+            raise ClusterError(f"Ray did not start on this machine: {_cause(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _cause(error: Exception) -> str:
+    """What kept Ray from starting, with what to do, in one line."""
+    told = " ".join(str(error).split())
+    temporary = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    if "AF_UNIX path length" in told:
+        folder = os.environ.get(temporary, tempfile.gettempdir())
+        return (
+            f"{temporary} is {folder}, too long a name for the sockets that Ray makes there (a "
+            "socket's path has at most 107 bytes). Set RAY_TMPDIR to a short one, such as /tmp"
+        )
+    named, errno = str(getattr(error, "filename", None) or ""), getattr(error, "errno", None) or 0
+    for name in (temporary, "HOME"):  # sockets and logs; Ray's token, which only its owner reads
+        folder = os.environ.get(name, "")
+        if folder and named and (named + "/").startswith(folder.rstrip("/") + "/"):
+            return (
+                f"{name} is {folder}, where Ray has to write {named}: {os.strerror(errno)}. Set "
+                f"{name} to a folder that you can write to"
+            )
+    if any(word in told.lower() for word in ("timed out", "timeout", "took too long")):
+        return f"{told}. Try again when it is less busy"
+    logs = Path(os.environ.get(temporary, tempfile.gettempdir()), "ray/session_latest/logs")
+    return f"{told}. Ray's logs are in {logs}"
 
 
 def check_reachable(address: str) -> None:

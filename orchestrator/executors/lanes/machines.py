@@ -72,7 +72,7 @@ def machines_of_ray_up() -> Callable[[WorkerResources], list[dict[str, float]]] 
     ):
         return None
     try:
-        config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+        config = yaml.safe_load(BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
         types, most = dict(config["available_node_types"]), int(config["max_workers"])
         head, workers = _held(types.pop(config["head_node_type"])), list[dict[str, float]]()
         for kind in types.values():

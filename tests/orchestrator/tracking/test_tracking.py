@@ -424,3 +424,23 @@ def test_no_password_is_stored_or_shown(
     files = [path for path in root.rglob("*") if path.is_file()]
     assert [path.name for path in files if path.name == "events.jsonl"]
     assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+def test_a_damaged_trial_is_told_as_failed_and_keeps_no_other_from_mlflow(
+    fake_study: Study, uri: str, seen: Any
+) -> None:
+    study = fake_study(count=3)
+    for fold in range(3):
+        study.finished(fold)
+    study.store.write("trials/1/cases.parquet", b"changed")
+    study.store.write(paths.commit(study.trials[2]["eval_id"]), b"{half")
+    assert View(study.store, uri).sync() == 1
+    found = seen(uri)
+    assert found.statuses() == ["FINISHED", "FAILED", "FAILED"]
+    reasons = [
+        found.children[trial["eval_id"]].data.tags.get("medvision.reason") for trial in study.trials
+    ]
+    assert reasons[0] is None
+    assert "trials/1/cases.parquet: has changed since it was committed" in reasons[1]
+    assert "is not valid JSON" in reasons[2]
+    assert "test/dice" not in found.children[study.trials[1]["eval_id"]].data.metrics

@@ -4,6 +4,7 @@ one without.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import subprocess
@@ -325,8 +326,11 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
     store.write("a.npz", npz(arrays))
     store.write("m.npz", npz(masks))
     files = {"arrays": "a.npz", "masks": "m.npz"}
+    checksums = {
+        kind: hashlib.sha256(store.read(file) or b"").hexdigest() for kind, file in files.items()
+    }
     done = {
-        str(trial.eval_id): commit(eval_id=trial.eval_id, files=files)
+        str(trial.eval_id): commit(eval_id=trial.eval_id, files=files, sha256=checksums)
         for trial in of.trials
         if trial.task == "T0"
     }
@@ -337,7 +341,7 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
     assert [figure.name for figure in activation_figures(saved, of)] == ["activations_T0"]
     assert focus_rows(saved)["focus"].tolist() == [1.5] * 3
     store.write("a.npz", b"broken")
-    with pytest.raises(StoreError, match="no valid npz"):
+    with pytest.raises(StoreError, match="has changed since it was committed"):
         saved_arrays(store, of, done)
 
 
