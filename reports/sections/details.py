@@ -118,11 +118,12 @@ def _varies(known: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
 
 
 def _is_control(llm: Mapping[str, Any]) -> bool:
-    """Whether the block is left out, untrained or trained with the rest; `control` stands in a
-    trial's identity.
+    """Whether the block is left out, untrained, trained with the rest, or changed as the official
+    code changes it; `control` stands in a trial's identity.
     """
     left_out = llm.get("block") == "identity" or "control" in llm
-    return left_out or llm.get("weights") == "random" or bool(llm.get("trainable"))
+    changed = llm.get("kv_pairing") == "tiled" or llm.get("final_norm_weights") == "ones"
+    return left_out or changed or llm.get("weights") == "random" or bool(llm.get("trainable"))
 
 
 def _lora_rank(known: Mapping[str, Any]) -> float:

@@ -24,6 +24,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "another random": {"weights": "random", "random_seed": 1},
     "trainable": {"trainable": True},
     "trainable from random": {"weights": "random", "trainable": True},
+    "tiled": {"kv_pairing": "tiled"},
+    "final norm of ones": {"final_norm_weights": "ones"},
 }
 ROLES = Roles(train=("a",), validation=("b",), test=("c",))
 
