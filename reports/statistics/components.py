@@ -23,7 +23,7 @@ Gradient = Callable[[Floats], tuple[float, Floats]]
 
 _LARGEST = 20.0  # a log ratio: above it the rest is no more than rounding
 _STEP = 1e-4  # of the differences that stand for second derivatives
-_POLISH = 20  # Newton steps at most
+_POLISH, _HALVINGS = 50, 12  # Newton steps at most, and times that one is halved
 
 
 class _Inverse(NamedTuple):
@@ -142,7 +142,7 @@ class Components:
     case: float
     rest: float
     fold_ratio: float  # squares between folds against what the fitted variances expect there
-    fold_df: float  # degrees of freedom of these squares
+    fold_df: float  # degrees of freedom of these squares; both NaN with one fold
 
 
 def fit(cells: Cells) -> Components:
@@ -168,12 +168,12 @@ def fit(cells: Cells) -> Components:
     logs = np.ones(len(free))
     if len(free):
         bounds = [(0.0, _LARGEST)] * len(free)
-        logs = optimize.minimize(at, logs, jac=True, bounds=bounds, method="L-BFGS-B").x
+        logs = optimize.minimize(at, logs, jac=True, bounds=bounds, method="L-BFGS-B").x.copy()
         logs = _polished(at, logs)
     ratios = ratios_of(logs)
     found = likelihood(cells, ratios)
     rest = found.squares / (cells.n - 1)
-    between = _between_folds(cells, ratios)
+    several = cells.levels[0] > 1
     variances = np.where(cells.estimable, ratios, np.nan) * rest * cells.scale**2
     return Components(
         mean=cells.shift + cells.scale * found.mean,
@@ -183,28 +183,38 @@ def fit(cells: Cells) -> Components:
         training=float(variances[1]),
         case=float(variances[2]),
         rest=rest * cells.scale**2,
-        fold_ratio=float(found.explained[0] / (rest * found.trace[0])) if between else math.nan,
-        fold_df=between,
+        fold_ratio=float(found.explained[0] / (rest * found.trace[0])) if several else math.nan,
+        fold_df=_between_folds(cells, ratios) if several else math.nan,
     )
 
 
 def _polished(at: Gradient, logs: Floats) -> Floats:
-    """Newton's steps on the coordinates that are not held at 0, as long as they go downhill."""
+    """Newton's steps on the coordinates that are not held at a bound, downhill all the way.
+
+    Directions in which the deviance curves the wrong way are walked by the size of their curvature.
+    """
     deviance, gradient = at(logs)
     for _ in range(_POLISH):
-        inside = np.flatnonzero((logs > 0) | (gradient < 0))
-        hessian = _derivative(lambda x: at(x)[1], logs, inside)[:, inside]
-        if not len(inside) or np.linalg.eigvalsh(hessian).min() <= 0:
-            return logs
+        inside = np.flatnonzero(
+            ((logs > 0) | (gradient < 0)) & ((logs < _LARGEST) | (gradient > 0))
+        )
+        hessian = _derivative(lambda x: at(x)[1], logs, inside, least=0.01)[:, inside]
+        sizes, directions = np.linalg.eigh((hessian + hessian.T) / 2)
+        sizes = np.maximum(np.abs(sizes), 1e-9)
         step = np.zeros_like(logs)
-        step[inside] = np.linalg.solve(hessian, gradient[inside])
-        moved = np.clip(logs - step, 0, _LARGEST)
-        new_deviance, new_gradient = at(moved)
-        if new_deviance > deviance + 1e-9 * (1 + abs(deviance)):
+        step[inside] = directions @ (directions.T @ gradient[inside] / sizes)
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max(initial=0.0)), 1e-300))
+        for _ in range(_HALVINGS):
+            moved = np.clip(logs - step, 0, _LARGEST)
+            new_deviance, new_gradient = at(moved)
+            if new_deviance <= deviance + 1e-10 * abs(deviance):
+                break
+            step /= 2
+        else:
             return logs
-        change = float(np.abs(moved - logs).max())
+        change = float(np.abs(moved - logs).max(initial=0.0))
         logs, deviance, gradient = moved, new_deviance, new_gradient
-        if change < 1e-9:
+        if change < 1e-8:
             return logs
     return logs
 
@@ -244,15 +254,17 @@ def _between_folds(cells: Cells, ratios: Floats) -> float:
     between = np.einsum("bsk,bst,btl->kl", members, inverse.inner, members)
     weights = np.einsum("bsk,bs->k", members, inverse.vectors[0])
     between -= np.outer(weights, weights) / inverse.gram[0, 0]
-    squared = float((between * between).sum())
-    return float(np.trace(between)) ** 2 / squared if squared > 0 else 0.0
+    return float(np.trace(between) ** 2 / (between * between).sum())
 
 
-def _derivative(of: Callable[[Floats], Floats], at: Floats, along: Integers) -> Floats:
-    """Central differences of a vector function along some coordinates, symmetrised: [m, n]."""
+def _derivative(
+    of: Callable[[Floats], Floats], at: Floats, along: Integers, least: float = 0.0
+) -> Floats:
+    """Central differences [m, n] of a vector function along m coordinates, in steps relative to
+    their size or to `least`."""
     rows = []
     for index in along:
         step = np.zeros_like(at)
-        step[index] = _STEP * max(at[index], _STEP)
+        step[index] = _STEP * max(at[index], least)
         rows.append((of(at + step) - of(at - step)) / (2 * step[index]))
     return np.array(rows).reshape(len(rows), len(at))
