@@ -1,4 +1,4 @@
-"""Trainings that go wrong as their test wrote down: a file for each seed, a line for each attempt.
+"""Trainings that go wrong as their test wrote down: a file for each draw, a line for each attempt.
 
 A line is a fault of `FAULTS`, or `hold`: wait after `EPOCH` until the attempt is told to stop. An
 empty line, and an attempt without a line, go well.

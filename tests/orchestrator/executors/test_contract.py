@@ -21,7 +21,7 @@ import pytest
 
 from orchestrator.executors.base import Executor
 from orchestrator.executors.registry import DEFAULT, EXECUTORS, make_executor
-from orchestrator.planning.identity import Job
+from orchestrator.planning.identity import Job, draw_of
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store
 from orchestrator.spec.study import Spec
@@ -80,8 +80,9 @@ class Laboratory:
         study.write()
         every = {job.cell.seed: job for job in study.jobs("contract")}
         done = Run(study, {seed: every[seed] for seed in faults})
+        draws = {trial.cell.seed: draw_of(trial.identity["train"]) for trial in study.plan.trials}
         for seed, lines in faults.items():
-            (self.faults / str(seed)).write_text("".join(f"{line}\n" for line in lines))
+            (self.faults / str(draws[seed])).write_text("".join(f"{line}\n" for line in lines))
 
         def emit(event: Event) -> None:
             done.events.append(event)
