@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 Box = tuple[tuple[int, int], ...]
+EDGE = 1e-6  # voxels; a centre that lies on an edge is inside
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,24 @@ class Geometry:
 
     def to_case(self, volume: torch.Tensor) -> torch.Tensor:
         """Float [*size] of the network to [*shape] of the case, in the same manner; 0 outside the
-        box.
+        box. Along an axis where one voxel of the network shows the whole case, that one decides.
         """
         for axis in sorted(range(3), key=lambda axis: self.steps[axis]):
             own = np.arange(*self.box[axis]) + 0.5
             centres = (own - self.starts[axis]) / self.steps[axis] - 0.5
-            volume = _along(volume, axis, _weights(centres, 1 / self.steps[axis], self.size[axis]))
+            weights = _weights(centres, 1 / self.steps[axis], self.size[axis])
+            if (seen := self._seen(axis)).sum() == 1:
+                weights = torch.from_numpy(seen).float().expand(len(own), -1)
+            volume = _along(volume, axis, weights)
         whole = volume.new_zeros([self.shape[axis] for axis in self.axes])
         whole[self._inside] = volume
         return whole.flip(self._flipped).permute([self.axes.index(axis) for axis in range(3)])
+
+    def _seen(self, axis: int) -> np.ndarray:
+        """Which of the network's voxels have their centre in the box along an axis, bool [size]."""
+        low, high = self.box[axis]
+        places = self.starts[axis] + (np.arange(self.size[axis]) + 0.5) * self.steps[axis]
+        return (places > low - EDGE) & (places < high + EDGE)
 
     @property
     def _inside(self) -> tuple[slice, ...]:
@@ -130,12 +140,18 @@ def place(
         1.0 if abs(step - 1) < 1e-6 else step for step in steps
     ]  # NIfTI's spacings are float32
     starts = [
-        (low + high - n) // 2
-        if step == 1
-        else (low + high - n * step) / 2  # equal voxels lie on each other
-        for (low, high), n, step in zip(box, size, steps, strict=True)
+        _start(low, high, n, step) for (low, high), n, step in zip(box, size, steps, strict=True)
     ]
     return Geometry(tuple(shape), tuple(size), axes, flips, box, tuple(starts), tuple(steps))
+
+
+def _start(low: int, high: int, n: int, step: float) -> float:
+    """Where an axis' n voxels of the network begin, so that the box lies in their middle."""
+    if step == 1:
+        return (low + high - n) // 2  # equal voxels lie on each other
+    # the box would lie between the centres of the two middle voxels, and in neither: one gets it
+    thin = n % 2 == 0 and high - low < step - 2 * EDGE
+    return (low + high - (n + thin) * step) / 2
 
 
 def _weights(centres: np.ndarray, width: float, length: int) -> torch.Tensor:
@@ -144,7 +160,7 @@ def _weights(centres: np.ndarray, width: float, length: int) -> torch.Tensor:
     """
     distance = np.abs(centres[:, None] - np.arange(length)) / max(1.0, width)
     shares = np.round(np.clip(1 - distance, 0, None), 9)  # rounded, so that equal grids give a copy
-    inside = (centres > -0.5 - 1e-6) & (centres < length - 0.5 + 1e-6)
+    inside = (centres > -0.5 - EDGE) & (centres < length - 0.5 + EDGE)
     return torch.from_numpy(
         np.where(inside[:, None], shares / shares.sum(1, keepdims=True).clip(1e-9), 0)
     ).float()

@@ -21,7 +21,7 @@ from medvision.data.views.base import Placement, PreprocessedCase
 from medvision.data.views.registry import view_of
 from medvision.errors import DataError
 
-PREPARED_VERSION = 3  # enters the cache's key: raise it when the files change
+PREPARED_VERSION = 4  # enters the cache's key: raise it when the files change
 
 
 def prepare(case: Case, fingerprint: str, settings: Preparation) -> PreprocessedCase:
@@ -66,9 +66,11 @@ def _make(case: Case, settings: Preparation) -> PreprocessedCase:
             f"{truth.masks.shape[1:]} ({case.label})"
         )
     masks = np.empty((len(truth.masks), *settings.image_size), np.uint8)
-    for mask, shown in zip(truth.masks, masks, strict=True):
-        share = placement.to_network(torch.from_numpy(mask).float())
-        np.greater_equal(share.numpy(), 0.5, out=shown, casting="unsafe")
+    for name, mask, shown in zip(settings.groups, truth.masks, masks, strict=True):
+        try:
+            shown[:] = placement.show_mask(torch.from_numpy(mask)).numpy()
+        except ValueError as error:
+            raise DataError(f"{case.label}: all of label group {name!r} {error}") from error
     return PreprocessedCase(image, masks, placement)
 
 

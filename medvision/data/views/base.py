@@ -27,8 +27,12 @@ class Placement(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Of the case's own grid, X, Y, Z."""
 
-    def to_network(self, volume: torch.Tensor) -> torch.Tensor:
-        """Float [*shape] of the case to [*size] of the network, for example a mask's shares."""
+    def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """A mask of the case, bool [*shape], on the network's grid, bool [*size].
+
+        Raises:
+            ValueError: nothing of a structure is shown, by a view that never drops one.
+        """
 
     def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
         """What a network finds in an input [C, *size]: bool [G, *shape] on the case's own grid.

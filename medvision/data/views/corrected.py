@@ -30,8 +30,17 @@ class InProportion:
     def shape(self) -> tuple[int, ...]:
         return self.geometry.shape
 
-    def to_network(self, volume: torch.Tensor) -> torch.Tensor:
-        return self.geometry.to_network(volume)
+    def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """Where the mask fills at least half of a voxel of the network. One that fills half of none
+        is kept where it fills most: a structure smaller than a voxel does not vanish.
+        """
+        share = self.geometry.to_network(mask.float())
+        shown = share >= 0.5
+        if shown.any() or not mask.any():
+            return shown
+        if not (most := float(share.max())) > 0:
+            raise ValueError("lies outside of the box that data.crop shows")
+        return share >= most / 2
 
     def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
         groups = network(image[None])[0]

@@ -24,8 +24,8 @@ class Stretched:
     shape: tuple[int, ...]
     size: tuple[int, ...]
 
-    def to_network(self, volume: torch.Tensor) -> torch.Tensor:
-        return _resized(volume[None, None], self.size)[0, 0]
+    def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        return _resized(mask[None, None].float(), self.size)[0, 0] >= 0.5
 
     def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
         return _resized(network(image[None]), self.shape)[0] > 0.5

@@ -89,3 +89,47 @@ def test_the_fingerprint_holds_every_file_of_an_image(tmp_path: Path, isolated_c
     assert error.startswith(f"{folder}/i_1.nii.gz: shape (5, 6, 8) differs from its image's")
     with pytest.raises(DataError, match=r"i_1.nii.gz: shape \(5, 6, 8\) differs"):
         read_image(case.images)
+
+
+def listed(folder: Path, training: list[dict], **more: object) -> None:
+    (folder / "dataset.json").write_text(json.dumps({"training": training, **more}))
+
+
+def test_a_folder_for_each_patient_is_named_by_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "Task"
+    for patient in ("p_0", "p_1"):
+        (folder / patient / "anat").mkdir(parents=True)
+        channels(folder / patient / "anat", 1)
+    paths = [f"p_{number}/anat" for number in (0, 1)]
+    listed(folder, [{"image": f"{p}/i_0.nii.gz", "label": f"{p}/l.nii.gz"} for p in paths])
+    assert [case.id for case in read_task(tmp_path, "Task").cases] == ["p_0", "p_1"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_lists_with_a_byte_order_mark_are_read(tmp_path: Path, encoding: str) -> None:
+    folder = tmp_path / "Task"
+    folder.mkdir()
+    channels(folder, 1)
+    content = {"training": [{"image": "i_0.nii.gz", "label": "l.nii.gz"}], "labels": {"cube": 1}}
+    (folder / "dataset.json").write_text(json.dumps(content), encoding=encoding)
+    assert read_task(tmp_path, "Task").declared.labels == {"cube": [1]}
+    (folder / "dataset.json").unlink()
+    (folder / "data_file.txt").write_text("i_0.nii.gz,l.nii.gz\n", encoding=encoding)
+    assert [case.id for case in read_task(tmp_path, "Task").cases] == ["i_0"]
+
+
+def test_hidden_files_are_no_test_cases_and_a_label_without_its_image_is_told(
+    tmp_path: Path, isolated_cache: Path
+) -> None:
+    folder = tmp_path / "Task"
+    for part in ("imagesTs", "labelsTs"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "._t.nii.gz").write_bytes(b"\0\5\26\7")
+    channels(folder, 1)
+    label = (folder / "l.nii.gz").read_bytes()
+    (folder / "labelsTs" / "t.nii.gz").write_bytes(label)
+    listed(folder, [{"image": "i_0.nii.gz", "label": "l.nii.gz"}])
+    task = read_task(tmp_path, "Task")
+    assert [case.id for case in task.test_cases] == ["t"]
+    found = {case.id: case.errors for case in index_cases(task)}
+    assert found == {"i_0": (), "t": (f"{folder}/imagesTs/t.nii.gz: is missing",)}

@@ -39,7 +39,7 @@ def test_a_view_shows_an_image_and_its_placement_leads_back(protocol: str, scan:
     image, placement = view_of(wanted).show(read_image([scan]))
     assert (image.shape, image.dtype) == ((1, 8, 6, 10), np.float16)
     assert placement.shape == SHAPE
-    assert placement.to_network(torch.ones(SHAPE)).shape == (8, 6, 10)
+    assert placement.show_mask(torch.ones(SHAPE, dtype=torch.bool)).shape == (8, 6, 10)
     assert from_json(to_json(placement)) == placement
     assert type(placement).__name__ in PLACEMENTS
 
