@@ -91,9 +91,7 @@ def test_a_thin_case_is_shown_and_comes_back_in_all_its_slices(
     shape: tuple[int, ...], tmp_path: Path, isolated_cache: Path
 ) -> None:
     label = np.zeros(shape, np.uint8)
-    inner = tuple(
-        slice(side // 4, side - side // 4) if side > 8 else slice(None) for side in shape
-    )
+    inner = tuple(slice(side // 4, side - side // 4) if side > 8 else slice(None) for side in shape)
     label[inner] = 1
     made = shown(written(tmp_path, label * 100.0, label), 16)
     assert made.masks.any()
@@ -124,6 +122,8 @@ def test_a_structure_outside_of_the_crop_is_refused_with_its_reason(
     image[8:16, 3:9, 4:10] = 40
     label[0, 0, 0] = 1
     case = written(tmp_path, image, label)
-    with pytest.raises(DataError, match=r"l.nii.gz: all of label group 'a' lies outside of the box"):
+    with pytest.raises(
+        DataError, match=r"l.nii.gz: all of label group 'a' lies outside of the box"
+    ):
         shown(case, 8, crop=True, modality=("CT",))
     assert shown(case, 8, modality=("CT",)).masks.any()
