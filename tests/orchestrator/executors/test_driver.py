@@ -31,6 +31,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
+from record.events import RankReady
 from record.store import Store
 from record.tables import read_results
 from tests.waiting import PATIENCE_SECONDS, Barrier, ended_at_last, wait_for
@@ -185,7 +186,7 @@ def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(
     assert attempts == [1, 1, 2, 1]
     assert len({marker.attempt.pid for marker in store.commits().values()}) == 2
     (node,) = (node["NodeID"] for node in ray.nodes())
-    rank = {"rank": 0, "node": node, "pid": workers[0]}
+    rank = RankReady(0, None, node, workers[0], "")
     # Where the stacks of a worker that hangs would be; Ray's agent may not be there to tell yet.
     wait_for("its last words", lambda: "not to be had" not in _last_stderr(rank))
 
