@@ -52,10 +52,9 @@ def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_
     store = open_store(load_spec(tiny_spec))
     attempts = [marker.attempt for marker in store.commits().values()]
     assert len(attempts) == 6
-    assert (
-        len({attempt["pid"] for attempt in attempts}) == 1
-    )  # one lane, one TorchTrainer, one process
-    assert attempts[0]["pid"] != os.getpid()
+    # One lane, one TorchTrainer, one process.
+    assert len({attempt.pid for attempt in attempts}) == 1
+    assert attempts[0].pid != os.getpid()
     assert (tmp_path / "runs" / "mlflow.db").exists()
     assert not (Path(store.root) / "lock.json").exists()
 
