@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Version = tuple[int, ...]
 Mark = TypeVar("Mark", "Since", "NotInIds")
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 class Settings(BaseModel):
@@ -88,7 +88,9 @@ def _rules(kind: type[BaseModel]) -> Mapping[str, tuple[Version, Any]]:
     for name, field in kind.model_fields.items():
         if not mark(field, NotInIds):
             since = mark(field, Since)
-            rules[name] = (since.order, to_jsonable_python(since.before)) if since else ((), None)
+            rules[name] = (
+                (since.order, _ANY.dump_python(since.before, mode="json")) if since else ((), None)
+            )
     return rules
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
+from record.schema import Needs
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("cluster.yaml", "cluster-onprem.yaml")
 SCRIPTS = [
@@ -93,6 +95,7 @@ def test_every_mounted_file_exists_and_none_holds_data_or_results(name: str) -> 
         "LICENSE",
         "medvision",
         "orchestrator",
+        "record",
         "reports",
     }
     assert installed | {"ablations", "cluster"} == set(mounts.values())
@@ -361,25 +364,23 @@ def test_what_a_machine_lacks_is_said_with_its_name_and_the_remedy(
     data.mkdir()
     (study / "study.json").write_text("{}")
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
-    good = {
-        "uri": str(study),
-        "root": str(data),
-        "embedded": False,
-        "assets": [],
-        "versions": versions,
-    }
+    good = Needs(uri=str(study), root=str(data), embedded=False, assets=[], versions=versions)
+
+    def lacking(**changed: Any) -> Needs:
+        return good.model_copy(update=changed)
+
     assert problems_here(good) == []
     here = socket.gethostname()
-    (line,) = problems_here(good | {"uri": str(tmp_path / "elsewhere")})
+    (line,) = problems_here(lacking(uri=str(tmp_path / "elsewhere")))
     assert line.startswith(f"{here} does not see {tmp_path}/elsewhere: set storage to")
-    (line,) = problems_here(good | {"root": str(tmp_path / "none")})
+    (line,) = problems_here(lacking(root=str(tmp_path / "none")))
     assert line.startswith(f"{here} has no data at {tmp_path}/none: fetch the tasks there")
-    (line,) = problems_here(good | {"versions": versions | {"ray": "1.0"}})
+    (line,) = problems_here(lacking(versions=versions | {"ray": "1.0"}))
     assert (
         line
         == f"{here} has ray {versions['ray']}, the driver 1.0: install the same constraints.txt"
     )
-    (line,) = problems_here(good | {"uri": "nowhere://x"})
+    (line,) = problems_here(lacking(uri="nowhere://x"))
     assert line.startswith(f"{here} cannot read nowhere://x")
 
 
@@ -388,7 +389,7 @@ def test_what_travels_with_a_run_is_code_alone() -> None:
 
     sent = runtime_env({"RAY_DEDUP_LOGS": "1"})
     folders = [Path(folder) for folder in sent["py_modules"]]
-    assert [folder.name for folder in folders] == ["medvision", "orchestrator", "reports"]
+    assert [folder.name for folder in folders] == ["medvision", "orchestrator", "record", "reports"]
     files = [
         file
         for folder in folders

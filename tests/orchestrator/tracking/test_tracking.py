@@ -280,6 +280,8 @@ def test_sixteen_drivers_at_once_share_one_file(
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(tracking, "SHORT_PATIENCE_SECONDS", PATIENCE_SECONDS)
+    # Threads share one pool of connections, which drivers, each a process, do not.
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "16")
     studies = [fake_study(f"study{number}") for number in range(16)]
     problems = []
 

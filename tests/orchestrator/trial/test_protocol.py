@@ -116,7 +116,7 @@ NEUTRAL = [
     "training.augmentation.flip=[0, 0, 0]",
     "training.augmentation={elastic: 0, gamma: 0, noise: 0}",
     f"tasks=[{{name: {TASK}, channel: 0, label_groups: null, modality: null, ct_window: null}}]",
-    "splits.group_pattern='(.*)'",
+    "splits.group_pattern='(.+)'",
 ]
 OTHER = [
     "data.protocol=corrected",
