@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from record import paths
@@ -59,8 +60,9 @@ def build_report(store: Store) -> Report:
         models_section,
     )
     from reports.sections.provenance import provenance_section
-    from reports.sections.significance import COLUMNS, count_line, significance_table
-    from reports.sections.significance_layout import details_section, significance_section
+    from reports.sections.significance import COLUMNS, counts, significance_table
+    from reports.sections.significance_layout import significance_section
+    from reports.sections.tests_in_detail import details_section
     from reports.statistics.pairing import with_patients
     from reports.statistics.scores import case_scores, task_means
 
@@ -79,7 +81,7 @@ def build_report(store: Store) -> Report:
         table = significance_table(rows, plan, commits)
         told = notes(plan, found, store, rows, table)
         sections += [significance_section(table, plan, told), details_section(table, plan)]
-        facts += _count_facts(count_line(table))
+        facts += _count_facts(counts(table))
     else:
         reason = (
             "no trial has finished yet"
@@ -141,12 +143,12 @@ def build_report(store: Store) -> Report:
     return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged))
 
 
-def _count_facts(line: str) -> list[tuple[str, str]]:
-    """`3/6 raw, 3/6 Holm` as pairs for the top of the page."""
-    pairs = [part.split(" ", 1) for part in line.split(", ")]
+def _count_facts(counted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The counts of the significance table for the top of the page."""
+    methods = ("raw", "Holm", "BH")
     return [
-        (f"p < 0.05, {name}" if name in ("raw", "Holm", "BH") else name, count)
-        for count, name in pairs
+        (f"p < 0.05 of the methods, {name}" if name in methods else name, count)
+        for name, count in counted
     ]
 
 

@@ -7,11 +7,13 @@ modality) those that count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import bdtrc
 
 from reports.sections.claim_curves import convergence, few_shot, focus
 from reports.sections.claim_study import (
@@ -23,8 +25,14 @@ from reports.sections.claim_study import (
     at_least,
     interval_text,
 )
-from reports.statistics import mean_difference, paired_wilcoxon
+from reports.sections.significance import CASES_TESTED, TESTED
+from reports.statistics import Interval, mean_difference, paired_wilcoxon, place
 from reports.statistics.scores import common_tasks, matrix
+
+LUCK = 0.025  # how often a claim may be agreed with where the models do not differ
+MARGIN = 0.01  # the largest difference of a ratio without practical importance
+ROUNDED = 0.005  # the paper's numbers have two digits
+WITHIN = 0.05  # an interval that is wider says nothing about a level; the paper's own spread
 
 
 def _rows(claim: Claim, study: Study) -> pd.DataFrame:
@@ -44,36 +52,74 @@ def _rows(claim: Claim, study: Study) -> pd.DataFrame:
     return rows
 
 
-def _counted(claim: Claim, rows: pd.DataFrame, count: int, text: str, rule: str) -> Evidence:
+def _counted(
+    claim: Claim,
+    rows: pd.DataFrame,
+    count: int,
+    text: str,
+    rule: str,
+    *,
+    by_chance: float,
+    undecided: int = 0,
+) -> Evidence:
     """`least` of `of` rows. Other numbers of rows leave it open: a share of them is not what is
-    claimed.
+    claimed; so do rows without an answer that could turn it, and a count that luck reaches.
+
+    Args:
+        by_chance: the probability that a row counts where the models do not differ.
+        undecided: rows that have no answer.
     """
     if len(rows) != claim["of"]:
         lacks = f"it has {len(rows)} of the {claim['of']} comparisons that the claim counts"
         return Evidence(None, text, rule, (lacks,))
-    return Evidence(count >= claim["least"], text, rule)
+    if count + undecided < claim["least"]:
+        return Evidence(False, text, rule)
+    if count < claim["least"]:
+        return Evidence(None, text, f"{rule}; {undecided} rows have no answer")
+    if (luck := _luck(rows, claim["least"], by_chance)) > LUCK:
+        return Evidence(None, text, f"{rule}; so many come by luck in {luck:.0%} of studies")
+    return Evidence(True, text, rule)
+
+
+def _luck(rows: pd.DataFrame, least: int, by_chance: float) -> float:
+    """How often models that do not differ reach a count.
+
+    Metrics of a task may all say the same, or each go its own way: the more likely of the two.
+    """
+    tasks = rows["task"].nunique()
+    together = math.ceil(least * tasks / len(rows))
+    chances = [
+        float(bdtrc(least_of - 1, number, by_chance))
+        for least_of, number in ((together, tasks), (least, len(rows)))
+    ]
+    return max(chances)
 
 
 def _better(claim: Claim, study: Study) -> Evidence:
     rows = _rows(claim, study)
     count = int((rows["better"] == rows["candidate"]).sum())
     text = f"better in {count} of {len(rows)}"
-    return _counted(claim, rows, count, text, f"claimed: {claim['least']} of {claim['of']}")
+    rule = f"claimed: {claim['least']} of {claim['of']}"
+    return _counted(claim, rows, count, text, rule, by_chance=0.5)
 
 
 def _significant(claim: Claim, study: Study) -> Evidence:
     rows = _rows(claim, study)
-    # By the test's ranks: a few large values can set the means against what p speaks of.
-    won = rows[rows["favours"] == rows["candidate"]]
-    tested = won[won["verdict"].isin(["significant", "not significant"])]
-    raw, holm, bh = (int((tested[name] < ALPHA).sum()) for name in ("p", "p_holm", "p_bh"))
-    untestable = int((rows["verdict"] == "not testable").sum())
+    won = rows[(rows["favours"] == rows["candidate"]) & rows["verdict"].isin(TESTED)]
+    raw, holm, bh = (int((won[name] < ALPHA).sum()) for name in ("p_methods", "p_holm", "p_bh"))
+    # By the ranks: a few large values can set the means against what p over cases speaks of.
+    by_cases = rows[
+        (rows["favours_cases"] == rows["candidate"]) & rows["verdict"].isin(CASES_TESTED)
+    ]
+    papers = int((by_cases["p_cases"] < ALPHA).sum())
+    untestable = int((~rows["verdict"].isin(TESTED)).sum())
     text = (
-        f"favoured by the test with p < 0.05 in {raw} of {len(rows)} raw, {holm} Holm, {bh} BH; "
-        f"{untestable} not testable"
+        f"favoured by the test of the methods with p < 0.05 in {raw} of {len(rows)} raw, {holm} "
+        f"Holm, {bh} BH; {untestable} not testable; by the paper's way, raw p over cases, which "
+        f"speaks of these trainings only, in {papers}"
     )
-    rule = f"claimed: {claim['least']} of {claim['of']}, counted as the paper does, by raw p"
-    return _counted(claim, rows, raw, text, rule)
+    rule = f"claimed: {claim['least']} of {claim['of']}, by raw p of the methods"
+    return _counted(claim, rows, raw, text, rule, by_chance=ALPHA / 2, undecided=untestable)
 
 
 def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -146,27 +192,37 @@ def _level(claim: Claim, study: Study) -> Evidence:
     if not np.isfinite(interval.low):
         return Evidence(None, text, "fewer than three tasks give no interval")
     text += f" [{interval.low:.3f}, {interval.high:.3f}] over {len(values)} tasks"
-    inside = interval.low - 0.005 <= claim["value"] <= interval.high + 0.005
-    return Evidence(
-        inside,
-        text,
-        f"the 95 % interval over tasks must hold {claim['value']:g} (rounded to two digits)",
+    value, within = claim["value"], claim.get("within", WITHIN)
+    rule = (
+        f"the 95 % interval over tasks must hold {value:g} (rounded to two digits) and lie within "
+        f"{within:g} of it"
     )
+    if not interval.low - ROUNDED <= value <= interval.high + ROUNDED:
+        return Evidence(False, text, rule)
+    near = value - within <= interval.low and interval.high <= value + within
+    return Evidence(True if near else None, text, rule)
 
 
 def _no_difference(claim: Claim, study: Study) -> Evidence:
     x, y = _task_values(claim, study, claim["metric"])
+    interval, margin = mean_difference(x, y), claim.get("margin", MARGIN)
     test = paired_wilcoxon(x, y)
-    if test.p_floor >= ALPHA:
-        raise UntestableError(
-            f"{len(x)} tasks are too few for a test (smallest attainable p {test.p_floor:.3g})"
-        )
-    text = f"difference {interval_text(mean_difference(x, y))}, p = {test.p:.2g}"
-    return Evidence(
-        test.p > ALPHA,
-        text,
-        "Wilcoxon test over tasks with p > 0.05, as the paper argues; this is not equality",
+    papers = (
+        f"p = {test.p:.2g} over tasks" if test.p_floor < ALPHA else "too few tasks for the test"
     )
+    text = f"difference {interval_text(interval)}; as the paper counts: {papers}"
+    rule = (
+        f"the 95 % interval over tasks must lie within {margin:g}; 'not significant', as the paper "
+        "argues, is not equality"
+    )
+    where = place(interval.low, interval.high, margin)
+    if where == "within":
+        return Evidence(True, text, rule)
+    return Evidence(False if _differs(interval) else None, text, rule)
+
+
+def _differs(interval: Interval) -> bool:
+    return interval.low > 0 or interval.high < 0
 
 
 def _best_rank(claim: Claim, study: Study) -> Evidence:
@@ -188,16 +244,24 @@ def _best_rank(claim: Claim, study: Study) -> Evidence:
             f"all ranks have finished {len(values)} of {len(study.plan.tasks)} tasks on the "
             "full data"
         )
-    means = values.mean()
-    text = ", ".join(
-        f"rank {ranks[name]}: {means[name]:.3f}"
+    means, ours = values.mean(), {rank: name for name, rank in ranks.items()}[claim["rank"]]
+    sign = 1 if study.info(claim["metric"]).higher_is_better else -1
+    leads = {
+        name: mean_difference(sign * values[ours].to_numpy(), sign * values[name].to_numpy())
         for name in sorted(names, key=lambda name: ranks[name])
+        if name != ours
+    }
+    text = f"rank {claim['rank']}: {means[ours]:.3f}, " + ", ".join(
+        f"rank {ranks[name]}: {means[name]:.3f} (gain over it {interval_text(lead)})"
+        for name, lead in leads.items()
     )
-    return Evidence(
-        ranks[str(means.idxmax())] == claim["rank"],
-        text,
-        f"rank {claim['rank']} must have the highest mean over tasks",
+    rule = (
+        f"the 95 % intervals over tasks of the gain of rank {claim['rank']} over every other rank "
+        "must lie above 0; one below 0 contradicts"
     )
+    if any(lead.high < 0 for lead in leads.values()):
+        return Evidence(False, text, rule)
+    return Evidence(True if all(lead.low > 0 for lead in leads.values()) else None, text, rule)
 
 
 def _but_rank(settings: Mapping[str, Any]) -> dict[str, Any]:

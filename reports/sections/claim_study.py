@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from record.metric import Metric
 from record.schema import Commit, StudyPlan
 from reports.sections.details import model_settings
 from reports.statistics import Interval
+from reports.statistics.scores import complete_cells
 
 Claim = Mapping[str, Any]
 
@@ -66,6 +67,7 @@ class Study:
     means: pd.DataFrame
     history: pd.DataFrame
     focus: pd.DataFrame  # columns model, task, case, stage, focus
+    complete: Set[tuple[str, str, float]]  # model, task and fraction with all folds and seeds
 
     def info(self, metric: str) -> Metric:
         """Title and direction of a metric."""
@@ -92,6 +94,7 @@ def study_of(
         means,
         history,
         focus,
+        complete_cells(plan, commits),
     )
 
 

@@ -9,6 +9,7 @@ from record.damage import FinishedTrials
 from record.schema import StudyPlan
 from record.store import Store
 from reports.sections.provenance import excluded_cases, ran_searches
+from reports.sections.row_tests import NOT_FOR_METHODS
 
 LISTED = 20
 
@@ -89,21 +90,28 @@ def notes(
             "the means."
         )
     found.append(
-        "Difference: candidate minus baseline, t interval over cases, widened for skew. Shift: "
-        "Hodges-Lehmann, its interval the inverted test. r: matched-pairs rank-biserial "
-        "correlation, from -1 to 1."
+        "Difference: candidate minus baseline, with the interval of the methods: on new trainings, "
+        "training sets of this size and cases. Shift (Hodges-Lehmann, its interval the inverted "
+        "test) and r (matched-pairs rank-biserial correlation, from -1 to 1) speak of these "
+        "trainings."
     )
-    approximate = int((table["method"] == "asymptotic").sum())
+    approximate = int((table["cases_test"] == "asymptotic").sum())
     but = (
         f", the normal approximation in the {approximate} rows of more than about 1,000 pairs"
         if approximate
         else ""
     )
     found.append(
-        f"p: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt{but}), "
-        "label groups and seeds averaged first; Holm and BH: corrected within the declared family; "
-        "the verdict is Holm at 0.05. 'Not significant' does not mean 'equal'."
+        f"p cases: exact two-sided Wilcoxon signed-rank test over paired cases (zeros by Pratt"
+        f"{but}), label groups and seeds averaged first: these trainings, on new cases. p methods: "
+        "the methods, with training set (fold), training (seed) and case as sources of chance. "
+        "Holm and BH: p methods corrected within the declared family; the verdict is Holm at 0.05. "
+        "'These trainings only': Holm over cases is below 0.05, and that of the methods is not. "
+        "'Not significant' does not mean 'equal'; '80 % power from' is the smallest difference "
+        "that such a study finds in four of five repetitions (p methods < 0.05, uncorrected)."
     )
+    if (untested := int((table["verdict"] == NOT_FOR_METHODS).sum())) or len(_seeds(plan)) == 1:
+        found.append(_one_training(untested))
     attempts = [marker.attempt for _, marker in plan.finished(commits)]
     kinds = sorted({f"{attempt.world} x {attempt.threads} threads" for attempt in attempts})
     if len(kinds) > 1:
@@ -112,6 +120,23 @@ def notes(
         )
     rounded = sorted({note for trial in plan.trials for note in trial.notes})
     return found + [f"Splits: {note}." for note in rounded]
+
+
+def _seeds(plan: StudyPlan) -> set[int]:
+    return {trial.seed for trial in plan.trials}
+
+
+def _one_training(untested: int) -> str:
+    """What a study cannot say that trains every model once, or once a fold."""
+    if untested:
+        return (
+            f"{untested} rows are not testable for methods: from one training set nothing can be "
+            "said of others. Cross-validation (`folds`), best with several seeds, makes them so."
+        )
+    return (
+        "One seed: the test of the methods rests on the folds alone, is valid, and sees large "
+        "differences only; more seeds tell luck of training from difference of methods."
+    )
 
 
 def _compared(plan: StudyPlan, rows: pd.DataFrame) -> set[str]:

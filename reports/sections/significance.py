@@ -1,5 +1,5 @@
-"""The significance table: one paired test per comparison, task, fraction and metric, corrected
-within families.
+"""The significance table: every comparison, task, fraction and metric, tested over cases and for
+the methods, corrected within families.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ import numpy as np
 import pandas as pd
 
 from record.schema import Commit, Comparison, StudyPlan
-from reports.statistics import (
-    adjust,
-    equivalence,
-    hodges_lehmann,
-    mean_difference,
-    paired_wilcoxon,
-    rank_biserial,
+from reports.sections.row_tests import (
+    ALPHA,
+    NOT_FOR_METHODS,
+    NOT_TESTABLE,
+    of_methods,
+    over_cases,
 )
+from reports.statistics import adjust
+from reports.statistics.adjustment import Adjustment
 from reports.statistics.pairing import (
     PairingError,
-    Pairs,
     by_case,
     pair_sorted,
     planned_cells,
     seed_spread,
 )
+from reports.statistics.run_scores import run_differences, run_scores, trainings_of
 
-ALPHA = 0.05
+SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
+ONLY_CASES = "these trainings only"
+PAPER = "as the paper counts (raw p over cases)"
+TESTED = (SIGNIFICANT, NOT_SIGNIFICANT, ONLY_CASES)
+CASES_TESTED = (*TESTED, NOT_FOR_METHODS)  # rows whose p over cases means something
 
 COLUMNS = (
     "baseline",
@@ -52,21 +57,44 @@ COLUMNS = (
     "rank_biserial",
     "better",
     "favours",
+    "favours_cases",
     "equivalence",
     "baseline_seed_sd",
     "candidate_seed_sd",
-    "p",
+    "p_cases",
+    "p_methods",
     "p_holm",
     "p_bh",
+    "p_cases_holm",
     "p_floor",
     "n_zero",
     "n_tied",
-    "method",
+    "cases_test",
     "capped",
     "dropped",
+    "folds",
+    "trainings",
+    "method_difference",
+    "method_se",
+    "method_low",
+    "method_high",
+    "method_df",
+    "method",
+    "component_fold",
+    "component_training",
+    "component_case",
+    "component_rest",
+    "p_runs",
+    "p_runs_floor",
+    "detectable",
+    "margin",
+    "probability_below",
+    "probability_within",
+    "probability_beyond",
     "family",
     "verdict",
 )
+_WORDS = ("better", "favours", "favours_cases", "equivalence", "cases_test", "method", "verdict")
 
 
 def significance_table(
@@ -74,16 +102,23 @@ def significance_table(
 ) -> pd.DataFrame:
     """One row per comparison x task x fraction x metric, in the spec's order.
 
-    Columns: means and sample standard deviations over cases (infinite distances capped at the
-    volume's diagonal, counted in `capped`), `difference` candidate - baseline with its 95 %
-    interval over cases, `change_percent` of the baseline's mean, `shift` (Hodges-Lehmann) with its
-    95 % interval, the matched-pairs `rank_biserial` correlation, `better` (the model with the
-    better mean), `favours` (the model that the test favours, by the sum of the signed ranks, which
-    a few large values can set against the means), `equivalence` (where the interval of the
-    difference lies against the spec's margin), `*_seed_sd` (standard deviation between seeds of the
-    mean over cases), the exact two-sided Wilcoxon signed-rank `p`, `p_holm` and `p_bh` within the
-    family, `p_floor` the smallest attainable p, and `verdict`: `significant`, `not significant`
-    (Holm at 0.05), `not testable` (p_floor >= 0.05) or `incomplete: ...`.
+    These trainings, on new cases: means and sample standard deviations over cases (infinite
+    distances capped at the volume's diagonal, counted in `capped`), `difference` candidate -
+    baseline with its 95 % interval over cases, `change_percent` of the baseline's mean, `shift`
+    (Hodges-Lehmann) with its 95 % interval, the matched-pairs `rank_biserial` correlation, `better`
+    (the model with the better mean), the exact two-sided Wilcoxon signed-rank `p_cases` with
+    `p_floor`, the smallest that can be had, `favours_cases` (the model that it favours, by the sum
+    of the signed ranks), and `*_seed_sd` (between seeds, of the mean over cases).
+
+    The methods, on new trainings, training sets and cases: `method_difference` with its standard
+    error, interval, degrees of freedom, text and variance components, `p_methods`, with `p_holm`
+    and `p_bh` within the family, `favours`, `equivalence` (where the method's interval lies against
+    the spec's margin) with the probabilities of lying below, within and beyond it, `p_runs` (exact
+    signed-rank test over runs) and `detectable`, the difference seen with 80 % power.
+
+    `verdict`: `significant` (Holm of the methods at 0.05), `these trainings only` (Holm over cases
+    is below 0.05, that of the methods is not), `not significant`, `not testable for methods` (one
+    training set), `not testable` (p_floor >= 0.05) or `incomplete: ...`.
     """
     keys = ["model", "task", "fraction"]
     used = {
@@ -116,29 +151,56 @@ def significance_table(
         ],
         columns=list(COLUMNS),
     )
-    testable = table["verdict"] == ""
-    for _, members in table[testable].groupby("family", sort=False):
-        table.loc[members.index, "p_holm"] = adjust(members["p"].to_numpy(dtype=float), "holm")
-        table.loc[members.index, "p_bh"] = adjust(members["p"].to_numpy(dtype=float), "bh")
-    table.loc[testable, "verdict"] = np.where(
-        table.loc[testable, "p_holm"].astype(float) < ALPHA, "significant", "not significant"
-    )
+    _judge(table)
     return table
 
 
-def count_line(table: pd.DataFrame) -> str:
-    """`k of m significant: raw, Holm, BH; not testable; incomplete`, over the whole table."""
+def _judge(table: pd.DataFrame) -> None:
+    """Correct within families, and say what the rows come to."""
+    testable = table["verdict"] == ""
+    for_cases = testable | (table["verdict"] == NOT_FOR_METHODS)
+    _correct(table[testable], "p_methods", "holm", table, "p_holm")
+    _correct(table[testable], "p_methods", "bh", table, "p_bh")
+    _correct(table[for_cases], "p_cases", "holm", table, "p_cases_holm")
+    by_methods, by_cases = (
+        table.loc[testable, name].astype(float) < ALPHA for name in ("p_holm", "p_cases_holm")
+    )
+    table.loc[testable, "verdict"] = np.select(
+        [by_methods, by_cases], [SIGNIFICANT, ONLY_CASES], NOT_SIGNIFICANT
+    )
+
+
+def _correct(
+    members: pd.DataFrame, p: str, how: Adjustment, table: pd.DataFrame, column: str
+) -> None:
+    """Fill a column of the table with these rows' p, corrected within their families."""
+    for _, family in members.groupby("family", sort=False):
+        table.loc[family.index, column] = adjust(family[p].to_numpy(dtype=float), how)
+
+
+def counts(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """What is counted, and `k/m`: p < 0.05 of the methods, rows without a test, the paper's way."""
     total = len(table)
-    tested = table[table["verdict"].isin(["significant", "not significant"])]
-    counts = {name: int((tested[column] < ALPHA).sum()) for name, column in _P_COLUMNS.items()}
-    line = ", ".join(f"{count}/{total} {name}" for name, count in counts.items())
-    line += f", {int((table['verdict'] == 'not testable').sum())}/{total} not testable"
+    tested = table[table["verdict"].isin(TESTED)]
+    for_cases = table[table["verdict"].isin(CASES_TESTED)]
+    found = {
+        name: int((tested[column].astype(float) < ALPHA).sum())
+        for name, column in (("raw", "p_methods"), ("Holm", "p_holm"), ("BH", "p_bh"))
+    }
+    found[NOT_TESTABLE] = int((table["verdict"] == NOT_TESTABLE).sum())
+    for name in (NOT_FOR_METHODS, ONLY_CASES):
+        if number := int((table["verdict"] == name).sum()):
+            found[name] = number
     if missing := int(table["verdict"].str.startswith("incomplete").sum()):
-        line += f", {missing}/{total} incomplete"
-    return line
+        found["incomplete"] = missing
+    found[PAPER] = int((for_cases["p_cases"].astype(float) < ALPHA).sum())
+    return [(name, f"{count}/{total}") for name, count in found.items()]
 
 
-_P_COLUMNS = {"raw": "p", "Holm": "p_holm", "BH": "p_bh"}
+def count_line(table: pd.DataFrame) -> str:
+    """`counts` in one line, over the whole table; the paper's way stands last."""
+    *recommended, paper = (f"{count} {name}" for name, count in counts(table))
+    return f"{', '.join(recommended)}; {paper}"
 
 
 NOTHING = ()
@@ -158,9 +220,7 @@ def _row(
 ) -> dict[str, Any]:
     key = {"candidate": candidate, "task": task, "fraction": fraction, "metric": metric}
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | key
-    row |= {"baseline": comparison.baseline} | dict.fromkeys(
-        ("better", "favours", "equivalence", "method", "verdict"), ""
-    )
+    row |= {"baseline": comparison.baseline} | dict.fromkeys(_WORDS, "")
     row["family"] = " | ".join(
         [str(number), *(f"{name}={key[name]}" for name in comparison.family)]
     )
@@ -172,6 +232,7 @@ def _row(
     ]
     if missing := sum(cell.eval_id not in commits for cell in cells):
         return row | {"n": 0, "verdict": f"incomplete: {missing} of {len(cells)} trials missing"}
+    about, both_empty = plan.metrics[metric], plan.both_empty
     try:
         y, x = (here.get((model, task, fraction), here[NOTHING]) for model in models)
         pairs = pair_sorted(
@@ -180,65 +241,23 @@ def _row(
             candidate=candidate,
             baseline=models[0],
             metric=metric,
-            about=plan.metrics[metric],
-            both_empty=plan.both_empty,
+            about=about,
+            both_empty=both_empty,
         )
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
     row |= {
-        f"{name}_seed_sd": seed_spread(rows, metric, plan.metrics[metric], plan.both_empty)
+        f"{name}_seed_sd": seed_spread(rows, metric, about, both_empty)
         for name, rows in (("baseline", y), ("candidate", x))
     }
-    margin = comparison.equivalence.get(metric)
-    higher = plan.metrics[metric].higher_is_better
-    return row | _tested(pairs, models, higher_is_better=higher, margin=margin)
-
-
-def _tested(
-    pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool, margin: float | None = None
-) -> dict[str, Any]:
-    baseline, candidate = models
-    test = paired_wilcoxon(pairs.x, pairs.y)
-    means = {"baseline": pairs.y_capped, "candidate": pairs.x_capped}
-    found: dict[str, Any] = {
-        "n": test.n,
-        "capped": pairs.capped,
-        "dropped": pairs.dropped + test.n_dropped,
-    }
-    for name, values in means.items():
-        finite = values[~np.isnan(values)]
-        found[f"{name}_mean"] = finite.mean() if len(finite) else np.nan
-        found[f"{name}_sd"] = finite.std(ddof=1) if len(finite) > 1 else np.nan
-    difference = found["candidate_mean"] - found["baseline_mean"]
-
-    def towards(gain: float) -> str:
-        """The model that a gain in the metric, candidate over baseline, speaks for."""
-        gain = gain if higher_is_better else -gain
-        return candidate if gain > 0 else baseline if gain < 0 else ""
-
-    change = mean_difference(pairs.x_capped, pairs.y_capped)
-    shift = hodges_lehmann(pairs.x_capped, pairs.y_capped)
-    found |= {
-        "difference": difference,
-        "difference_low": change.low,
-        "difference_high": change.high,
-        "change_percent": 100 * difference / found["baseline_mean"]
-        if found["baseline_mean"]
-        else np.nan,
-        "shift": shift.estimate,
-        "shift_low": shift.low,
-        "shift_high": shift.high,
-        "rank_biserial": rank_biserial(pairs.x, pairs.y),
-        "better": towards(difference),
-        "favours": towards(test.w_plus - test.w_minus),
-        "equivalence": equivalence(change, margin)
-        if margin and np.isfinite([change.low, change.high]).all()
-        else "",
-        "p": test.p,
-        "p_floor": test.p_floor,
-        "n_zero": test.n_zero,
-        "n_tied": test.n_tied,
-        "method": test.method,
-        "verdict": "not testable" if not test.p_floor < ALPHA else "",
-    }
-    return found
+    differences = run_differences(
+        run_scores(x, metric, about, both_empty),
+        run_scores(y, metric, about, both_empty),
+        trainings_of(plan, commits, candidate, task, fraction),
+    )
+    higher, margin = about.higher_is_better, comparison.equivalence.get(metric)
+    row |= over_cases(pairs, models, higher_is_better=higher)
+    row |= of_methods(differences, models, higher_is_better=higher, margin=margin)
+    if row["verdict"] == NOT_TESTABLE:
+        return row | {"equivalence": "", "favours": "", "detectable": np.nan}
+    return row | {"verdict": NOT_FOR_METHODS if np.isnan(row["p_methods"]) else ""}

@@ -13,7 +13,13 @@ import pandas as pd
 from record.schema import StudyPlan
 from reports.render import layout
 from reports.render.layout import Cell, Section, Table, number, share, spread, titled
-from reports.sections.significance import count_line
+from reports.sections.row_tests import ALPHA, NOT_FOR_METHODS, NOT_TESTABLE
+from reports.sections.significance import (
+    NOT_SIGNIFICANT,
+    ONLY_CASES,
+    SIGNIFICANT,
+    count_line,
+)
 
 HEADERS = (
     "Task",
@@ -26,13 +32,13 @@ HEADERS = (
     "Change",
     "Shift [95% CI]",
     "r",
-    "p",
+    "p cases",
+    "p methods",
     "Holm",
     "BH",
     "Verdict",
 )
-ALIGN = "lllrrrrrrrrrrl"
-NOT_TESTABLE = "not testable"
+ALIGN = "lllrrrrrrrrrrrl"
 
 
 def significance_section(table: pd.DataFrame, plan: StudyPlan, notes: Sequence[str]) -> Section:
@@ -46,67 +52,6 @@ def significance_section(table: pd.DataFrame, plan: StudyPlan, notes: Sequence[s
         title, footer = f"{candidate} against {baseline}", f"p < 0.05: {count_line(rows)}."
         tables.append(Table(title, header, ALIGN, cells, caption=" ".join(notes), footer=footer))
     return Section("significance", "Significance", tables, table, notes)
-
-
-def details_section(table: pd.DataFrame, plan: StudyPlan) -> Section:
-    """What stands behind each test: pairs, zeros, ties, the smallest attainable p, the way, and the
-    spread between seeds.
-    """
-    header = [
-        "Candidate",
-        "Baseline",
-        "Task",
-        "Data",
-        "Metric",
-        "n",
-        "Zeros",
-        "Ties",
-        "Smallest p",
-        "Method",
-        "Capped",
-    ]
-    header += ["Left out", "Seeds: baseline", "Seeds: candidate"]
-    cells = []
-    for row in table[table["method"] != ""].to_dict("records"):
-        info = plan.metrics[row["metric"]]
-        digits = info.digits + 1
-        cells.append(
-            [
-                *(Cell(row[name]) for name in ("candidate", "baseline", "task")),
-                Cell(share(row["fraction"]), sort=row["fraction"]),
-                Cell(info.title),
-                *(number(row[name], 0) for name in ("n", "n_zero", "n_tied")),
-                Cell(p_text(row["p_floor"]), sort=row["p_floor"]),
-                Cell(row["method"]),
-                *(number(row[name], 0) for name in ("capped", "dropped")),
-                *(number(row[f"{name}_seed_sd"], digits) for name in ("baseline", "candidate")),
-            ]
-        )
-    note = (
-        "n: pairs, zeros included; ties: non-zero differences of equal size; smallest p: the least "
-        "that any signs of these differences could give; capped: infinite distances; left out: not "
-        "applicable cases. Seeds: standard deviation between seeds of the mean over cases, which "
-        "the test averages away; empty with one seed."
-    )
-    names = [
-        "n",
-        "n_zero",
-        "n_tied",
-        "p_floor",
-        "method",
-        "capped",
-        "dropped",
-        "baseline_seed_sd",
-        "candidate_seed_sd",
-    ]
-    data = table[["candidate", "baseline", "task", "fraction", "metric", *names]]
-    return Section(
-        "tests",
-        "The tests in detail",
-        [Table("", header, "lllllrrrrlrrrr", cells, note)],
-        data,
-        [note],
-    )
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -142,29 +87,44 @@ def _cells(row: Mapping[Any, Any], plan: StudyPlan) -> list[Cell]:
     ]
     first.append(number(row["n"], 0))
     if str(row["verdict"]).startswith("incomplete"):
-        return [*first, *[Cell("")] * 9, Cell(row["verdict"])]
+        return [*first, *[Cell("")] * 10, Cell(row["verdict"])]
     for model in ("baseline", "candidate"):
         best = row["better"] != "" and row["better"] == row[model]
         first.append(spread(row[f"{model}_mean"], row[f"{model}_sd"], digits, best=best))
     first += [
-        interval(row["difference"], row["difference_low"], row["difference_high"], digits),
+        interval(_estimate(row), row["method_low"], row["method_high"], digits),
         number(row["change_percent"], 1, sign=True, unit="%"),
         interval(row["shift"], row["shift_low"], row["shift_high"], digits),
         number(row["rank_biserial"], 2, sign=True),
     ]
     if row["verdict"] == NOT_TESTABLE:
-        floor = f"smallest attainable p {p_text(row['p_floor'])}"
-        return [*first, Cell(NOT_TESTABLE), Cell(""), Cell(""), Cell(floor)]
-    significant = row["verdict"] == "significant"
-    verdict = row["verdict"]
-    if significant and row["favours"]:
-        against = "" if row["favours"] == row["better"] else " by the ranks, not by the means"
-        verdict = f"{verdict}, favours {row['favours']}{against}"
+        floor = f"{NOT_TESTABLE}: smallest attainable p {p_text(row['p_floor'])}"
+        return [*first, *[Cell("")] * 4, Cell(floor)]
+    names = ("p_cases", "p_methods", "p_holm", "p_bh")
+    starred = "p_holm" if row["verdict"] == SIGNIFICANT else ""
+    values = [_p(row[name], star=name == starred) for name in names]
+    return [*first, *values, Cell(_verdict(row, digits))]
+
+
+def _estimate(row: Mapping[Any, Any]) -> float:
+    """The methods' difference; where they cannot be tested, the mean over cases."""
+    return float(row["difference"] if np.isnan(row["p_methods"]) else row["method_difference"])
+
+
+def _verdict(row: Mapping[Any, Any], digits: int) -> str:
+    """The verdict with what a reader needs beside it."""
+    said = str(row["verdict"])
+    if said == SIGNIFICANT and row["favours"]:
+        said = f"{said}, favours {row['favours']}"
+    if row["p_cases_holm"] < ALPHA and said in (NOT_FOR_METHODS, ONLY_CASES):
+        against = "" if row["favours_cases"] == row["better"] else " by the ranks, not by the means"
+        which = "which favour" if said == ONLY_CASES else "these trainings favour"
+        said = f"{said}, {which} {row['favours_cases']}{against}"
+    if row["verdict"] in (NOT_SIGNIFICANT, ONLY_CASES) and np.isfinite(row["detectable"]):
+        said = f"{said}; 80 % power from {row['detectable']:.{digits}f}"
     if row["equivalence"]:
-        verdict = f"{verdict}; {_REGION[row['equivalence']]}"
-    values = [Cell(p_text(row[name]), sort=float(row[name])) for name in ("p", "p_holm", "p_bh")]
-    values[1] = Cell(values[1].text, star=significant, sort=values[1].sort)
-    return [*first, *values, Cell(verdict)]
+        said = f"{said}; {_REGION[row['equivalence']]}"
+    return said
 
 
 _REGION = {
@@ -181,6 +141,10 @@ def interval(estimate: float, low: float, high: float, digits: int) -> Cell:
         return Cell("")
     bounds = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if np.isfinite([low, high]).all() else ""
     return Cell(f"{estimate:+.{digits}f}{bounds}", sort=float(estimate))
+
+
+def _p(value: float, *, star: bool = False) -> Cell:
+    return Cell(p_text(value), star=star, sort=None if np.isnan(value) else float(value))
 
 
 def p_text(value: float) -> str:

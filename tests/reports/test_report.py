@@ -26,13 +26,16 @@ from reports.statistics.pairing import PairingError, pair
 from tests.record.builders import commit, study_plan
 from tools.report_screenshots import chromium, compile_latex, photograph
 
+FOLDS = 5
 METRICS = {
     "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
     "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
 }
 
 
-def plan(models: tuple[str, ...] = ("base", "cand"), folds: int = 2, **changes: Any) -> StudyPlan:
+def plan(
+    models: tuple[str, ...] = ("base", "cand"), folds: int = FOLDS, **changes: Any
+) -> StudyPlan:
     trials = [
         {
             "model": m,
@@ -77,7 +80,7 @@ def rows(
                     "model": model,
                     "task": "T_1",
                     "fraction": 1.0,
-                    "fold": index % 2,
+                    "fold": index % FOLDS,
                     "seed": 0,
                     "case": f"c{index:02d}",
                     "group": "foreground",
@@ -104,7 +107,7 @@ def test_a_planted_effect_is_found_and_flips_with_its_sign() -> None:
     assert list(better["verdict"]) == ["significant", "significant"]
     assert list(better["better"]) == ["cand", "cand"]  # a higher Dice and a lower distance
     assert list(worse["better"]) == ["base", "base"]
-    assert (better["p"] <= better["p_bh"]).all()
+    assert (better["p_methods"] <= better["p_bh"]).all()
     assert (better["p_bh"] <= better["p_holm"]).all()
 
 
@@ -114,7 +117,7 @@ def test_equal_models_differ_by_nothing() -> None:
         [frame[frame["model"] == "base"], frame[frame["model"] == "base"].assign(model="cand")]
     )
     result = table(same)
-    assert list(result["p"]) == [1.0, 1.0]
+    assert list(result["p_cases"]) == [1.0, 1.0]
     assert list(result["verdict"]) == [
         "not testable",
         "not testable",
@@ -127,7 +130,7 @@ def test_five_cases_are_not_testable_and_no_p_is_printed() -> None:
     assert list(result["verdict"]) == ["not testable", "not testable"]
     assert result["p_floor"].iloc[0] == pytest.approx(0.0625)
     assert result["p_holm"].isna().all()
-    assert "| not testable |" in to_markdown(result, plan(), [])
+    assert "not testable: smallest attainable p 0.062" in to_markdown(result, plan(), [])
 
 
 def test_a_missing_trial_gives_no_test_and_is_counted() -> None:
@@ -137,8 +140,8 @@ def test_a_missing_trial_gives_no_test_and_is_counted() -> None:
     result = significance_table(
         frame[~((frame["model"] == "cand") & (frame["fold"] == 1))], of, some
     )
-    assert list(result["verdict"]) == ["incomplete: 1 of 4 trials missing"] * 2
-    assert result["p"].isna().all()
+    assert list(result["verdict"]) == ["incomplete: 1 of 10 trials missing"] * 2
+    assert result["p_methods"].isna().all()
 
 
 def test_families_are_corrected_apart() -> None:
@@ -148,7 +151,7 @@ def test_families_are_corrected_apart() -> None:
     apart = table(frame, of)
     of.comparisons[0].family.clear()
     together = table(frame, of)
-    assert (together["p"] == apart["p"]).all()
+    assert (together["p_methods"] == apart["p_methods"]).all()
     assert (together["p_holm"] >= apart["p_holm"]).all()
     assert (together["p_holm"] > apart["p_holm"]).any()
 
@@ -284,7 +287,7 @@ def test_a_partial_study_names_what_is_missing_and_why(tmp_path: Path) -> None:
     store.write_json("failures/ecand1/x.json", {"reason": "RuntimeError: boom", "time": 1.0})
     report = build_report(store)
     assert not report.complete
-    assert "3 of 4 trials are in this report" in report.markdown
+    assert "9 of 10 trials are in this report" in report.markdown
     assert (
         "Missing: model cand, task T_1, fraction 1.0, fold 1, seed 0 (1 failed attempts, the "
         "last: RuntimeError: boom)" in report.markdown
@@ -372,13 +375,13 @@ def test_the_page_opens_offline_in_a_browser(tmp_path: Path) -> None:
     # A script that sorts by the column p and counts pictures that were drawn: both must have worked
     # in the browser.
     probe = (
-        "<script>document.querySelectorAll('#significance th')[10].click();document.title = "
+        "<script>document.querySelectorAll('#significance th')[11].click();document.title = "
         "Array.from(document.images).filter(i => i.naturalWidth > 0).length + ' pictures, ' "
         "+document.querySelector('#significance th[aria-sort]').textContent;</script></body>"
     )
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", probe))
-    assert "<title>2 pictures, p</title>" in chromium(probed, "--dump-dom")
+    assert "<title>2 pictures, p methods</title>" in chromium(probed, "--dump-dom")
     assert all(
         picture.stat().st_size > 10_000 for picture in photograph(page, tmp_path / "pictures")
     )

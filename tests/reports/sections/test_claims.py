@@ -110,7 +110,9 @@ def study(
     won = {
         "better": "MedVisionLlama",
         "favours": "MedVisionLlama",
-        "p": 0.01,
+        "favours_cases": "MedVisionLlama",
+        "p_cases": 0.01,
+        "p_methods": 0.01,
         "p_holm": 0.04,
         "p_bh": 0.02,
     }
@@ -263,7 +265,7 @@ def test_k_of_n_needs_its_n_rows(full: tuple[dict[str, Any], dict[str, Any]]) ->
     fewer = Study(**{**vars(of), "table": of.table[of.table["metric"] == "dice"]})
     for claim, told in (
         ("better-60", "better in 10 of 10"),
-        ("significant-41", "p < 0.05 in 10 of 10 raw"),
+        ("significant-41", "methods with p < 0.05 in 10 of 10 raw"),
     ):
         found = verdict(claim, fewer)
         assert (found.verdict, found.agrees) == ("cannot be tested", None)
@@ -332,26 +334,23 @@ def test_claims_about_a_modality_need_its_tasks_only() -> None:
 @pytest.mark.parametrize(
     ("shift", "expected"), [(0.5, "confirmed"), (-0.5, "contradicted"), (0.02, "cannot be tested")]
 )
-def test_focus_is_open_where_no_test_decides(
+def test_focus_is_open_where_its_interval_over_tasks_holds_0(
     full: tuple[dict[str, Any], dict[str, Any]], shift: float, expected: str
 ) -> None:
-    noise = np.random.default_rng(1).normal(0, 0.1, 20)
+    tasks = full[0]["tasks"]
+    noise = np.random.default_rng(1).normal(0, 0.1, (len(tasks), 6))
+    nothing, gained = np.zeros_like(noise), shift + noise - noise.mean()
     focus = pd.DataFrame(
-        {
-            "model": model,
-            "task": "Task02_Heart",
-            "case": case,
-            "stage": "decoder",
-            "focus": 1 + added,
-        }
-        for model, gains in (
-            ("ViT_Baseline", np.zeros(20)),
-            ("MedVisionLlama", shift + noise - noise.mean()),
-        )
-        for case, added in enumerate(gains)
+        {"model": model, "task": task, "case": case, "stage": "decoder", "focus": 1 + added}
+        for model, gains in (("ViT_Baseline", nothing), ("MedVisionLlama", gained))
+        for task, of_task in zip(tasks, gains, strict=True)
+        for case, added in enumerate(of_task)
     )
     found = verdict("attention", study(*full, focus=focus))
     assert found.verdict == expected
+    one_task = verdict("attention", study(*full, focus=focus[focus["task"] == tasks[0]]))
+    assert (one_task.verdict, one_task.agrees) == ("cannot be tested", None)
+    assert one_task.reason == "1 of 10 tasks have activations of both models"
     if expected == "cannot be tested":
         assert "focus 1.020 against 1.000" in found.evidence  # a gain, p too large
 

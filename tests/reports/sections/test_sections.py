@@ -34,7 +34,7 @@ from tests.record.builders import commit, study_plan
 
 MODELS = ("ViT_Baseline", "MedVisionLlama", "MedVision_BioGPT")
 TASKS = tuple(f"T{index}" for index in range(6))
-CASES = 8
+CASES, FOLDS = 8, 4
 LLAMA = {
     "label": "MedVisionLlama",
     "llm": {"source": "meta-llama/Llama-3.1-8B", "layer": 31},
@@ -84,12 +84,12 @@ def plan(tasks: tuple[str, ...] = TASKS, **changes: Any) -> StudyPlan:
             "model": m,
             "task": t,
             "fraction": f,
-            "fold": 0,
+            "fold": fold,
             "seed": 0,
-            "train_id": f"t{m}{t}{f}",
-            "eval_id": f"e{m}{t}{f}",
+            "train_id": f"t{m}{t}{f}{fold}",
+            "eval_id": f"e{m}{t}{f}{fold}",
         }
-        for m, t, f in itertools.product(MODELS, tasks, (0.1, 1.0))
+        for m, t, f, fold in itertools.product(MODELS, tasks, (0.1, 1.0), range(FOLDS))
     ]
     comparison = {
         "baseline": "ViT_Baseline",
@@ -140,10 +140,11 @@ def results(
         for model, fraction in itertools.product(MODELS, (0.1, 1.0)):
             raised = gain if model != "ViT_Baseline" else 0.0
             dice = hardness + raised + rng.normal(0, 0.01, CASES)
-            cell = {"model": model, "task": task, "fraction": fraction, "fold": 0, "seed": 0}
+            cell = {"model": model, "task": task, "fraction": fraction, "seed": 0}
             rows += [
                 cell
                 | {
+                    "fold": n % FOLDS,
                     "case": f"c{n}",
                     "group": "foreground",
                     "status": "ok",
@@ -156,9 +157,8 @@ def results(
             ]
             for epoch, level in enumerate((0.3, 0.5, 0.6), start=1):
                 value = level + raised + rng.normal(0, 0.01)
-                curves.append(
-                    cell | {"epoch": epoch, "split": "val", "metric": "dice", "value": value}
-                )
+                curve = {"epoch": epoch, "split": "val", "metric": "dice", "value": value}
+                curves += [cell | curve | {"fold": fold} for fold in range(FOLDS)]
     return pd.DataFrame(rows), pd.DataFrame(curves)
 
 
@@ -243,7 +243,8 @@ def test_without_an_effect_about_five_percent_are_raw_positives() -> None:
     table = significance_table(rows[rows["fraction"] == 1.0], of, commits(of))
     # n = 8: the largest attainable p below 0.05 is 0.0391, so 7.8 of 200 are expected, with a
     # deviation of 2.7.
-    assert 2 <= (table["p"] < 0.05).sum() <= 16
+    assert 2 <= (table["p_cases"] < 0.05).sum() <= 16
+    assert 2 <= (table["p_methods"] < 0.05).sum() <= 18
     assert (table["verdict"] == "significant").sum() <= 1
 
 
@@ -251,7 +252,7 @@ def test_models_are_ranked_over_common_complete_tasks_only() -> None:
     of = plan()
     rows, history = results(0.1)
     done = commits(of)
-    del done["eMedVision_BioGPTT51.0"]
+    del done["eMedVision_BioGPTT51.03"]
     scores = case_scores(rows, of, done)
     means = task_means(scores)
     ranking = rank_models(scores, means, of)
@@ -288,8 +289,8 @@ def test_ablations_and_cost_say_what_was_varied_and_what_it_took() -> None:
     }
     cost = cost_section(of, commits(of))
     assert cost.data["process_hours"].to_numpy() == pytest.approx(
-        [0.2] * 3
-    )  # 12 trials of a minute each
+        [0.8] * 3
+    )  # 48 trials of a minute each
     assert "not measured" in to_markdown(cost, "s")
 
 
@@ -332,7 +333,7 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
     done = {
         str(trial.eval_id): commit(eval_id=trial.eval_id, files=files, sha256=checksums)
         for trial in of.trials
-        if trial.task == "T0"
+        if trial.task == "T0" and trial.fold == 0
     }
     saved = saved_arrays(store, of, done)
     assert sorted(saved) == sorted((model, "T0") for model in MODELS)

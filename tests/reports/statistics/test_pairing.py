@@ -12,7 +12,8 @@ from record.schema import StudyPlan
 from reports.render.layout import to_markdown
 from reports.sections.groups import groups_section
 from reports.sections.significance import significance_table
-from reports.sections.significance_layout import details_section, significance_section
+from reports.sections.significance_layout import significance_section
+from reports.sections.tests_in_detail import details_section
 from reports.statistics.pairing import pair, with_patients
 from reports.statistics.scores import case_scores
 from tests.record.builders import commits, study_plan
@@ -23,15 +24,19 @@ METRICS = {
     "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
 }
 COMPARISON = {"baseline": "a", "candidates": ["b"], "metrics": ["dice", "hd95"], "family": []}
-CELL = {"task": "T_1", "fraction": 1.0, "fold": 0}
+CELL = {"task": "T_1", "fraction": 1.0}
+FOLDS = 5
 
-FINISHED = commits({"a": {}, "b": {}})
+FINISHED = commits({f"{model}{fold}": {} for model in ("a", "b") for fold in range(FOLDS)})
 
 
 def plan(**changes: Any) -> StudyPlan:
     trials = [
-        CELL | {"model": model, "seed": 0, "train_id": model, "eval_id": model}
+        CELL
+        | {"model": model, "fold": fold, "seed": 0}
+        | {"train_id": f"{model}{fold}", "eval_id": f"{model}{fold}"}
         for model in ("a", "b")
+        for fold in range(FOLDS)
     ]
     values = {
         "models": ["a", "b"],
@@ -44,11 +49,14 @@ def plan(**changes: Any) -> StudyPlan:
 
 
 def rows(dice: dict[str, Any], **more: Any) -> pd.DataFrame:
-    """Scores of each model by case; the HD95 of `more`, where it is given."""
+    """Scores of each model by case, three neighbours in one fold; the HD95 of `more`, where it is
+    given.
+    """
     made = [
         CELL
         | {
             "model": model,
+            "fold": number // 3 % FOLDS,
             "seed": 0,
             "case": f"c{number:02d}",
             "group": "x",
@@ -92,16 +100,17 @@ def test_without_a_grouping_nothing_changes() -> None:
     assert with_patients(frame, {"T_1": {}}) is frame
 
 
-def test_significant_rows_name_the_model_that_the_ranks_favour() -> None:
+def test_what_only_the_cases_support_names_the_model_that_the_ranks_favour() -> None:
     """b is a little worse in 19 of 20 cases; a misses one structure, which decides the means."""
     a, b = np.full(20, 5.0), 5.5 + np.arange(20) / 100
     a[0] = np.inf
     frame = rows({"a": np.full(20, 0.5), "b": np.full(20, 0.5)}, hd95={"a": a, "b": b})
     found = table(frame)
     row = found.loc["hd95"]
-    assert (row["verdict"], row["better"], row["favours"]) == ("significant", "b", "a")
+    assert row["verdict"] == "these trainings only"
+    assert (row["better"], row["favours_cases"]) == ("b", "a")
     text = to_markdown(significance_section(found.reset_index(), plan(), []), "s")
-    assert "significant, favours a by the ranks, not by the means" in text
+    assert "these trainings only, which favour a by the ranks, not by the means" in text
 
 
 def test_a_case_without_structure_has_no_sensitivity_even_where_empty_is_perfect() -> None:
