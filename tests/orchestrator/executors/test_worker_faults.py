@@ -52,7 +52,7 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_even_where_it_holds_python
     assert [failure.kind for failure in failures] == ["hang", "hang"]
     locked, asleep = failures
     assert "something held Python's lock" in locked.reason
-    assert "Timeout" in locked["details"]  # faulthandler's word, out of the dead process's stderr
+    assert "Timeout" in locked.details  # faulthandler's word, out of the dead process's stderr
     assert "no sign of life" in asleep.reason
     assert f"resources.hang_seconds is {HANG_SECONDS}" in asleep.reason
     assert all("hanging.py" in failure.details for failure in failures)
