@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup quickstart check test test-slow test-cluster chaos schema clean
+.PHONY: setup quickstart check test test-slow test-cluster chaos null-studies kills schema clean
 .DEFAULT_GOAL := quickstart
 
 setup: $(READY)
@@ -38,6 +38,12 @@ test-cluster: $(READY)
 
 chaos: $(READY)
 	MEDVISION_CHAOS_KILLS=20 $(BIN)/python -m pytest -m slow tests/chaos
+
+null-studies: $(READY)
+	MEDVISION_NULL_STUDIES=2000 $(BIN)/python -m pytest -m slow tests/reports/sections/test_null_studies.py
+
+kills: $(READY)
+	MEDVISION_KILLS=all $(BIN)/python -m pytest -m slow tests/record/test_kills.py tests/record/test_s3_faults.py
 
 schema: $(READY)
 	$(BIN)/python -m orchestrator.run --schema > ablations/schema.json

@@ -12,9 +12,11 @@
 # `make setup`:
 #   sbatch cluster-slurm.sh ablations/full.yaml --set storage=/scratch/me/runs
 # Five minutes before the time is over the trials write their checkpoints; the same sbatch goes on from there. No GPUs:
-# remove the line with --gpus-per-node.
+# remove the line with --gpus-per-node. Options on sbatch's line take precedence over those above:
+#   sbatch --account=PROJECT --partition=gpu --nodes=1 --gpus-per-node=2 cluster-slurm.sh ablations/full.yaml
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
+# module load python/3.12 # where nodes do not inherit it: the one of `make setup`
 # shellcheck source=/dev/null
 source "${VENV:-.venv}/bin/activate"
 

@@ -1,6 +1,6 @@
 """What the training loop and its input add to a step on a GPU.
 
-    python benchmarks/gpu.py [LABEL ...] [--size 128,128,128] [--batch 4] [--llm FOLDER] [--device
+    python -m benchmarks.gpu [LABEL ...] [--size 128,128,128] [--batch 4] [--llm FOLDER] [--device
       cuda]
 
 `step`: forward, Dice + BCE, backward and AdamW over a batch that lies on the device; the median of
@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from train_step import _size, _wait, make
 
+from benchmarks.train_step import _wait, checked, make
 from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
@@ -37,6 +37,9 @@ from medvision.training.losses import dice_bce
 from medvision.training.ranks import Ranks
 from medvision.training.settings import Augmentation, Training
 from medvision.training.watch import Watch
+from record.arguments import size as size_of
+from record.arguments import whole
+from record.command import begin_command
 
 STEPS, WARM = 15, 5
 Size = tuple[int, int, int]
@@ -136,20 +139,22 @@ def loop(
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("labels", nargs="*", metavar="LABEL", help="of the models, by default all")
-    parser.add_argument("--size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", type=size_of, default=(128, 128, 128), metavar="X,Y,Z")
+    parser.add_argument("--batch", type=whole, default=4)
     parser.add_argument("--llm", default="", help="checkpoint of every block")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
+    parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
-    device, size, batch = arguments.device, arguments.size, arguments.batch
+    device = checked(parser, arguments, arguments.size)
+    size, batch = arguments.size, arguments.batch
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     cases = random_cases(size, batch)
     images, masks = stack(cases, list(cases), device)
-    changes = Augmentation().model_dump()
+    changes = Augmentation().changes
     stacked = milliseconds(lambda: stack(cases, list(cases), device), device)
     changed = milliseconds(
         lambda: augment(images, masks, list(cases), seed=0, epoch=1, **changes), device

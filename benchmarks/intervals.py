@@ -12,6 +12,8 @@ import argparse
 import numpy as np
 from scipy import stats
 
+from record.arguments import whole
+from record.command import begin_command
 from reports.statistics import mean_difference
 
 SIZES = (3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100, 200)
@@ -61,13 +63,12 @@ def ends(rng, d, resamples):
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=int, default=1000, help="a cell (default 1000)")
+    parser.add_argument("--studies", type=whole, default=1000, help="a cell (default 1000)")
     options = parser.parse_args()
-    if options.studies < 1:
-        parser.error(f"--studies must be at least 1, but is {options.studies}")
     rng = np.random.default_rng(0)
     print("Coverage; in brackets the median width over that of Student's t\n")
     print("| n | differences | " + " | ".join(METHODS) + " |")

@@ -1,6 +1,7 @@
-"""One layer out of a 32-layer checkpoint: `load_block` beside `from_pretrained` of the whole model.
+"""One layer out of a 32-layer checkpoint: `load_block` compared with `from_pretrained` of the whole
+model.
 
-    python benchmarks/llm_block.py [--layers 32] [--hidden 1536] [--folder DIR]
+    python -m benchmarks.llm_block [--layers 32] [--hidden 1536] [--folder DIR]
 
 Writes a Llama checkpoint of about 2.2 GB (bfloat16, sharded safetensors) into a temporary folder,
 and loads its last layer in a fresh process per way, with the files dropped from the page cache.
@@ -25,6 +26,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
+from record.arguments import folder as folder_of
+from record.arguments import whole
+from record.command import begin_command
 
 READ_TARGET, MEMORY_TARGET = 1.2, 2.0
 WAYS = (
@@ -101,7 +106,7 @@ def forget(folder: Path) -> None:
 
 
 def proc(file: str, key: str) -> int:
-    """A number out of one of this process's files in /proc."""
+    """A number from one of this process's files in /proc."""
     lines = Path(f"/proc/self/{file}").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key + ":")).split()[1])
 
@@ -131,7 +136,7 @@ def measure(way: str, folder: Path, layer: int) -> None:
         LlamaForCausalLM(config).save_pretrained(scratch)
         LlamaForCausalLM.from_pretrained(scratch)
         load_block(scratch)
-    Path("/proc/self/clear_refs").write_text("5")  # start the highest resident size anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the highest resident size
     resident, disk, started = proc("status", "VmRSS"), proc("io", "read_bytes"), time.perf_counter()
     module = ways[WAYS.index(way)]()
     seconds = time.perf_counter() - started
@@ -157,14 +162,17 @@ def measure(way: str, folder: Path, layer: int) -> None:
 
 def main() -> int:
     """Write the checkpoint, measure every way, print the table."""
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--hidden", type=int, default=1536, help="a multiple of 256")
-    parser.add_argument("--folder", type=Path, help="where to put the temporary files")
+    parser.add_argument("--layers", type=whole, default=32)
+    parser.add_argument("--hidden", type=whole, default=1536, help="a multiple of 256")
+    parser.add_argument("--folder", type=folder_of, help="where to put the temporary files")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.hidden % 256:
+        parser.error(f"--hidden must be a multiple of 256, but is {arguments.hidden}")
     if arguments.measure:
         measure(arguments.measure, arguments.folder, arguments.layers - 1)
         return 0
@@ -180,7 +188,15 @@ def main() -> int:
         costs = {}
         for way in WAYS:
             forget(Path(scratch))
-            command = [sys.executable, __file__, "--measure", way, "--folder", str(folder)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.llm_block",
+                "--measure",
+                way,
+                "--folder",
+                str(folder),
+            ]
             command += ["--layers", str(arguments.layers)]
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=False
@@ -201,8 +217,8 @@ def main() -> int:
             f"{cost['read'] / layer:.2f} | {cost['memory'] / 1e6:.0f} | "
             f"{cost['memory'] / (2 * layer):.2f} |"
         )
-    first, whole = costs["load_block, first time"], costs["from_pretrained, float32"]
-    times = {key: whole[key] / first[key] for key in first}
+    first, full = costs["load_block, first time"], costs["from_pretrained, float32"]
+    times = {key: full[key] / first[key] for key in first}
     print(
         f"\nload_block, first time, against from_pretrained, float32: {times['seconds']:.1f} "
         "times faster, "

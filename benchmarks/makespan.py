@@ -1,19 +1,19 @@
 """How long a study keeps a cluster, in which order: simulated, through the ordering code that the
 driver uses.
 
-    python benchmarks/makespan.py
+    python -m benchmarks.makespan
 
 Trials are those of ablations/full.yaml (8 models, ten tasks, fractions, folds), with the arithmetic
 that a plan estimates them by. What a trial really takes is that, times a factor of its model, one
 of its task, and noise: log-normal, with the standard deviations given on the command line, drawn
-anew `--draws` times; the worst draw is shown. Each column is the time until the last trial ends,
+`--draws` times; the worst draw is shown. Each column is the time until the last trial ends,
 over the lower bound max(total / GPUs, longest trial), which no order can beat:
 
 - grid order: trials as the grid lists them, as a loop over a sweep would.
 - arithmetic: longest first by the arithmetic alone (`Plan.in_order`), as if nothing were learned.
 - learning: the driver's way (`Scheduler` and `CostModel`): every finished trial teaches, and what
-  waits is ordered anew.
-- known: longest first by the true times, which nobody knows.
+  waits is reordered.
+- known: longest first by the true times, which are not known in advance.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ import numpy as np
 
 from orchestrator.executors.lanes.scheduler import Scheduler, Waiting
 from orchestrator.planning.cost import CostModel, longest_first, makespan
-from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial, make_plan
+from orchestrator.planning.found import Inputs, TaskInputs
+from orchestrator.planning.plan import Plan, Trial, make_plan
 from orchestrator.spec.resources import WorkerResources
 from orchestrator.spec.yaml_file import load_spec
+from record.arguments import amount, whole
+from record.command import begin_command
 
 SPEC = Path(__file__).parents[1] / "ablations" / "full.yaml"
 STUDIES = {
@@ -87,7 +90,7 @@ def true_seconds(
 
 
 def learning(plan: Plan, truth: dict[str, float], gpus: int) -> float:
-    """Time of finish where the waiting trials are ordered anew as others finish, as
+    """Time of finish where the waiting trials are reordered as others finish, as
     `orchestrator.executors.lanes.trial_source.TrialSource` does.
     """
     cost, shape = CostModel(plan.cost.works), WorkerResources(gpus_per_worker=1)
@@ -121,18 +124,22 @@ def simulate(plan: Plan, truth: dict[str, float], gpus: int) -> Row:
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--draws",
-        type=int,
+        type=whole,
         default=5,
         help="draws of the true times; the worst is shown (default 5)",
     )
     for name, default in (("models", 0.5), ("tasks", 0.3), ("noise", 0.1)):
         parser.add_argument(
-            f"--{name}", type=float, default=default, help=f"standard deviation of logs ({default})"
+            f"--{name}",
+            type=amount,
+            default=default,
+            help=f"standard deviation of logs ({default})",
         )
     options = parser.parse_args()
     print(

@@ -1,9 +1,9 @@
-"""How often tests of two methods err, and what they see: `python -m benchmarks.methods [--long]`.
+"""How often tests of two methods err, and what they detect: `python -m benchmarks.methods
+[--long]`.
 
 Prints the tables of docs/statistics.md, section "The difference between two methods". Simulated are
 differences d = delta + T_f + R_fs + C_fc + E_fsc with variances T, R, C = 1 and E = 0.3 of training
-set, training, case and rest. The short form takes about two minutes on one core, `--long` has five
-times as many studies, all numbers of cases and seeds for skewed effects, and `--bound` adds what no
+set, training, case and rest. `--long` has five times as many studies, and `--bound` adds what no
 test can exceed (minutes).
 """
 
@@ -24,6 +24,8 @@ from benchmarks.balanced import (
     squares,
 )
 from benchmarks.bounds import most_power
+from benchmarks.skew import rejections
+from record.command import begin_command
 from reports.statistics import detectable, power
 from reports.statistics.wilcoxon import untied_null
 
@@ -40,6 +42,7 @@ TESTS = {
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -48,7 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     rng, studies = np.random.default_rng(0), 10_000 if options.long else 2_000
     print_errors(rng, studies)
-    print_worst(rng, studies, everything=options.long)
+    print_worst(rng, studies)
+    print_skewed(rng, 10 * studies)
     print_small_levels(rng, 10 * studies)
     print_power(rng, studies)
     print_shared(rng, studies)
@@ -72,7 +76,7 @@ def print_errors(rng: np.random.Generator, studies: int) -> None:
         row(fold, training, seeds, *(f"{(p[test] < 0.05).mean():.3f}" for test in TESTS))
 
 
-def print_worst(rng: np.random.Generator, studies: int, *, everything: bool) -> None:
+def print_worst(rng: np.random.Generator, studies: int) -> None:
     """The worst type I error of all cells of the grid.
 
     The largest of hundreds of errors is large by chance, too: the three largest are simulated again
@@ -85,8 +89,7 @@ def print_worst(rng: np.random.Generator, studies: int, *, everything: bool) -> 
     print("200 cases (in brackets T, R, seeds and cases of the worst)\n")
     table(["effects", "folds", *(TESTS[test] for test in shown)])
     for effects, folds in itertools.product(("normal", "cases skewed", "all skewed"), FOLDS):
-        few = effects != "normal" and not everything
-        cells = list(grid(folds, (1, 3) if few else SEEDS, (20, 60) if few else CASES))
+        cells = list(grid(folds))
         errors = [errors_of(rng, studies, effects, *cell) for cell in cells]
         texts = []
         for test in shown:
@@ -115,6 +118,37 @@ def errors_of(
         for test, p in p_values(found, design).items():
             rejected.setdefault(test, []).append(float((p < 0.05).mean()))
     return {test: float(np.mean(of)) for test, of in rejected.items()}
+
+
+def print_skewed(rng: np.random.Generator, studies: int) -> None:
+    """What holds where the effects of training sets are skewed, and what it costs where not."""
+    tried = ("t-skew", "johnson", "bootstrap-t")
+    print("\n## All effects exponential: type I error; and power where all are normal\n")
+    print("The difference is 2.5 standard deviations of the mean; tests beside t-skew, Johnson and")
+    print(
+        "the bootstrap-t, which see fold means alone, are demanded in addition to the methods'.\n"
+    )
+    table(["effects", "folds", "T", "R", "seeds", "cases", TESTS["methods"], *tried])
+    cells = (
+        (3, 0.3, 0.1, 1, 20),
+        (3, 0.3, 0.0, 5, 66),
+        (5, 0.3, 0.0, 3, 12),
+        (5, 0.3, 0.0, 5, 40),
+        (10, 0.3, 0.03, 3, 6),
+        (10, 0.3, 0.0, 5, 20),
+    )
+    for effects, (folds, fold, training, seeds, each) in itertools.product(
+        ("skewed", "normal"), cells
+    ):
+        design, shape = Design(folds, seeds, each), {"shape": effects, "all_skewed": True}
+        d = differences(rng, studies, design, Variances(fold, training), **shape)
+        if effects == "normal":
+            d += 2.5 * d.mean((1, 2, 3)).std()
+        found = p_values(squares(d), design)["methods"] < 0.05
+        others = rejections(d.mean((2, 3)), rng)
+        shares = [(found[: len(others[test])] & others[test]).mean() for test in tried]
+        size = (folds, fold, training, seeds, folds * each)
+        row(effects, *size, *(f"{of:.3f}" for of in (found.mean(), *shares)))
 
 
 def print_small_levels(rng: np.random.Generator, studies: int) -> None:
@@ -177,8 +211,8 @@ def print_bound() -> None:
         row(folds, level, *(f"{value:.3f}" for value in most_power(folds, level)))
 
 
-def grid(folds, seeds, cases) -> Iterator[tuple[Design, Variances]]:
-    for of_seeds, of_cases in itertools.product(seeds, cases):
+def grid(folds: int) -> Iterator[tuple[Design, Variances]]:
+    for of_seeds, of_cases in itertools.product(SEEDS, CASES):
         design = Design(folds, of_seeds, max(of_cases // folds, 2))
         for fold, training in itertools.product(STEPS, STEPS):
             yield design, Variances(fold, training)

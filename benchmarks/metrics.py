@@ -1,8 +1,8 @@
-"""Per-case metrics: `medvision.metrics` beside MONAI, DeepMind's surface-distance and medpy, on the
-same masks.
+"""Per-case metrics: `medvision.metrics` compared with MONAI, DeepMind's surface-distance and medpy,
+on the same masks.
 
     pip install --no-deps --target FOLDER medpy==0.5.2 surface-distance==0.1
-    python benchmarks/metrics.py --libraries FOLDER > table.md
+    python -m benchmarks.metrics --libraries FOLDER > table.md
 
 surface-distance is DeepMind's code as the registry has it; it needs `np.Inf`, which NumPy 2 dropped
 and this script puts back. MONAI comes with the project. A library that is missing is skipped with a
@@ -33,9 +33,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from medvision.metrics import evaluate_case  # noqa: E402
+from benchmarks.metric_libraries import COMPARISONS, Comparison, Values, make_masks, ours  # noqa: E402
+from record.arguments import folder, whole  # noqa: E402
+from record.command import begin_command  # noqa: E402
 
-TOLERANCE = 1.0
 SIZES = {  # shape: spacing in mm
     (64, 64, 64): (1.0, 1.0, 1.0),
     (128, 128, 128): (1.0, 1.0, 1.0),
@@ -44,100 +45,6 @@ SIZES = {  # shape: spacing in mm
 }
 SIDES = ("library", "ours")
 OBJECTS = ("large organ", "far false positive", "small lesion")
-Masks = tuple[np.ndarray, np.ndarray]
-Values = tuple[float, float]  # HD95 (mm), NSD at 1 mm; NaN where a library has none
-Spacing = tuple[float, float, float]
-Call = Callable[[Masks, Spacing], Values]
-
-
-def make_masks(shape: tuple[int, int, int], name: str) -> Masks:
-    """Prediction and truth: a wavy ellipsoid of 0.3 of each side, or one of about 4 voxels."""
-    x, y, z = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    a, b, c = x / shape[0], y / shape[1], z / shape[2]
-    if name == "small lesion":
-        centre = [size / 2 for size in shape]
-        return tuple(  # type: ignore[return-value]
-            sum(((axis - m - shift) / 4) ** 2 for axis, m in zip((x, y, z), centre, strict=True))
-            < 1
-            for shift in (0.7, 0.0)
-        )
-    ball = sum(((axis - 0.5) / 0.3) ** 2 for axis in (a, b, c))
-    wave = 0.06 * np.sin(19 * a) * np.cos(23 * b) + 0.05 * np.sin(17 * c + 9 * a)
-    truth = ball + wave < 1
-    prediction = ball + 1.5 * wave + 0.04 * np.sin(31 * a + 21 * c) < 1
-    if name == "far false positive":
-        prediction[1:5, 1:5, 1:5] = True
-    return prediction, truth
-
-
-def ours(nsd: str, hd95: str) -> Call:
-    def call(masks: Masks, spacing: Spacing) -> Values:
-        result = evaluate_case(*masks, spacing, tolerances=(TOLERANCE,), nsd=nsd, hd95=hd95)
-        return float(result["hd95"]), float(result[f"nsd@{TOLERANCE}"])
-
-    return call
-
-
-def monai(subvoxels: bool) -> Call:
-    import torch
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
-
-    torch.set_num_threads(1)
-
-    def call(masks: Masks, spacing: Spacing) -> Values:
-        pair = [torch.from_numpy(mask)[None, None] for mask in masks]
-        options = {"include_background": True, "spacing": spacing}
-        distance = compute_hausdorff_distance(*pair, percentile=95, **options)
-        dice = compute_surface_dice(*pair, [TOLERANCE], use_subvoxels=subvoxels, **options)
-        return distance.item(), dice.item()
-
-    return call
-
-
-def surface_distance() -> Call:
-    np.Inf = np.inf  # type: ignore[attr-defined]
-    from surface_distance import metrics
-
-    def call(masks: Masks, spacing: Spacing) -> Values:
-        found = metrics.compute_surface_distances(masks[1], masks[0], spacing)
-        return (
-            metrics.compute_robust_hausdorff(found, 95),
-            metrics.compute_surface_dice_at_tolerance(found, TOLERANCE),
-        )
-
-    return call
-
-
-def medpy() -> Call:
-    from medpy.metric.binary import hd95
-
-    return lambda masks, spacing: (float(hd95(*masks, voxelspacing=spacing)), float("nan"))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A library's call, our definitions of NSD and HD95 that are the same, and what is aimed at."""
-
-    library: str
-    package: str
-    make: Callable[[], Call]
-    definitions: tuple[str, str]
-    equal: float  # largest difference allowed, relative for HD95
-    faster: int | None  # times, from 128³ upward
-
-
-COMPARISONS = [
-    Comparison(
-        "MONAI HD95 + NSD surfel", "monai", lambda: monai(True), ("surfel", "voxel-max"), 1e-5, 8
-    ),
-    Comparison(
-        "MONAI HD95 + NSD voxel", "monai", lambda: monai(False), ("voxel-max", "voxel-max"), 1e-5, 8
-    ),
-    Comparison(
-        "surface-distance", "surface-distance", surface_distance, ("surfel", "surfel"), 1e-9, 3
-    ),
-    Comparison("medpy HD95", "medpy", medpy, ("voxel-max", "voxel-pooled"), 1e-9, None),
-]
 
 
 @dataclass(frozen=True)
@@ -199,7 +106,7 @@ def peak_in_new_process(number: int, side: str, shape: tuple[int, int, int], nam
     # need none.
     hand_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], *task],
+        [sys.executable, "-m", "benchmarks.metrics", *sys.argv[1:], *task],
         capture_output=True,
         text=True,
         env={**os.environ, **hand_back},
@@ -213,7 +120,7 @@ def peak_memory(number: int, side: str, shape: tuple[int, int, int], name: str) 
     call = comparison.make() if side == "library" else ours(*comparison.definitions)
     call(make_masks((32, 32, 32), "far false positive"), (1.0, 1.0, 1.0))
     masks = make_masks(shape, name)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = resident("VmRSS")
     call(masks, SIZES[shape])
     return (resident("VmHWM") - before) / 1024
@@ -304,17 +211,22 @@ def processor() -> str:
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--libraries", type=Path, help="folder into which pip put medpy and surface-distance"
+        "--libraries", type=folder, help="folder into which pip put medpy and surface-distance"
     )
     parser.add_argument(
-        "--sizes", nargs="+", default=[size_name(shape) for shape in SIZES], help="default: all"
+        "--sizes",
+        nargs="+",
+        choices=[size_name(shape) for shape in SIZES],
+        default=[size_name(shape) for shape in SIZES],
+        help="default: all",
     )
     parser.add_argument(
-        "--runs", type=int, default=3, help="interleaved runs of each call (default 3)"
+        "--runs", type=whole, default=3, help="interleaved runs of each call (default 3)"
     )
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a further trial costs in a lane, beside other ways of running trials: `python -m
+"""What a further trial costs in a lane, compared with other ways of running trials: `python -m
 benchmarks.orchestration`.
 
 Every way runs the same real trials, as small as trials get: one step of a tiny network on eight
@@ -36,6 +36,7 @@ from orchestrator.planning.study_files import open_store
 from orchestrator.run import main as run_main
 from orchestrator.spec.study import Spec
 from record import paths
+from record.command import begin_command
 from record.events import Event, Finished
 from record.schema import Claim
 from record.store import Store
@@ -66,7 +67,7 @@ def write_task(root: Path) -> None:
 
 @contextlib.contextmanager
 def planned(trials: int, workers: int = 1) -> Iterator[tuple[Spec, Store, list[Job]]]:
-    """A study of so many trials that is planned and not run, with a cache of its own."""
+    """A study of this many trials that is planned and not run, with a cache of its own."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDVISION_CACHE"] = f"{folder}/cache"
         write_task(Path(folder, "data"))
@@ -96,13 +97,13 @@ def lane(trials: int, workers: int = 1) -> dict[str, float]:
     with planned(trials, workers) as (spec, store, waiting), cluster(None):
         started, finished, memory = time.perf_counter(), [], []
 
-        def hear(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if isinstance(event, Finished):
                 finished.append(time.perf_counter())
                 if len(finished) in (1, trials):
                     memory.append(psutil.Process().memory_info().rss / 2**20)
 
-        driver.run_jobs(waiting, spec, store, hear)
+        driver.run_jobs(waiting, spec, store, on_event)
         return _times(started, finished) | {"first": memory[0], "last": memory[-1]}
 
 
@@ -140,7 +141,7 @@ def trainer_per_trial(trials: int) -> dict[str, float]:
     from ray.train.torch import TorchTrainer
 
     with planned(trials) as (_, store, waiting), cluster(None):
-        uri, told, finished = store.uri, [job.to_json() for job in waiting], []
+        uri, jobs, finished = store.uri, [job.to_json() for job in waiting], []
 
         def one_trial(config: dict[str, Any]) -> None:
             TorchTrainer(
@@ -151,7 +152,7 @@ def trainer_per_trial(trials: int) -> dict[str, float]:
             ).fit()
 
         started = time.perf_counter()
-        for job in told:  # one after the other, as in one lane
+        for job in jobs:  # one after the other, as in one lane
             tune.Tuner(
                 tune.with_resources(one_trial, {"CPU": 0.01}),
                 param_space={"job": job},
@@ -203,6 +204,7 @@ def in_a_process(way: str, *values: int) -> dict[str, float]:
 
 
 def main() -> None:
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""Time and peak memory of one training step of every model, beside a plain nn.MultiheadAttention
-vision transformer.
+"""Time and peak memory of one training step of every model, compared with a plain
+nn.MultiheadAttention vision transformer.
 
-    python benchmarks/train_step.py [LABEL ...] [--size X,Y,Z ...] [--device cuda] [--longest
+    python -m benchmarks.train_step [LABEL ...] [--size X,Y,Z ...] [--device cuda] [--longest
       SECONDS] [--threads N]
 
 One sample, float32, AdamW, Dice + BCE, after one step of warm-up; each model in a process of its
@@ -32,10 +32,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from medvision.assets import AssetError
+from medvision.device import usable_device
+from medvision.llm import BlockError, describe_block
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
 from medvision.models.sizes import Sizes
 from medvision.training.losses import dice_bce
+from record.arguments import amount, whole
+from record.arguments import size as size_of
+from record.command import begin_command
 
 PATCH = (8, 8, 8)
 SIZES = ((64, 64, 64), (128, 128, 64))
@@ -121,7 +127,7 @@ def _peak(device: torch.device) -> int:
 
 
 def _status(key: str) -> int:
-    """Bytes out of Linux's account of this process."""
+    """Bytes from Linux's account of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
@@ -144,7 +150,8 @@ def in_a_process(
     label: str, size: tuple[int, int, int], arguments: argparse.Namespace
 ) -> dict[str, float]:
     """`measure` in a fresh interpreter, so that one model's memory is not another's."""
-    command = [sys.executable, __file__, label, "--size", ",".join(map(str, size)), "--one"]
+    command = [sys.executable, "-m", "benchmarks.train_step", label, "--one"]
+    command += ["--size", ",".join(map(str, size))]
     command += [
         "--device",
         arguments.device,
@@ -160,13 +167,28 @@ def in_a_process(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _size(text: str) -> tuple[int, int, int]:
-    x, y, z = (int(part) for part in text.split(","))
-    return x, y, z
+def checked(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, *sizes: tuple[int, int, int]
+) -> torch.device:
+    """The device of `--device`; labels, sizes and `--llm` are looked at before hours are spent."""
+    try:
+        device = usable_device(arguments.device)
+        for label in arguments.labels:
+            if label != PLAIN:
+                canonical_label(label)
+        if arguments.llm:
+            describe_block(arguments.llm)
+    except (ValueError, AssetError, BlockError) as error:
+        parser.error(str(error))
+    for size in sizes:
+        if any(edge % patch for edge, patch in zip(size, PATCH, strict=True)):
+            parser.error(f"--size: {size} is no multiple of the patch {PATCH}")
+    return device
 
 
 def main() -> None:
     """Print one Markdown table a size."""
+    begin_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -174,14 +196,14 @@ def main() -> None:
         "labels", nargs="*", metavar="LABEL", help=f"of the models, or {PLAIN!r}; by default all"
     )
     parser.add_argument(
-        "--size", type=_size, action="append", metavar="X,Y,Z", help="64,64,64 and 128,128,64"
+        "--size", type=size_of, action="append", metavar="X,Y,Z", help="64,64,64 and 128,128,64"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=whole, default=os.cpu_count() or 1)
+    parser.add_argument("--steps", type=whole, default=3)
     parser.add_argument(
         "--longest",
-        type=float,
+        type=amount,
         default=600.0,
         help="seconds of a step beyond which a model is left out",
     )
@@ -189,7 +211,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
+    device = checked(parser, arguments, *(arguments.size or ()))
     if arguments.one:
         print(
             json.dumps(

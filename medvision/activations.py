@@ -124,16 +124,17 @@ def picture_arrays(
 ) -> bytes:
     """An npz of what the figures of one trial need.
 
-    Panels: the best, the median and the worst test case by Dice (ties and undefined ones by case
-    id), each the slice across the last axis that holds most of the structure (the first such; the
-    middle one without structure). Activations: the test case whose structure has the median size, a
-    choice that no model's scores change, in the same kind of slice; and the focus of every stage in
-    every test case.
+    Panels: the best, the median and the worst test case by Dice (ties by case id), each the slice
+    across the last axis that holds most of the structure (the first such; the middle one without
+    structure), with the union of the label groups (`truth`), each of them (`truths` [G, X, Y]) and
+    their voxels in the whole case. Activations: the test case whose structure has the median size,
+    a choice that no model's scores change, in the same kind of slice; and the focus of every stage
+    in every test case.
 
     Args:
         dice: mean Dice of each test case.
     """
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {"groups": np.array(list(groups))}
     scored = sorted(
         (case for case in test if not np.isnan(dice[case])), key=lambda case: (-dice[case], case)
     )
@@ -143,6 +144,7 @@ def picture_arrays(
         truth = read_truth(cases[case], groups)
         masks = truth.masks.max(axis=0)
         z = fullest_slice(masks)
+        volumes = truth.masks.sum(axis=(1, 2, 3))
         arrays |= {
             f"panel/{rank}/case": np.array(case),
             f"panel/{rank}/slice": np.array(z),
@@ -151,6 +153,8 @@ def picture_arrays(
                 read_image(cases[case].images, channel).channels[0, ..., z]
             ),
             f"panel/{rank}/truth": masks[..., z],
+            f"panel/{rank}/truths": truth.masks[..., z],
+            f"panel/{rank}/truth_voxels": volumes,
         }
     sizes = {case: int((prepared(case).masks.max(axis=0) > 0).sum()) for case in test}
     middle = sorted(test, key=lambda case: (sizes[case], case))[len(test) // 2]

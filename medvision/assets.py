@@ -18,8 +18,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from record.command import begin_command
 from record.local_files import cache_root
-from record.terminal import plain_output
+from record.terminal import say
 
 
 class AssetError(RuntimeError):
@@ -186,7 +187,7 @@ def _download(asset: Asset, scratch: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.assets fetch [NAME ...] [--all]`."""
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(
         prog="python -m medvision.assets",
         description=__doc__,
@@ -204,9 +205,9 @@ def main(argv: list[str] | None = None) -> int:
     names = tuple(ASSETS) if arguments.all else tuple(arguments.names) or QUICKSTART
     try:
         for name in names:
-            print(f"{name}: {fetch(name)}")
-    except AssetError as error:
-        print(f"error: {error}", file=sys.stderr)
+            say(f"{name}: {fetch(name)}")
+    except (AssetError, OSError) as error:
+        say(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

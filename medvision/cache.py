@@ -7,30 +7,29 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 LIMIT_VARIABLE = "MEDVISION_CACHE_LIMIT"
 DEFAULT_LIMIT_GB = 50.0
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target` and move it there when the block ends well; otherwise
+    """Give a temporary path next to `target` and move it there when the block succeeds; otherwise
     remove it.
 
     Readers see the old file or the whole new one, and several writers of the same content do no
     harm.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
+    # Not mkstemp, whose files nobody else may read: a cache and masks may be a group's.
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)
@@ -67,6 +66,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, sort_keys=True))
+
+
+def remember_json(path: Path, value: Any) -> None:
+    """The same of what can be found out again: where it cannot be written, that is logged."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        _log.warning("%s: cannot be kept, so it is found out every time: %s", path, error)
 
 
 def limit_bytes() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from medvision.errors import DataError
@@ -27,6 +28,20 @@ def usable_device(name: str) -> torch.device:
             f"--device {name}: cannot be used here: {str(error).splitlines()[0]}"
         ) from error
     return device
+
+
+def make_deterministic() -> None:
+    """Let this process compute the same numbers each time, on a GPU as far as torch has
+    deterministic algorithms (it warns where it has none), and in full float32: without TF32, which
+    cuDNN would use by default and cuBLAS would not.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that was not written, and filling it takes a kernel each time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Files that stand for others: what a clone without its large files holds, or a page instead of a
+"""Placeholders for other files: what a clone without its large files holds, or a page instead of a
 download. No heavy import.
 """
 
@@ -16,7 +16,7 @@ _LFS = re.compile(
 _XET = re.compile(rb"# xet version .*?(^filesize = (?P<size>\d+)$|\Z)", re.S | re.M)
 # https://git-annex.branchable.com/internals/pointer_file/
 _ANNEX = re.compile(rb"/annex/objects/|(\.\./)*\.git/annex/objects/")
-# https://www.rfc-editor.org/rfc/rfc1740, AppleDouble: what macOS keeps beside a file elsewhere
+# https://www.rfc-editor.org/rfc/rfc1740, AppleDouble: what macOS keeps next to a file elsewhere
 _APPLE = b"\x00\x05\x16\x07"
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head)", re.I)
 

@@ -1,7 +1,7 @@
 """The base class of all settings, and what each setting means for the ids of results.
 
 A result is found again by an id, a hash over the settings that decide its numbers. A setting counts
-as it stands unless its field carries a mark: `Since`, which keeps results that are older than the
+as it is unless its field carries a mark: `Since`, which keeps results that are older than the
 setting, or `NotInIds`. Imports no torch.
 """
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from pydantic.fields import FieldInfo
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Recipe = Literal["corrected", "official"]  # our defaults, or the official code's
 Version = tuple[int, ...]
 Mark = TypeVar("Mark", "Since", "NotInIds")
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -29,7 +30,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truth_values(cls, values: Any) -> Any:
-        """`True` counts as 1 in Python; nobody who writes it means that number."""
+        """`True` counts as 1 in Python; whoever writes it does not mean that number."""
         for name, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(name)
             if field and not _takes_truth_values(field.annotation) and _holds_truth_value(value):
@@ -43,7 +44,7 @@ class Since:
 
     Attributes:
         version: the release that brings the setting, such as "0.2".
-        before: the value that stands for how things were without it. Not simply the default, which
+        before: the value that means how things were without it. Not simply the default, which
             may change later and must change the ids then.
     """
 
@@ -61,7 +62,7 @@ class NotInIds:
     """Marks a setting that no id contains.
 
     Attributes:
-        why: that it changes no number, or what is in the ids in its place.
+        why: that it changes no number, or what is in the ids instead.
     """
 
     why: str
@@ -70,10 +71,24 @@ class NotInIds:
 def counted(settings: Settings) -> dict[str, Any]:
     """What counts in an id of these settings and all settings inside them, as JSON values.
 
-    Settings inside one that is itself marked with a version are counted as they stand, unless they
+    Settings inside one that is itself marked with a version are counted as they are, unless they
     are younger still: they were there when it came, so no older result lacks them.
     """
     return _counted(settings, settings.model_dump(mode="json"), ())
+
+
+def filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they were given, and where none was given, the defaults; so also inside of
+    mappings.
+    """
+    found = dict(values)
+    for name, default in defaults.items():
+        given = found.get(name)
+        if name not in found:
+            found[name] = dict(default) if isinstance(default, Mapping) else default
+        elif isinstance(given, Mapping) and isinstance(default, Mapping):
+            found[name] = filled(given, default)
+    return found
 
 
 def mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
@@ -105,8 +120,8 @@ def _counted(settings: BaseModel, values: Mapping[str, Any], together: Version) 
 
 
 def _takes_truth_values(annotation: Any) -> bool:
-    """Whether a bool may stand somewhere in a setting: not among numbers and words only. Settings
-    inside it look after their own.
+    """Whether a bool may occur somewhere in a setting: not among numbers and words only. Settings
+    inside it check their own.
     """
     kind, inner = get_origin(annotation), get_args(annotation)
     if kind is Literal:
@@ -119,7 +134,7 @@ def _takes_truth_values(annotation: Any) -> bool:
 
 
 def _holds_truth_value(value: Any) -> bool:
-    """Whether a value is a bool, or one stands in the list or mapping that it is."""
+    """Whether a value is a bool, or a list or mapping that holds one."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):

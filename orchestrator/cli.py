@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import io
 import re
@@ -10,14 +11,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from record.terminal import plain_output
+from record.command import begin_command
+from record.terminal import say
 
 SPECS = (
     Path(__file__).resolve().parents[1] / "ablations"
-)  # beside the packages, in a checkout and in a wheel
+)  # next to the packages, in a checkout and in a wheel
 COMMANDS = {
     "run": ("orchestrator.run", "run a study, or what of it is not finished"),
-    "status": ("orchestrator.status", "how a study stands"),
+    "compare": ("orchestrator.compare", "masks of any tools against the truth, and the report"),
+    "score": ("orchestrator.score", "another tool's masks as trials of a study"),
+    "splits": ("orchestrator.splits", "a study's folds for other tools"),
+    "merge": ("orchestrator.merge", "studies of one spec that were run at different places"),
+    "design": ("orchestrator.design", "the folds and seeds that a study needs, and their cost"),
+    "status": ("orchestrator.status", "the state of a study"),
+    "view": ("orchestrator.view", "a study's cases in a browser, with truth and masks"),
     "track": ("orchestrator.track", "a study's MLflow experiment again, from its results"),
     "report": ("reports.build", "a study's tables and figures again, from its results"),
     "data": ("medvision.data.__main__", "fetch and check data"),
@@ -26,29 +34,31 @@ COMMANDS = {
     "assets": ("medvision.assets", "fetch the small real assets"),
     "official": ("orchestrator.official", "one model on one task, with the official code's flags"),
 }
+OF_SPECS = ("run", "design")  # they take the name of a shipped spec
 SHELLS = ("bash", "zsh")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hand the arguments to a command's own `main`; 2 for an unknown command."""
-    plain_output()
+    """Pass the arguments on to a command's own `main`; 2 for an unknown command."""
+    begin_command()
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
-        print(_help())
+        say(_help())
         return 0
     if command == "completion":
         if rest in ([shell] for shell in SHELLS):
-            print(completion(rest[0]))
+            say(completion(rest[0]))
             return 0
-        print(f"error: give one shell: medvision completion {'|'.join(SHELLS)}", file=sys.stderr)
+        say(f"error: give one shell: medvision completion {'|'.join(SHELLS)}", file=sys.stderr)
         return 2
     if command not in COMMANDS:
-        print(
-            f"error: no command {command!r}; there are {', '.join(COMMANDS)}, completion",
+        say(
+            f"error: no command {command!r}{_meant(command)}; there are {', '.join(COMMANDS)}, "
+            "completion",
             file=sys.stderr,
         )
         return 2
-    if command == "run":
+    if command in OF_SPECS:
         rest = [_shipped(part) for part in rest]
     code: int = importlib.import_module(COMMANDS[command][0]).main(rest)
     return code
@@ -80,16 +90,22 @@ def completion(shell: str) -> str:
 
 
 def _words(command: str) -> list[str]:
-    """A command's flags, read from its help, and for `run` the shipped specs."""
+    """A command's flags, read from its help, and the shipped specs for those that take one."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([command, "--help"])
     return sorted(
         {
             *re.findall(r"--[a-z][a-z_-]*[a-z]", shown.getvalue()),
-            *(_spec_names() if command == "run" else ()),
+            *(_spec_names() if command in OF_SPECS else ()),
         }
     )
+
+
+def _meant(command: str) -> str:
+    known = [*COMMANDS, "completion"]
+    near = difflib.get_close_matches(command.lower(), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _shipped(argument: str) -> str:

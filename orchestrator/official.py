@@ -2,42 +2,53 @@
 current folder.
 
 It is a study of one trial: the flags become a spec, and plan, attempt, result store and figures are
-those of every other study, without Ray and MLflow. Exit codes: 0 done, 1 the training failed, 2
-wrong flags or data, 130 stopped.
+those of every other study, without Ray and MLflow; its files are named as the official code's. Exit
+codes: 0 done, 1 the training failed, 2 wrong flags or data, 130 stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medvision.data.readers.base import Entry
 from medvision.data.readers.registry import read_listing
-from medvision.data.readers.text import read_text
+from medvision.data.text import read_text
 from medvision.device import usable_device
 from medvision.errors import DataError
+from medvision.models.registry import PAPER_SOURCES
 from orchestrator.executors.in_process import InProcessExecutor
 from orchestrator.planning.inputs import InputError
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store
-from orchestrator.spec.official_flags import FlagError, case_list, flags, spec_of
+from orchestrator.spec.official_flags import (
+    LLM_VARIABLE,
+    SMALL,
+    STUDIES,
+    FlagError,
+    block_source,
+    case_list,
+    data_folder,
+    flags,
+    spec_of,
+)
 from orchestrator.spec.study import Spec, model_name
+from orchestrator.trial.official_epochs import EpochEnd, keep_optimizer
 from record import paths
+from record.command import begin_command
 from record.events import Epoch, Event, Failed, Quarantined
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
-from record.terminal import plain_output
+from record.study import StoredStudy
+from record.terminal import say
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-    from orchestrator.trial.context import TrialContext
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 _FLAGS = {
@@ -48,79 +59,49 @@ _FLAGS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    plain_output()
+    begin_command()
     options = flags().parse_args(argv)
     try:
         spec, device = spec_of(options), _device(options.device)
         store = open_store(spec)
         with study_lock(store) as token:
             study = _prepare(spec, store, options)
-            _run(study, token, device)
-        return _finish(study, Path(options.output_dir))
+            _run(study, token, device, options)
+        return _finish(study, options)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        say("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
         return STOPPED
     except (FlagError, DataError, InputError, StoreError, StudyLockedError) as error:
         for line in str(error).splitlines():
             for key, flag in _FLAGS.items():
                 line = line.replace(key, flag)
-            print(f"error: {line}", file=sys.stderr)
+            say(f"error: {line}{_block_hint(line, options)}", file=sys.stderr)
         return WRONG
 
 
-def epoch_scores(context: TrialContext, model: nn.Module) -> dict[str, float]:
-    """Dice and NSD at the end of an epoch, on the network's grid with its voxel size in mm,
-    averaged over cases.
-
-    Of the training cases only as many as validate, the first ones: all of them would cost another
-    pass.
-    """
-    training = context.roles.train[: max(1, len(context.roles.validation))]
-    train = [row for case in training for row in _grid_scores(context, model, case)]
-    validation = [
-        row for case in context.roles.validation for row in _grid_scores(context, model, case)
-    ]
-    scores = {"train_dice": _mean(train, "dice"), "train_nsd": _mean(train, "nsd")}
-    return scores | ({"val_nsd": _mean(validation, "nsd")} if validation else {})
-
-
-def _grid_scores(context: TrialContext, model: nn.Module, case: str) -> list[dict[str, Any]]:
-    import numpy as np
-
-    from medvision.data.nifti import Truth, open_volume
-    from medvision.evaluation import predict_on_grid, score
-
-    size, inputs = context.spec.data.image_size, context.prepared(case)
-    grid = open_volume(context.cases[case].label).grid
-    voxel = np.array(grid.spacing) * grid.shape / size
-    truth = Truth(np.asarray(inputs.masks) > 0, (float(voxel[0]), float(voxel[1]), float(voxel[2])))
-    mask = predict_on_grid(model, inputs, device=next(model.parameters()).device)
-    return score(
-        mask,
-        truth,
-        list(context.groups),
-        context.spec.evaluation,
-        context.spec.tolerances(context.task),
+def _block_hint(line: str, options: argparse.Namespace) -> str:
+    """What else would do, where the paper's checkpoint cannot be had."""
+    papers = PAPER_SOURCES.get(options.model_label)
+    if "--llm:" not in line or papers is None or block_source(options) != papers:
+        return ""
+    return (
+        f"; {options.model_label} needs {papers} (its licence accepted on huggingface.co where it "
+        f"is gated, HF_TOKEN set), or a copy of it by --llm FOLDER, or, to try the command "
+        f"offline, --llm {SMALL} (or {LLM_VARIABLE}={SMALL})"
     )
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
-    """Mean of a metric where it is defined; NaN where it is nowhere."""
-    values = [float(row[metric]) for row in rows if not math.isnan(row[metric])]
-    return sum(values) / len(values) if values else math.nan
 
 
 def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     """List the cases in the study, and write what an attempt reads."""
-    folder, listing = Path(options.data_dir).resolve(), case_list(options)
+    folder, listing = data_folder(options).resolve(), case_list(options)
     listed = read_listing(listing).cases
     content = (json.loads(read_text(listing)) if listing.suffix == ".json" else {}) | {
         "training": [
             {"image": _image(folder, entry), "label": str(folder / entry.label)} for entry in listed
         ],
     }
-    store.write_json(paths.case_list(spec.tasks[0].name), content)
-    store.remove(paths.FAILURES)  # who gives the command again wants it tried again
+    store.write(paths.case_list(spec.tasks[0].name), json.dumps(content, indent=1).encode())
+    store.remove(paths.FAILURES)  # giving the command again means: try again
     study = Study.gathered(spec, store)
     study.write()
     study.write_manifest()
@@ -129,13 +110,20 @@ def _prepare(spec: Spec, store: Store, options: argparse.Namespace) -> Study:
     counts = (
         f"{len(roles.train)} cases train, {len(roles.validation)} validate, {len(roles.test)} test"
     )
-    print(f"{model_name(spec.models[0])} on {spec.tasks[0].name}: {counts}", flush=True)
+    say(f"{model_name(spec.models[0])} on {spec.tasks[0].name}: {counts}", flush=True)
+    image, patch = (" x ".join(map(str, size)) for size in (options.image_size, options.patch_size))
+    say(f"sizes are read as z,y,x, as in the official code: image {image}, patch {patch} voxels")
+    if block := block_source(options):
+        say(f"language-model block: {block}")
+    if file := spec.splits.group_file:
+        patients = len(set(found.patients.values()))
+        say(f"{patients} patients by {file}: all scans of one have the same role")
     for note in (
-        *roles.notes,
+        *roles.notes_for(spec.training.select),
         *(f"left out: {reason}" for reasons in found.excluded.values() for reason in reasons),
         *(f"warning: {doubt}" for doubt in found.doubts),
     ):
-        print(f"note: {note}")
+        say(f"note: {note}")
     return study
 
 
@@ -145,43 +133,82 @@ def _image(folder: Path, entry: Entry) -> str | list[str]:
     return files if len(files) > 1 else files[0]
 
 
-def _run(study: Study, token: str, device: torch.device) -> None:
+def _run(study: Study, token: str, device: torch.device, options: argparse.Namespace) -> None:
     epochs = study.spec.training.epochs
 
     def emit(event: Event) -> None:
         if isinstance(event, Epoch):
             known = event.metrics
             numbers = [f"{name} {known[name]:.4f}" for name in _SHOWN if name in known]
-            print(f"epoch {event.epoch}/{epochs}: {', '.join(numbers)}", flush=True)
+            say(f"epoch {event.epoch}/{epochs}: {', '.join(numbers)}", flush=True)
         elif isinstance(event, Failed | Quarantined):
-            print(f"error: {event.reason}", file=sys.stderr, flush=True)
+            say(f"error: {event.reason}", file=sys.stderr, flush=True)
 
-    with InProcessExecutor(study.spec, study.store, device=device, measure=epoch_scores) as here:
+    name, store = _recipe_name(study, options), study.store
+    pictures = Store(str(Path(options.output_dir).resolve())) if options.predictions else None
+    with InProcessExecutor(
+        study.spec,
+        store,
+        device=device,
+        measure=EpochEnd(
+            pictures.write if pictures else None, f"predictions/{name}_epoch_{{epoch}}"
+        ),
+        committed=lambda job: keep_optimizer(store, job, f"new_model_{name}.pth", device),
+    ) as here:
         here.run(study.jobs(token), emit=emit)
 
 
 _SHOWN = ("train_loss", "val_loss", "train_dice", "val_dice", "train_nsd", "val_nsd")
 
 
-def _finish(study: Study, folder: Path) -> int:
-    """Write the trial's files into the folder, and say what is there."""
+def _recipe_name(study: Study, options: argparse.Namespace) -> str:
+    """Names the checkpoint and the pictures: task, model and fraction, then patch, batch, rate."""
+    patch = "x".join(map(str, options.patch_size))
+    return f"{study.spec.name}_patch{patch}_batch{options.batch_size}_lr{options.lr:g}"
+
+
+def _finish(study: Study, options: argparse.Namespace) -> int:
+    """Write the trial's files into the output folder, and say what is there."""
+    from reports.findings import in_lines
+    from reports.health import health_of
     from reports.trial_files import trial_files
 
-    store, eval_id = study.store, study.plan.trials[0].eval_id
+    folder, store = Path(options.output_dir), study.store
+    eval_id = study.plan.trials[0].eval_id
     if eval_id not in store.commits():
         failures = store.failures_of(str(eval_id))
         details = failures[-1].details if failures else ""
         (folder / f"{store.uri.rsplit('/', 1)[-1]}_error.log").write_text(
             str(details), encoding="utf-8"
         )
-        print(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)
+        say(f"The training failed; the traceback is in {folder}/*_error.log.", file=sys.stderr)
         return FAILED
-    files, summary = trial_files(store)
-    out = Store(str(folder.resolve()))
+    stored = StoredStudy.opened(store)
+    files, summary = trial_files(stored)
+    out, replaced = Store(str(folder.resolve())), []
     for name, content in files.items():
+        kept = paths.report(name.rpartition("/")[2])
+        earlier = out.read(name)
+        if earlier is not None and earlier not in (content, store.read(kept)):
+            replaced.append(name)
+        store.write(kept, content)
         out.write(name, content)
-        print(f"wrote {folder / name}")
-    print(summary)
+        say(f"wrote {folder / name}")
+    checkpoint = f"new_model_{_recipe_name(study, options)}.pth"
+    kept_checkpoint = Path(store.path(paths.report(checkpoint)))
+    if kept_checkpoint.is_file():
+        shutil.copyfile(kept_checkpoint, folder / checkpoint)
+        say(f"wrote {folder / checkpoint}")
+    if replaced:
+        say(
+            f"note: replaced {', '.join(replaced)} of another run, whose own lie in "
+            f"{folder / STUDIES}/*/{paths.REPORT}"
+        )
+    if options.predictions and not (folder / "predictions").is_dir():
+        say("note: no pictures of epochs: this training was finished before they were asked for")
+    say(summary)
+    for line in in_lines(health_of(stored)):
+        say(line)
     return DONE
 
 

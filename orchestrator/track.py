@@ -10,22 +10,22 @@ import time
 from collections.abc import Sequence
 
 from orchestrator.console.logs import libraries_log
-from orchestrator.spec.study import Spec
+from orchestrator.planning.study_files import stored_spec
 from orchestrator.tracking.tracker import tracking_uri
 from orchestrator.tracking.view import View
-from record import paths
+from record.command import begin_command
 from record.lock import holder, living
 from record.redact import shown
-from record.schema import StudyFile
 from record.store import Store, StoreError
-from record.terminal import plain_output
+from record.study import StoredStudy
+from record.terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when everything is delivered, 1 when the server could not be reached, 2 for
     no study or a running one.
     """
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.track",
         description="Deliver a study that is not running to MLflow: its finished and failed "
@@ -42,31 +42,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store(arguments.study)
         if lock := living(store, time.time()):
-            print(
-                f"error: {store.uri} is being run by {holder(lock)}, which tells MLflow of it: "
+            say(
+                f"error: {store.uri} is being run by {holder(lock)}, which reports it to MLflow: "
                 "wait for its end, or stop it first",
                 file=sys.stderr,
             )
             return 2
-        study = store.load(paths.STUDY, StudyFile)
-        spec = Spec.model_validate(study.spec if study else {})
-        uri = arguments.uri or tracking_uri(spec)
-        view = View(store, uri, log_model=spec.tracking.log_model)
+        study = StoredStudy.opened(store)
+        spec = stored_spec(study)
+        uri = arguments.uri or tracking_uri(spec, store)
+        view = View(study, uri, log_model=spec.tracking.log_model)
     except (StoreError, ValueError) as error:
-        print(f"error: {arguments.study}: is no study: {error}", file=sys.stderr)
+        say(f"error: {arguments.study}: is no study: {error}", file=sys.stderr)
         return 2
-    view.forget()  # asked for a whole rebuild: what the server has is found there
+    view.forget()  # a whole rebuild was asked for: what the server already has is found there
     try:
         with libraries_log(store, "mlflow", "alembic", "py.warnings"):
             count = view.sync()
             view.log_report(complete=count == len(view.trials))
     except Exception as error:  # MLflow raises many kinds
-        print(
+        say(
             f"not delivered to {shown(uri)}: {shown(f'{type(error).__name__}: {error}')}",
             file=sys.stderr,
         )
         return 1
-    print(
+    say(
         f"{spec.name}: {count} of {len(view.trials)} trials are finished and delivered to "
         f"{shown(uri)}"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,9 @@ def write_local(
         OSError: nothing half-written is left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    name = str(target.with_name(f".{target.name}.{uuid.uuid4().hex}"))
     try:
-        with os.fdopen(handle, "wb") as file:
+        with Path(name).open("xb") as file:  # with the rights that the umask gives, unlike mkstemp
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -28,12 +29,17 @@ def write_local(
         Path(name).unlink(missing_ok=True)
 
 
+def is_half_written(name: str) -> bool:
+    """Whether a file of this name is one that `write_local` had not put in its place yet."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", name) is not None
+
+
 def link(source: str, target: Path) -> None:
     """A hard link fails where its name is taken; a file system without them gets an exclusive
     open.
     """
     try:
         os.link(source, target)
-    except OSError:  # also of a taken name, where this fails, too
+    except OSError:  # an existing name raises this, too
         with target.open("xb") as file:
             file.write(Path(source).read_bytes())

@@ -1,7 +1,7 @@
-"""What a run tells while it runs: one vocabulary for workers, lanes, driver, console, journal and
+"""What a run reports while it runs: one vocabulary for workers, lanes, driver, console, journal and
 MLflow.
 
-In a queue an event is one of these objects, in a file a JSON object: `event` is its word, `lane`
+In a queue an event is one of these objects, in a file a JSON object: `event` is its name, `lane`
 the process id of the lane that handed it on, and then its fields, those that are None left out.
 """
 
@@ -31,31 +31,31 @@ class Event:
 
     def to_json(self) -> dict[str, Any]:
         """The event as a JSON object."""
-        told = {one.name: getattr(self, one.name) for one in fields(self)}
-        told |= told.pop("metrics", {})
-        first = {"lane": told.pop("lane"), "event": self.word}
-        time = {"time": told.pop("time")}
-        return {name: value for name, value in (first | told | time).items() if value is not None}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values |= values.pop("metrics", {})
+        first = {"lane": values.pop("lane"), "event": self.word}
+        time = {"time": values.pop("time")}
+        return {name: value for name, value in (first | values | time).items() if value is not None}
 
 
 def from_json(value: Any) -> Event:
     """The event of a JSON object.
 
     Raises:
-        ValueError: it is none, its word is unknown, or what belongs to it is missing.
+        ValueError: it is no event, its name is unknown, or a field is missing.
     """
     word = value.get("event") if isinstance(value, Mapping) else None
     kind = _WORDS.get(str(word))
     if kind is None:
         raise ValueError(f"unknown event {word!r}; known: {', '.join(_WORDS)}")
     names = {one.name for one in fields(kind)}
-    told = {name: value.get(name) for name in names if name in value or name == "cell"}
+    given = {name: value.get(name) for name in names if name in value or name == "cell"}
     if "metrics" in names:
-        told["metrics"] = {
+        given["metrics"] = {
             name: number for name, number in value.items() if name not in {*names, "event"}
         }
     try:
-        return kind(**told)
+        return kind(**given)
     except TypeError as error:
         raise ValueError(f"event {kind.word!r}: {error}") from error
 
@@ -107,10 +107,29 @@ class Result(Event, word="result"):
     text: str
 
 
+@dataclass(frozen=True)
+class Ended(Event, word="ended"):
+    """The last of a run.
+
+    Attributes:
+        code: the command's exit code.
+        reason: why it ended: `complete`, `incomplete`, `stopped`, or what was wrong.
+        trials: number of planned trials, None where there is no plan yet.
+        states: number of trials in each state.
+        report: where the report is, None without one.
+    """
+
+    code: int
+    reason: str
+    trials: int | None = None
+    states: Mapping[str, int] = field(default_factory=dict)
+    report: str | None = None
+
+
 # Of a trial: to driver, console, journal and logs.
 @dataclass(frozen=True)
 class TrialEvent(Event):
-    """`cell`: how people are told of the trial; None where only its id is known."""
+    """`cell`: the trial's name for people; None where only its id is known."""
 
     cell: str | None
     eval_id: str
@@ -126,11 +145,12 @@ class Started(TrialEvent, word="started"):
 @dataclass(frozen=True)
 class Epoch(TrialEvent, word="epoch"):
     """An epoch has ended; its number from 1 on, and what was measured: losses, scores, learning
-    rate, `system/...`.
+    rate, `system/...`. `epochs`: of how many.
     """
 
     epoch: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +185,7 @@ class Interrupted(TrialEvent, word="interrupted"):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished trial tells: seconds over all attempts, mean Dice; `pruned` of a search's
+    """What a finished trial reports: seconds over all attempts, mean Dice; `pruned` of a search's
     trials.
     """
 
@@ -211,7 +231,7 @@ class AttemptDone(Event, word="attempt-done"):
 
 @dataclass(frozen=True)
 class AttemptStopped(Event, word="attempt-interrupted"):
-    """An attempt has written its checkpoint and ended, as it was told to."""
+    """An attempt has written its checkpoint and ended, as requested."""
 
 
 @dataclass(frozen=True)

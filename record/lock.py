@@ -9,7 +9,6 @@ conditional writes), it is read back after a moment.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -24,10 +23,10 @@ import psutil
 
 from record import paths
 from record.store import Store, StoreError
-from record.stored import Stored
+from record.stored import Stored, sealed
 
 LEASE_SECONDS = 120.0
-SETTLE_SECONDS = 1.0  # until everybody who saw the same stale lock has written his own
+SETTLE_SECONDS = 1.0  # until everyone who saw the same stale lock has written theirs
 
 
 class Lock(Stored):
@@ -123,7 +122,7 @@ def _acquire(store: Store, mine: Lock, lease_seconds: float) -> None:
             and store.load(paths.LOCK, Lock) == held
         ):
             store.remove(paths.LOCK)
-        store.create(paths.LOCK, json.dumps(mine.now().to_json()).encode())
+        store.create(paths.LOCK, sealed(mine.now().to_json(), paths.LOCK))
         if held or not store.local:
             time.sleep(SETTLE_SECONDS)
         now = store.load(paths.LOCK, Lock)

@@ -1,9 +1,10 @@
-"""What a study was made with: git commit, package versions, hardware. Holds no secrets and but one
-environment variable.
+"""What a study was made with: git commit, package versions, hardware. Holds no secrets and
+only one environment variable.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -51,6 +52,16 @@ class Hardware(Stored):
     gpus: list[str] = Field(default_factory=list)
 
 
+class Needs(Stored):
+    """needs.json: what every machine of a cluster must have."""
+
+    uri: str
+    root: str
+    embedded: bool
+    assets: list[str]
+    versions: dict[str, str]
+
+
 class Manifest(Stored):
     """manifest.json: what the run that last trained something was made with."""
 
@@ -79,6 +90,17 @@ def manifest(spec: dict[str, Any], fingerprints: dict[str, Any]) -> Manifest:
         fingerprints=fingerprints,
         spec=spec,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def environment() -> dict[str, str]:
+    """What a trial of this process is made with: git commit, Python and packages."""
+    git = _git()
+    changed = " with uncommitted changes" if git.uncommitted_changes else ""
+    versions = {"python": platform.python_version()} | {
+        name: version for name in PACKAGES if (version := _version(name)) is not None
+    }
+    return ({"git": f"{git.commit}{changed}"} if git.commit else {}) | versions
 
 
 def _version(package: str) -> str | None:

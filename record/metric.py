@@ -1,4 +1,4 @@
-"""A metric as a plan describes it, and what plans of version 1 left unsaid."""
+"""A metric as a plan describes it, and what plans of version 1 left out."""
 
 from __future__ import annotations
 

@@ -4,14 +4,20 @@
 attempts write, and what is made for people:
 
     plan.json study.json manifest.json needs.json search.json lock.json      the driver's
+    progress.json live.html         what trains now, and the page of the study, while it runs
+    index.jsonl                     what the last report read of each trial: a memory, no record
+    analysis.json trainings.json    what was frozen, and when trainings were planned
+    external.json                   methods whose masks other tools made
     splits/TASK.json                which case plays which role
     claims/TRAIN_ID.json            the token of the attempt that may commit
     checkpoints/TRAIN_ID/           an unfinished training
     trials/TRAIN_ID/TOKEN/          the files of one attempt
     commits/EVAL_ID.json            the marker: this evaluation is finished, these are its files
     failures/EVAL_ID/TOKEN.json     why an attempt failed
+    damaged/EVAL_ID-NUMBER/         what was left of a damaged result when its trial was run again
     search/ID/NUMBER.json           a trial of a search
     data/TASK/dataset.json          the case list of the official command line
+    design/design.md ...            what designs would see and cost (`orchestrator.design`)
     report/ logs/ tracking/ mlartifacts/     tables and figures, logs, MLflow's journal and files
 """
 
@@ -23,6 +29,12 @@ MANIFEST = "manifest.json"
 NEEDS = "needs.json"
 SEARCHES = "search.json"
 LOCK = "lock.json"
+PROGRESS = "progress.json"
+LIVE = "live.html"
+INDEX = "index.jsonl"
+ANALYSIS = "analysis.json"
+TRAININGS = "trainings.json"
+EXTERNAL = "external.json"
 SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
 
 SPLITS = "splits"
@@ -31,8 +43,10 @@ CHECKPOINTS = "checkpoints"
 TRIALS = "trials"
 COMMITS = "commits"
 FAILURES = "failures"
+DAMAGED = "damaged"
 SEARCH = "search"
 DATA = "data"
+DESIGNS = "design"
 REPORT = "report"
 LOGS = "logs"
 TRACKING = "tracking"
@@ -42,6 +56,7 @@ DRIVER_LOG = "driver.log"  # in LOGS
 JOURNAL = "events.jsonl"  # in TRACKING
 DELIVERED = "delivered.json"  # in TRACKING
 HTML = "report.html"  # in REPORT
+VIEWER = "viewer.html"  # in REPORT
 SIGNIFICANCE = "significance.md"  # in REPORT
 
 # An attempt's files by kind, as commit markers name them.
@@ -75,9 +90,14 @@ def checkpoint(train_id: str, kind: str) -> str:
     return f"{checkpoints(train_id)}/{kind}.pt"
 
 
+def trial(train_id: str) -> str:
+    """The folder of a training's attempts."""
+    return f"{TRIALS}/{train_id}"
+
+
 def attempt(train_id: str, token: str) -> str:
     """The folder of one attempt."""
-    return f"{TRIALS}/{train_id}/{token}"
+    return f"{trial(train_id)}/{token}"
 
 
 def attempt_file(folder: str, kind: str) -> str:
@@ -110,6 +130,18 @@ def failure(eval_id: str, token: str) -> str:
     return f"{failures(eval_id)}/{token}{_JSON}"
 
 
+def is_failure(place: str) -> bool:
+    """Whether a file of the study says why an attempt failed."""
+    folder, _, name = place.rpartition("/")
+    inside = folder.startswith(f"{FAILURES}/") and folder.count("/") == 1
+    return inside and not name.startswith(".")
+
+
+def damaged(eval_id: str, number: int) -> str:
+    """The folder of what was left of a damaged result."""
+    return f"{DAMAGED}/{eval_id[:16]}-{number}"
+
+
 def search(search_id: str) -> str:
     """The folder of a search's trials."""
     return f"{SEARCH}/{search_id}"
@@ -128,6 +160,11 @@ def case_list(task: str) -> str:
 def report(name: str) -> str:
     """A table or figure."""
     return f"{REPORT}/{name}"
+
+
+def design(suffix: str) -> str:
+    """The table of designs: `md`, `csv` or `tex`, or its figure: `png` or `pdf`."""
+    return f"{DESIGNS}/design.{suffix}"
 
 
 def trial_log(train_id: str) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from record.metric import Metric
-from record.stored import Stored
+from record.stored import SCHEMA_VERSION, TIME_FORMAT, Stored
 
-SCHEMA_VERSION = 1
 CELL = ("model", "task", "fraction", "fold", "seed")
 
 
@@ -38,17 +37,25 @@ class Cell:
 
 class Scoring(Stored):
     """Definitions of the surface metrics, and each task's NSD tolerances in mm, the tables' one
-    first.
+    first; `own`: metric of one's own -> what decides its numbers and how they are read. Older
+    plans lack `own`, and it is stored only where there are such metrics.
     """
 
     nsd: str
     hd95: str
     tolerances: dict[str, list[float]]
+    own: dict[str, dict[str, Any]] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, stored: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = stored(self)
+        return {name: value for name, value in values.items() if name != "own" or value}
 
 
 class Comparison(Stored):
     """Paired tests of candidates against a baseline; `family`: the columns that share a correction;
-    `equivalence`: per metric, the largest difference without practical importance.
+    `equivalence`: per metric, the largest difference without practical importance; `variance`: what
+    the methods' test takes for independent (`reports.statistics.method_difference`).
     """
 
     baseline: str
@@ -56,21 +63,24 @@ class Comparison(Stored):
     metrics: list[str]
     family: list[str]
     equivalence: dict[str, float] = {}
+    variance: Literal["independent", "nadeau-bengio"] = "independent"
 
 
 class Recipe(Stored):
     """What defaults decide: sizes of the network's input and of a patch in voxels, and the epochs
-    (None where steps say how long).
+    (None where steps say how long); `validation`: whose cases validate at a fraction.
     """
 
     image_size: list[int] | None = None
     patch_size: list[int] | None = None
     epochs: int | None = None
+    validation: str = "fraction"
 
 
 class PlannedTrial(Stored):
     """A cell of the grid with its ids (None while its settings are searched), and what it costs:
-    seconds of arithmetic, GPUs held, and whether nothing is trained.
+    seconds of arithmetic, GPUs held, and whether nothing is trained. `fold` counts through all
+    repeats of a cross-validation, `repeat` is which one it belongs to.
     """
 
     model: str
@@ -84,6 +94,7 @@ class PlannedTrial(Stored):
     arithmetic_seconds: float = 1.0
     gpus: float = 0.0
     rescore: bool = False
+    repeat: int = 0
 
     @property
     def place(self) -> str:
@@ -96,7 +107,9 @@ class StudyPlan(Stored):
 
     `settings`: model -> its resolved settings; `blocks`: model -> fingerprint of its block;
     `excluded`: task -> broken case -> reasons; `doubts`: what is odd about the data in use;
-    `searches`: ids of the searches that chose settings.
+    `searches`: ids of the searches that chose settings; `training`, `data`: the settings that count
+    in ids, as the spec has them. Not in older plans: `counted`, model -> those of its settings that
+    decide its numbers; `splits`, how folds are made; `search`, its settings, {} without one.
     """
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
@@ -112,12 +125,17 @@ class StudyPlan(Stored):
     settings: dict[str, dict[str, Any]] = {}
     modalities: dict[str, str] = {}
     recipe: Recipe = Recipe()
+    training: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     resources: dict[str, float] = {}
     trials: list[PlannedTrial]
     blocks: dict[str, str | None] = {}
     excluded: dict[str, dict[str, list[str]]] = {}
     doubts: list[str] = []
     searches: list[str] = []
+    counted: dict[str, dict[str, Any]] | None = None
+    splits: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -155,36 +173,35 @@ class StudyFile(Stored):
 
 
 class SplitFold(Stored):
-    """`order`: units (lists of case ids) that are not tested, in the study's order."""
+    """`order`: units (lists of case ids) that are not tested, in the order of the repeat;
+    `repeat`: which cross-validation it belongs to.
+    """
 
     test: list[str]
     order: list[list[str]]
+    repeat: int = 0
 
 
 class Split(Stored):
     """splits/TASK.json: every case's fingerprint, its patient where a grouping is given, and every
-    fold; `order`: the study's units in order, where cases came or went since its folds were made;
+    fold; `order`: the study's units in order, where cases came or went since its folds were made
+    (`repeated_orders`: those of later repeats, by repeat);
     `excluded`: broken case -> reasons; `reserved_for_search`: units of no fold.
     """
 
+    remedy: ClassVar[str] = (
+        "put back the file, or remove it and run the study's command again, which makes its folds "
+        "anew"
+    )
     rule: str = ""
     settings: dict[str, Any] = {}
     cases: dict[str, str]
     patients: dict[str, str] = {}
     folds: list[SplitFold]
     order: list[list[str]] = []
+    repeated_orders: dict[str, list[list[str]]] = {}
     excluded: dict[str, list[str]] = {}
     reserved_for_search: list[list[str]] = []
-
-
-class Needs(Stored):
-    """needs.json: what every machine of a cluster must have."""
-
-    uri: str
-    root: str
-    embedded: bool
-    assets: list[str]
-    versions: dict[str, str]
 
 
 class Claim(Stored):
@@ -197,7 +214,7 @@ class Claim(Stored):
 
 class Cost(Stored):
     """What a training and its evaluation took, over all attempts: seconds, bytes, and joules where
-    a GPU counts them.
+    a GPU counts them. `known`: False of masks that another tool made, whose numbers are all 0.
     """
 
     seconds: float
@@ -207,23 +224,27 @@ class Cost(Stored):
     trained_parameters: int
     peak_memory_bytes: int
     energy_joules: float | None = None
+    known: bool = True
 
 
 class Attempt(Stored):
-    """Where and how an attempt ran: processes, threads of each, cases at once after a lack of
-    memory.
-    """
+    """Where and how an attempt ran; `micro_batch`: cases at once after a lack of memory."""
 
     world: int
     threads: int
     micro_batch: int | None = None
     device: str = "cpu"
+    tf32: bool | None = None
     host: str = ""
     pid: int = 0
 
+    def __str__(self) -> str:  # what changes last digits
+        tf32 = ", TF32" if self.tf32 else ""
+        return f"{self.device}, {self.world} x {self.threads} threads{tf32}"
+
 
 class Identity(Stored):
-    """What an evaluation's two ids are the digests of."""
+    """What the two ids of an evaluation are digests of."""
 
     train: dict[str, Any] = {}
     eval: dict[str, Any] = {}
@@ -231,10 +252,11 @@ class Identity(Stored):
 
 class Commit(Stored):
     """commits/EVAL_ID.json: an evaluation is finished. `files`: kind -> path in the study,
-    `sha256`: kind -> digest of that file; `finished`: UTC, ISO 8601.
+    `sha256`: kind -> digest of that file; `finished`: UTC, ISO 8601; `environment`: git commit and
+    versions that made it, empty of older ones.
     """
 
-    remedy: ClassVar[str] = "remove it and run the study's command again, which runs its trial anew"
+    remedy: ClassVar[str] = "run the study's command again, which runs its trial again"
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
     eval_id: str
     train_id: str
@@ -247,11 +269,12 @@ class Commit(Stored):
     attempt: Attempt
     finished: str
     sha256: dict[str, str] = {}
+    environment: dict[str, str] = {}
 
     @property
     def finished_at(self) -> datetime:
         """When it was committed."""
-        return datetime.strptime(self.finished, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return datetime.strptime(self.finished, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 class Failure(Stored):
@@ -268,36 +291,3 @@ class Failure(Stored):
     micro_batch: int | None = None
     time: float = 0.0
     cell: Cell | None = None
-
-
-class SearchTrial(Stored):
-    """search/ID/NUMBER.json: a trial of a search. `state`: complete, pruned or failed; `value`: the
-    validation Dice; `curve`: (steps, validation Dice) by epoch.
-    """
-
-    remedy: ClassVar[str] = "remove it and run the study's command again"
-    number: int
-    settings: dict[str, Any]
-    state: str
-    value: float | None = None
-    curve: list[tuple[int, float]] = []
-    seconds: float | None = None
-    reason: str = ""
-
-
-class SearchOutcome(Stored):
-    """An entry of search.json: what a search found for a model and task, for one fold or for all
-    (`fold` None). `settings` None: every trial failed, and `reason` says how.
-    """
-
-    model: str
-    task: str
-    fold: int | None
-    settings: dict[str, Any] | None
-    value: float | None = None
-    number: int | None = None
-    reason: str
-    counts: dict[str, int]
-    cases: dict[str, int]
-    trials: list[SearchTrial]
-    identity: dict[str, Any]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from record import paths
 from record.damage import read_all_committed, read_committed
-from record.schema import CELL, Commit
+from record.schema import CELL, Commit, PlannedTrial
 from record.store import DamagedError, Store
 
 if TYPE_CHECKING:
@@ -37,6 +40,19 @@ def read_table(store: Store, marker: Commit, kind: str) -> pa.Table:
     return _table(store, marker, kind, read_committed(store, marker, kind))
 
 
+def mean_dice(store: Store, marker: Commit) -> float:
+    """The mean Dice of a finished trial over its test cases and label groups; NaN where none has a
+    structure.
+
+    Raises:
+        DamagedError: as `read_table`.
+        KeyError: the table has no Dice.
+    """
+    dice = read_table(store, marker, paths.CASES)["dice"].to_pylist()
+    known = [value for value in dice if value is not None and not math.isnan(value)]
+    return statistics.fmean(known) if known else math.nan
+
+
 def _table(store: Store, marker: Commit, kind: str, content: bytes) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -48,28 +64,36 @@ def _table(store: Store, marker: Commit, kind: str, content: bytes) -> pa.Table:
         raise DamagedError(f"{place}: is no valid Parquet file: {error}") from error
 
 
-def read_results(
-    store: Store, kind: str, commits: Mapping[str, Commit] | None = None
+def read_results(store: Store, kind: str) -> pd.DataFrame:
+    """All CASES or HISTORY rows of a study's finished trials, as its files are now.
+
+    Raises:
+        StoreError: the study has no plan.
+        DamagedError: a committed file is missing or not what was committed.
+    """
+    return rows_of(store, kind, store.plan().finished(store.commits()))
+
+
+def rows_of(
+    store: Store, kind: str, finished: Sequence[tuple[PlannedTrial, Commit]]
 ) -> pd.DataFrame:
-    """All `cases` or `history` rows of the current plan's finished trials, in the plan's order.
+    """All CASES or HISTORY rows of these trials, in their order.
 
     Columns of the cell (model, task, fraction, fold, seed) come from the plan, so a renamed model
     needs no new run.
 
     Args:
-        commits: the store's, where the caller has read them.
+        store: the study's.
+        kind: CASES or HISTORY.
+        finished: trials of the plan, each with its marker.
 
     Raises:
-        StoreError: the study has no plan.
         DamagedError: a committed file is missing or not what was committed.
     """
     import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-    plan = store.plan()
-    commits = store.commits() if commits is None else commits
-    finished = plan.finished(commits)
     if not finished:
         return pd.DataFrame(columns=[*CELL, "eval_id"])
     tables, markers = [], [marker for _, marker in finished]

@@ -8,155 +8,115 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from record import paths
-from record.damage import finished_trials
-from record.schema import Split
+from record.command import begin_command
+from record.index import write_index
 from record.store import Store, StoreError
-from record.tables import read_results
-from record.terminal import plain_output
+from record.study import StoredStudy
+from record.terminal import say
+
+# Of reports.figures.paper.FIGURES, which takes seconds to import.
+FIGURE_NAMES = ("few-shot", "activations", "qualitative")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: `markdown` is significance.md, `complete` whether every planned trial is in
-    it, `damaged` a line for each finished trial that is not, because a file of it has changed.
+    """What was written: `markdown` is significance.md without its banner, `complete` whether every
+    planned trial is in it, `damaged` a line for each finished trial that is not, because a file of
+    it has changed, `health` the banner's lines.
     """
 
     markdown: str
     files: tuple[str, ...]
     complete: bool
     damaged: tuple[str, ...] = ()
+    health: tuple[str, ...] = ()
 
 
-def build_report(store: Store) -> Report:
+def build_report(study: StoredStudy) -> Report:
     """Write every table and figure into the study's `report/`.
 
     A partial study gives a partial report that names what is missing or damaged; the same results
     give the same bytes.
 
     Raises:
-        StoreError: this is no study, or the storage is out of reach.
+        StoreError: a file of the study is damaged, or the storage is out of reach.
     """
-    import pandas as pd
+    from reports.contents import contents_of
+    from reports.render.html import page, wide
+    from reports.render.latex import full_latex, latex_document, to_latex
+    from reports.render.layout import has_failed, to_csv, to_markdown
 
-    from reports.figures.curves import few_shot_curves, training_curves
-    from reports.figures.diagrams import draw_comparisons
-    from reports.figures.panels import (
-        activation_figures,
-        focus_rows,
-        qualitative_panels,
-        saved_arrays,
-    )
-    from reports.render.html import Figure, page
-    from reports.render.layout import Section, latex_document, to_csv, to_latex, to_markdown
-    from reports.sections.claim_study import study_of
-    from reports.sections.claims import FOLDER, claims_section, judge, read_claims
-    from reports.sections.details import ablations_section, cost_section
-    from reports.sections.groups import groups_section
-    from reports.sections.model_ranks import rank_models
-    from reports.sections.notes import notes
-    from reports.sections.overview import (
-        few_shot_section,
-        means_section,
-        models_section,
-    )
-    from reports.sections.provenance import provenance_section
-    from reports.sections.significance import COLUMNS, counts, significance_table
-    from reports.sections.significance_layout import significance_section
-    from reports.sections.tests_in_detail import details_section
-    from reports.statistics.pairing import with_patients
-    from reports.statistics.scores import case_scores, task_means
-
-    plan = store.plan()
-    found = finished_trials(store, plan)
-    commits, missing = found.commits, plan.missing(found.commits)
-    rows, history = (read_results(store, kind, commits) for kind in (paths.CASES, paths.HISTORY))
-    splits = {task: store.load(paths.split(task), Split) for task in plan.tasks}
-    patients = {task: split.patients if split else {} for task, split in splits.items()}
-    rows = with_patients(rows, patients)
+    store, plan, missing = study.store, study.plan, study.missing
+    of = contents_of(study)
     contents: dict[str, bytes] = {}
-    sections: list[Section] = []
-    table = pd.DataFrame(columns=list(COLUMNS))
-    facts = [("trials", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
-    if plan.comparisons and not rows.empty:
-        table = significance_table(rows, plan, commits)
-        told = notes(plan, found, store, rows, table)
-        sections += [significance_section(table, plan, told), details_section(table, plan)]
-        facts += _count_facts(counts(table))
-    else:
-        reason = (
-            "no trial has finished yet"
-            if rows.empty
-            else "the spec compares nothing (it has one model)"
-        )
-        told = notes(plan, found, store, rows, table)
-        text = f"# Significance: {plan.name}\n\nNo table: {reason}.\n\n" + "".join(
-            f"- {note}\n" for note in told
-        )
-        contents[paths.SIGNIFICANCE] = text.encode()
-    figures: list[Figure] = []
-    if not rows.empty:
-        scores = case_scores(rows, plan, commits)
-        means = task_means(scores)
-        ranking = rank_models(scores, means, plan)
-        if not table.empty:
-            sections.append(means_section(table, means, plan))
-        sections += [
-            models_section(scores, means, plan, ranking),
-            few_shot_section(means, history, plan),
-            ablations_section(means, plan, commits),
-            cost_section(plan, commits),
-        ]
-        if by_group := groups_section(rows, plan):
-            sections.append(by_group)
-        arrays, masks = (
-            saved_arrays(store, plan, commits),
-            saved_arrays(store, plan, commits, paths.MASKS),
-        )
-        study = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
-        claims = [read_claims(path) for path in sorted(FOLDER.glob("*.yaml"))]
-        sections.append(
-            claims_section([(content["title"], judge(content, study)) for content in claims])
-        )
-        figures += draw_comparisons(scores, table, ranking, plan)
-        figures += [*few_shot_curves(means, plan), *training_curves(history, plan)]
-        figures += [*qualitative_panels(arrays, masks, plan), *activation_figures(arrays, plan)]
-    sections.append(provenance_section(store, plan, found, table))
-    for section in sections:
-        contents[f"{section.name}.md"] = to_markdown(section, plan.name).encode()
-        contents[f"{section.name}.tex"] = to_latex(section).encode()
-        contents[f"{section.name}.csv"] = to_csv(section.data).encode()
-    for figure in figures:
+    markdown = ""
+    for section in of.sections:
+        above: Sequence[tuple[str, str]] = ()
+        if f"{section.name}.md" == paths.SIGNIFICANCE:
+            above, markdown = of.banner, to_markdown(section, plan.name)
+        contents[f"{section.name}.md"] = to_markdown(section, plan.name, above).encode()
+        if section.tables:
+            contents[f"{section.name}.tex"] = to_latex(section, plan.name).encode()
+        if section.tables or not section.data.empty:
+            contents[f"{section.name}.csv"] = to_csv(section.data).encode()
+        if section.column:
+            contents[f"{section.name}_full.tex"] = full_latex(section, plan.name).encode()
+    for figure in of.figures:
         contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
-    names = [f"{figure.name}.pdf" for figure in figures]
+    shown = [section for section in of.sections if section.tables and section.place != "file"]
+    said = tuple(f"{mark}: {text}" for mark, text in of.banner)
+    opening = tuple(paragraph for section in of.sections for paragraph in section.opening)
     contents["report.tex"] = latex_document(
-        [section.name for section in sections], names, plan.name
+        plan.name,
+        [*said, *opening] if has_failed(of.banner) else [*opening, *said],
+        [section.name for section in shown if section.place == "shown"],
+        [(f"{figure.name}.pdf", figure.caption) for figure in wide(of.figures)],
+        [
+            *(f"{section.name}_full" for section in shown if section.column),
+            *(section.name for section in shown if section.place == "folded"),
+        ],
     ).encode()
-    contents[paths.HTML] = page(plan.name, facts, sections, figures).encode()
+    contents[paths.HTML] = page(of).encode()
     for name, content in contents.items():
         store.write(paths.report(name), content)
-    markdown = contents[paths.SIGNIFICANCE].decode()
+    write_index(study, [(mark == "failed", text) for mark, text in of.banner])
     damaged = [
-        f"{trial.place}: {found.damaged[trial.eval_id]}"
+        f"{trial.place}: {study.finished.damaged[trial.eval_id]}"
         for trial in missing
-        if trial.eval_id in found.damaged
+        if trial.eval_id in study.finished.damaged
     ]
-    return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged))
+    return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged), said)
 
 
-def _count_facts(counted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The counts of the significance table for the top of the page."""
-    methods = ("raw", "Holm", "BH")
-    return [
-        (f"p < 0.05 of the methods, {name}" if name in methods else name, count)
-        for name, count in counted
-    ]
+def build_figures(study: StoredStudy, names: Sequence[str]) -> tuple[str, ...]:
+    """Write the paper's figures of these names (`reports.figures.paper.FIGURES`) into `report/`,
+    and nothing else; the files that were written.
+
+    Raises:
+        StoreError: a committed file is broken, or the storage is out of reach.
+    """
+    from reports.figures.paper import Drawn, paper_figures
+    from reports.figures.saved import saved_arrays
+
+    store, plan, commits = study.store, study.plan, study.finished.commits
+    rows, history = study.rows(paths.CASES), study.rows(paths.HISTORY)
+    arrays, masks = (
+        saved_arrays(store, plan, commits, kind) for kind in (paths.ARRAYS, paths.MASKS)
+    )
+    contents: dict[str, bytes] = {}
+    for figure in paper_figures(Drawn(plan, rows, history, arrays, masks), names):
+        contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
+        contents[f"{figure.name}.txt"] = f"{figure.caption}\n".encode()
+    for name, content in contents.items():
+        store.write(paths.report(name), content)
+    return tuple(sorted(contents))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when the report is complete, 1 when trials are missing or damaged, 2 when
     there is no study.
     """
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(
         prog="python -m reports.build",
         description="Rebuild a study's tables and figures from its result store.",
@@ -165,18 +125,47 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "study", metavar="STUDY", help="folder or fsspec URI of a study: <storage>/<name>"
     )
+    parser.add_argument(
+        "--figure",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=FIGURE_NAMES,
+        help="only this figure of the paper, at the width of a column and of a page, with its "
+        f"caption: {', '.join(FIGURE_NAMES)}; may be given more than once",
+    )
     arguments = parser.parse_args(argv)
     try:
-        report = build_report(Store(arguments.study))
+        study = StoredStudy.opened(Store(arguments.study))
+        if arguments.figure:
+            return _figures_only(study, arguments.figure)
+        report = build_report(study)
     except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
-    print(report.markdown)
+    say(report.markdown)
+    for line in report.health:
+        say(line)
     for line in report.damaged:
-        print(f"damaged: {line}", file=sys.stderr)
+        say(f"damaged: {line}", file=sys.stderr)
     for name in report.files:
-        print(f"{arguments.study.rstrip('/')}/{paths.report(name)}")
+        say(f"{arguments.study.rstrip('/')}/{paths.report(name)}")
     return 0 if report.complete else 1
+
+
+def _figures_only(study: StoredStudy, names: Sequence[str]) -> int:
+    """Draw these figures; 1 when the study cannot fill one of them yet."""
+    files = build_figures(study, names)
+    for file in files:
+        say(f"{study.store.uri}/{paths.report(file)}")
+    empty = [
+        name
+        for name in names
+        if not any(file.startswith(f"paper_{name.replace('-', '_')}") for file in files)
+    ]
+    for name in empty:
+        say(f"{name}: the study has nothing to draw it from yet", file=sys.stderr)
+    return 1 if empty else 0
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Scripts for the makers of this project; no part of the product."""
+"""Scripts for the developers of this project; not part of the product."""

@@ -1,8 +1,8 @@
 """Pictures of a report as a reader sees it: `python -m tools.report_screenshots STUDY/report
 FOLDER`.
 
-The page in Chromium (wide, dark, phone) and the LaTeX as PDF pages. Needs chromium, pdflatex and
-pdftoppm.
+The page and the viewer of cases in Chromium (wide, laptop, dark, phone), and the LaTeX as PDF
+pages. Needs chromium, pdflatex and pdftoppm.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import tempfile
 from pathlib import Path
 
 from record import paths
-from record.terminal import plain_output
+from record.arguments import folder, new_folder
+from record.command import begin_command
 
 VIEWS = {
-    "wide": (1400, 6000, "1"),
-    "dark": (1400, 6000, "0"),
-    "phone": (500, 6000, "1"),  # headless Chromium's narrowest window
+    "wide": (1600, 6000, "1"),
+    "laptop": (1200, 6000, "1"),
+    "dark": (1200, 6000, "0"),
+    "phone": (390, 9000, "1"),
 }
+NARROWEST = 500  # pixels of a window of headless Chromium; a narrower page stands in a frame
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -39,7 +42,7 @@ def browser() -> str:
     """The program of an installed Chromium.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: none is installed.
     """
     program = (
         shutil.which("chromium")
@@ -51,8 +54,9 @@ def browser() -> str:
     return program
 
 
-def chromium(page: Path, *arguments: str) -> str:
-    """Run headless Chromium over a local page with a profile of its own; returns what it printed.
+def chromium(page: Path | str, *arguments: str) -> str:
+    """Run headless Chromium with a profile of its own over a page, a file or an address of this
+    machine; returns what it printed.
 
     Raises:
         RuntimeError: no Chromium is installed, or it fails.
@@ -63,7 +67,7 @@ def chromium(page: Path, *arguments: str) -> str:
             *QUIET,
             f"--user-data-dir={profile}",
             *arguments,
-            page.resolve().as_uri(),
+            page if isinstance(page, str) else page.resolve().as_uri(),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
@@ -79,10 +83,18 @@ def photograph(page: Path, folder: Path) -> list[Path]:
     made = []
     for name, (width, height, scheme) in VIEWS.items():
         target = folder / f"{page.stem}-{name}.png"
+        shown = page
+        if width < NARROWEST:
+            shown = folder / f"{page.stem}-{name}.html"
+            shown.write_text(
+                f'<body style="margin:0"><iframe src="{page.resolve().as_uri()}" '
+                f'style="border:0;width:{width}px;height:{height}px"></iframe>'
+            )
         chromium(
-            page,
+            shown,
             f"--window-size={width},{height}",
             f"--blink-settings=preferredColorScheme={scheme}",
+            "--virtual-time-budget=5000",  # for pages that unpack what they show
             f"--screenshot={target.resolve()}",
         )
         made.append(target)
@@ -109,17 +121,26 @@ def compile_latex(report: Path, folder: Path) -> Path:
 
 def main() -> int:
     """Command line."""
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(prog="python -m tools.report_screenshots", description=__doc__)
-    parser.add_argument("report", type=Path, help="the folder that holds report.html")
-    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("report", type=folder, help="the folder that holds report.html")
+    parser.add_argument("folder", type=new_folder, help="where the pictures go")
     arguments = parser.parse_args()
-    for picture in photograph(arguments.report / paths.HTML, arguments.folder):
-        print(picture)
-    pdf = compile_latex(arguments.report, arguments.folder / "latex")
-    subprocess.run(
-        ["pdftoppm", "-r", "80", "-png", str(pdf), str(arguments.folder / "page")], check=True
-    )
+    page = arguments.report / paths.HTML
+    if not page.is_file():
+        parser.error(f"{arguments.report} holds no {paths.HTML}; make it: python -m reports.build")
+    try:
+        viewer = page.with_name(paths.VIEWER)
+        for shown in (page, viewer) if viewer.is_file() else (page,):
+            for picture in photograph(shown, arguments.folder):
+                print(picture)
+        pdf = compile_latex(arguments.report, arguments.folder / "latex")
+        subprocess.run(
+            ["pdftoppm", "-r", "80", "-png", str(pdf), str(arguments.folder / "page")], check=True
+        )
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(pdf)
     return 0
 

@@ -2,8 +2,8 @@
 tools.tracking_screenshots STUDY FOLDER`.
 
 Starts `mlflow server` on loopback over the study's database, drives headless Chromium through its
-DevTools protocol, and waits for what each picture should show, so that a page that stays empty is
-an error and no picture. Needs chromium.
+DevTools protocol, and waits for what each picture should show, so that
+an empty page is an error and not a picture. Needs chromium.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.spec.study import Spec
+from orchestrator.planning.study_files import stored_spec
 from orchestrator.tracking.server import run_name
 from orchestrator.tracking.tracker import tracking_uri
-from record import paths
-from record.schema import StudyFile
-from record.store import Store
-from record.terminal import plain_output
+from record.arguments import new_folder
+from record.command import begin_command
+from record.schema import StudyPlan
+from record.store import Store, StoreError
+from record.study import StoredStudy
 from tools.report_screenshots import QUIET, browser
 
 SIZE = (1500, 950)
 PATIENCE = 120.0
-EXPAND = "button[data-component-id*=runnamecellrenderer]"  # beside the name of a run with children
+EXPAND = "button[data-component-id*=runnamecellrenderer]"  # next to the name of a run with children
 SEARCH_CHARTS = "input[placeholder='Search metric charts']"
 TRAINING = "workflowType=machine_learning"  # the other half of the page is for language models
 CLOSE_ASSISTANT = "button[data-component-id='mlflow.assistant.chat_panel.close']"
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -156,12 +157,12 @@ async def chromium() -> Any:
         ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            told = Path(profile, "DevToolsActivePort")
+            written = Path(profile, "DevToolsActivePort")
             for _ in range(int(PATIENCE / 0.2)):
-                if told.exists() and told.read_text().count("\n"):
+                if written.exists() and written.read_text().count("\n"):
                     break
                 await asyncio.sleep(0.2)
-            port = told.read_text().splitlines()[0]
+            port = written.read_text().splitlines()[0]
             async with aiohttp.ClientSession() as session:
                 async with session.get(f"http://127.0.0.1:{port}/json") as answer:
                     pages = await answer.json()
@@ -177,13 +178,13 @@ async def chromium() -> Any:
             process.wait()
 
 
-async def photograph(server: str, store: Store, experiment: str, folder: Path) -> list[Path]:
-    """The study found among the experiments, its runs under their parent, a trial's charts, and a
-    figure of the report.
+async def photograph(server: str, plan: StudyPlan, experiment: str, folder: Path) -> list[Path]:
+    """The study found among the experiments, its runs under their parent, a trial's charts, its
+    trials compared by Dice, the parent, and a figure of the report.
     """
     from mlflow import MlflowClient
 
-    client, plan = MlflowClient(server), store.plan()
+    client = MlflowClient(server)
     runs = client.search_runs([experiment])
     parent = next(run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags)
     report = [item.path for item in client.list_artifacts(parent, "report")]
@@ -209,8 +210,17 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
             "document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length > 1"
         )
         made.append(await page.picture(folder / "mlflow-charts.png"))
+        ids = ",".join(f'"{run.info.run_id}"' for run in runs if run.info.run_id != parent)
+        await page.call(
+            "Page.navigate",
+            url=f'{server}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]',
+        )
+        await page.until(
+            "[...document.querySelectorAll('svg text')].some(t => t.textContent === 'Dice')"
+        )
+        made.append(await page.picture(folder / "mlflow-compare.png"))
         await page.call("Page.navigate", url=f"{home}/{experiment}/runs/{parent}?{TRAINING}")
-        await page.shows("Significance", "Child runs")
+        await page.shows("Significance", "Child runs", "count/finished", "Dice/")
         made.append(await page.picture(folder / "mlflow-study.png"))
         await page.call(
             "Page.navigate", url=f"{home}/{experiment}/runs/{parent}/artifacts/{figure}?{TRAINING}"
@@ -222,7 +232,7 @@ async def photograph(server: str, store: Store, experiment: str, folder: Path) -
 
 def main() -> int:
     """Command line."""
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(
         prog="python -m tools.tracking_screenshots",
         description=__doc__,
@@ -230,23 +240,31 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", help="folder of a finished study: <storage>/<name>")
-    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("folder", type=new_folder, help="where the pictures go")
     arguments = parser.parse_args()
-    store = Store(arguments.study)
-    study = store.load(paths.STUDY, StudyFile)
-    backend = tracking_uri(Spec.model_validate(study.spec if study else {}))
+    try:
+        study = StoredStudy.opened(Store(arguments.study))
+        return _pictures(study, tracking_uri(stored_spec(study), study.store), arguments.folder)
+    except (RuntimeError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, StoreError | ValueError) else 1
+
+
+def _pictures(study: StoredStudy, backend: str, folder: Path) -> int:
+    browser()
     with mlflow_server(backend) as server:
         from mlflow import MlflowClient
 
-        experiment = MlflowClient(server).get_experiment_by_name(store.plan().name)
+        experiment = MlflowClient(server).get_experiment_by_name(study.plan.name)
         if experiment is None:
             print(
                 f"error: {backend} holds no experiment of this study; python -m orchestrator.track "
-                f"{store.uri}"
+                f"{study.store.uri}",
+                file=sys.stderr,
             )
             return 1
         for picture in asyncio.run(
-            photograph(server, store, experiment.experiment_id, arguments.folder)
+            photograph(server, study.plan, experiment.experiment_id, folder)
         ):
             print(picture)
     return 0

@@ -16,20 +16,21 @@ from medvision.data.check import as_json, check_folder, show, task_folders
 from medvision.data.fetch import FetchError, fetch_task, need_space
 from medvision.data.readers.registry import is_task
 from medvision.data.tasks import ARCHIVE_URL, MSD_TASKS
-from record.terminal import plain_output
+from record.command import begin_command
+from record.terminal import say
 
 GOOD, PROBLEMS, WRONG_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    plain_output()
+    begin_command()
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
         return _fetch(parser, arguments) if arguments.command == "fetch" else _check(arguments)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        say("\nStopped. The same command goes on where this one was.", file=sys.stderr)
         return PROBLEMS
 
 
@@ -61,11 +62,11 @@ def _fetch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         if name in MSD_TASKS and not is_task(folder / name)
     ]
     try:
-        if len(sizes) > 1:  # what is unpacked stays, and the largest lies there twice for a while
+        if len(sizes) > 1:  # what is unpacked stays, and the largest is there twice for a while
             folder.mkdir(parents=True, exist_ok=True)
             need_space(folder, int(sum(sizes) + max(sizes)))
     except (FetchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return PROBLEMS
     failed = False
     for name in names:
@@ -75,7 +76,7 @@ def _fetch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
 def _fetch_one(name: str, root: Path, arguments: argparse.Namespace) -> bool:
     if is_task(root / name):
-        print(f"{name}: already there ({root / name})")
+        say(f"{name}: already there ({root / name})")
         return True
     facts = MSD_TASKS.get(name)
     try:
@@ -88,12 +89,12 @@ def _fetch_one(name: str, root: Path, arguments: argparse.Namespace) -> bool:
                 file=arguments.file,
                 expected_bytes=int(1e9 * facts.archive_gb) if facts else 0,
                 progress=progress,
-                note=lambda text: print(f"{name}: {text}", file=sys.stderr),
+                note=lambda text: say(f"{name}: {text}", file=sys.stderr),
             )
     except FetchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return False
-    print(f"{name}: {folder}")
+    say(f"{name}: {folder}")
     return True
 
 
@@ -103,15 +104,17 @@ def _check(arguments: argparse.Namespace) -> int:
         given.parent.resolve() / given.name
     )  # as a study names it, so that both share one memory
     if not (folders := task_folders(folder)):
-        print(
+        say(
             f"error: {folder}: no task here: a task is a folder with dataset.json or data_file.txt",
             file=sys.stderr,
         )
         return WRONG_USAGE
     with _cases_shown() as on_case:
-        reports = [check_folder(task, arguments.workers, on_case) for task in folders]
+        reports = [
+            check_folder(task, arguments.workers, on_case, arguments.patients) for task in folders
+        ]
     if arguments.json:
-        print(as_json(reports))
+        say(as_json(reports))
     else:
         show(reports)
     return PROBLEMS if any(report.errors for report in reports) else GOOD
@@ -197,7 +200,8 @@ def _parser() -> argparse.ArgumentParser:
         "check",
         help="examine every image and label",
         description="Examine every pair: existence, gzip checksum, shape, affine, orientation, "
-        "values, declared labels, copies. What did not change since the last time is not read "
+        "values, declared labels, copies, patients. Prints shapes, voxels and the volume of each "
+        "label. What did not change since the last time is not read "
         "again.",
         epilog="examples:\n  python -m medvision.data check ~/msd/Task04_Hippocampus\n"
         "  python -m medvision.data check ~/msd --json > findings.json",
@@ -205,6 +209,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument(
         "folder", metavar="D", type=Path, help="one task's folder, or a folder of them"
+    )
+    check.add_argument(
+        "--patients",
+        metavar="F",
+        type=Path,
+        help="CSV file with the columns case and patient (default: the task's patients.csv)",
     )
     check.add_argument(
         "--workers",

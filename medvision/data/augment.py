@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from medvision.data.rotation import Order, Plane, rotated
 from medvision.device import moved
 from medvision.seeds import derive_seed
 
@@ -32,6 +33,9 @@ def augment(
     elastic: float = 0.0,
     gamma: float = 0.0,
     noise: float = 0.0,
+    contrast: float = 0.0,
+    rotation: Order = "linear",
+    rotation_planes: str = "same",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Change a batch as `training.augmentation` says, on the device where it lies.
 
@@ -41,7 +45,7 @@ def augment(
         cases: B case ids.
 
     Returns:
-        The changed images, and masks, moved trilinearly and cut at one half.
+        The changed images, and masks, moved as the images are and cut at one half.
     """
 
     def draws(kind: str, *shape: int) -> torch.Tensor:
@@ -71,9 +75,14 @@ def augment(
             masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         ).ge_(0.5)
     elif rotation_degrees:
-        images = _rotated(images, angles, border=True)
-        masks = _rotated(masks, angles, border=False).ge_(0.5)
+        plane: Plane = "yz" if rotation_planes == "official" else "xy"
+        images = rotated(images, angles, border=True, order=rotation, plane=plane)
+        masks = rotated(masks, angles, border=False, order=rotation).ge_(0.5)
     images = images * _each(factors, images)
+    if contrast:
+        spreads = _each(1 + (2 * draws("contrast", 1)[:, 0] - 1) * contrast, images)
+        mean = images.mean((1, 2, 3, 4), keepdim=True)
+        images = (images - mean) * spreads + mean
     if gamma:
         low, high = images.amin((2, 3, 4), keepdim=True), images.amax((2, 3, 4), keepdim=True)
         exponents = _each(((2 * draws("gamma", 1)[:, 0] - 1) * math.log1p(gamma)).exp(), images)
@@ -106,55 +115,6 @@ def _flipped(volumes: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Mirror each sample along the axes that are chosen, bool [B, 3]."""
     axes = [[axis + 1 for axis in range(3) if row[axis]] for row in chosen.tolist()]
     return torch.stack([sample.flip(dims) for sample, dims in zip(volumes, axes, strict=True)])
-
-
-def _rotated(volumes: torch.Tensor, angles: torch.Tensor, *, border: bool) -> torch.Tensor:
-    """Rotate [B, C, X, Y, Z] about Z through the centre, linearly; outside is the border's value,
-    or 0.
-
-    What `grid_sample` gives, many times faster: along Z nothing moves, so a row of Z voxels is the
-    weighted sum of four other rows, which is what `embedding_bag` computes.
-    """
-    (batch, channels, size_x, size_y, size_z), device = volumes.shape, volumes.device
-    x = torch.arange(size_x, dtype=torch.float64, device=device).view(1, -1, 1) - (size_x - 1) / 2
-    y = torch.arange(size_y, dtype=torch.float64, device=device).view(1, 1, -1) - (size_y - 1) / 2
-    turns = moved(
-        torch.stack([angles.double().cos(), angles.double().sin()]), device
-    )  # of the CPU on every device
-    cos, sin = turns.view(2, -1, 1, 1)
-    source_x = cos * x + sin * y + (size_x - 1) / 2
-    source_y = cos * y - sin * x + (size_y - 1) / 2
-    if border:
-        source_x, source_y = source_x.clamp(0, size_x - 1), source_y.clamp(0, size_y - 1)
-    rows, weights = [], []
-    for column, share_x in _neighbours(source_x, size_x):
-        for row, share_y in _neighbours(source_y, size_y):
-            rows.append(column * size_y + row)
-            weights.append(share_x * share_y)
-    starts = torch.arange(batch * channels, device=device).view(batch, channels, 1, 1) * (
-        size_x * size_y
-    )
-    # [B, X, Y, 4] to one bag of four for each row of every channel
-    bags = torch.stack(rows, -1).view(batch, 1, -1, 4) + starts
-    shares = torch.stack(weights, -1).view(batch, 1, -1, 4).expand(bags.shape)
-    turned = F.embedding_bag(
-        bags.reshape(-1, 4),
-        volumes.reshape(-1, size_z),
-        mode="sum",
-        per_sample_weights=shares.reshape(-1, 4).to(volumes),
-    )
-    return turned.view(volumes.shape)
-
-
-def _neighbours(places: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The two voxels around each place along an axis, with their shares; one outside has none."""
-    lower = places.floor()
-    above = places - lower
-    pairs = ((lower, 1 - above), (lower + 1, above))
-    return [
-        (index.clamp(0, size - 1).long(), torch.where((index >= 0) & (index < size), share, 0.0))
-        for index, share in pairs
-    ]
 
 
 def _elastic_grid(

@@ -5,7 +5,7 @@ A file is a preamble of 64 bytes (magic number, sha256 of all that follows it, l
 header), a header in JSON and the two arrays, each at a multiple of 64 bytes. The checksum is
 verified when a process first opens a file; a damaged one is made again. `MEDVISION_CACHE_LIMIT`
 (GB, by default 50) bounds the folder: after a write the least recently used files are removed. Who
-has mapped one keeps its content until it is closed, as POSIX promises, so eviction harms nobody.
+has mapped one keeps its content until it is closed, as POSIX promises, so eviction does no harm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from record.local_files import cache_root
 _MAGIC = b"medvision prep 1"
 _ALIGNED = 64
 _DESCRIPTORS = 65536
-_ABANDONED_SECONDS = 86400.0  # a temporary file that old has no writer any more
+_ABANDONED_SECONDS = 86400.0  # a temporary file of this age has no writer any more
 _log = logging.getLogger(__name__)
 _verified: set[tuple[int, int, int, bytes]] = (
     set()
@@ -47,7 +47,8 @@ def cached(key: str, make: Callable[[], PreprocessedCase]) -> PreprocessedCase:
     not hold it.
 
     Raises:
-        Exception: what `make` raises. A cache that cannot be written to is logged and done without.
+        Exception: what `make` raises. A cache that cannot be written to is logged, and the run goes
+            on without it.
     """
     _allow_many_files()
     path = cache_root() / "prepared" / key[:2] / f"{key}.prepared"

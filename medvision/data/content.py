@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EDGE = 8  # a sample has so many voxels along each axis
+EDGE = 8  # voxels of a sample along each axis
 _TELLING = 64  # a sample of fewer different values looks like many others
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(0xBF58476D1CE4E5B9))
 
@@ -19,7 +19,7 @@ _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(0xBF58476D1CE4E5
 class Content:
     """One channel. `voxels`: hash of shape and float32 values, in the file's order; `turned`: the
     same for all 48 ways of turning and mirroring it; `sample`: some values, scaled to mean 0 and
-    deviation 1, as base64 of float16 (empty where they tell nothing); `shape`: X, Y, Z."""
+    deviation 1, as base64 of float16 (empty where they are not distinctive); `shape`: X, Y, Z."""
 
     voxels: str
     turned: str

@@ -16,7 +16,7 @@ ALIKE = 1 - 1e-4  # correlation of two samples; saving as uint8 keeps more, anot
 
 @dataclass
 class Copies:
-    """What is told of the later one of two cases; the first stays as it is."""
+    """What is reported of the later of two cases; the first stays as it is."""
 
     errors: list[str]
     warnings: list[str]
@@ -34,7 +34,7 @@ def find_copies(cases: Sequence[Case], entries: Sequence[Mapping[str, Any]]) -> 
     label_files: dict[Path, int] = {}
     labels: dict[str, int] = {}
     for place, (case, entry) in enumerate(zip(cases, entries, strict=True)):
-        channels = _telling(entry["content"])
+        channels = _distinctive(entry["content"])
         same = _first(voxels, [channel["voxels"] for channel in channels], place)
         alike = _first(turned, [channel["turned"] for channel in channels], place)
         if same is not None:
@@ -66,8 +66,8 @@ def find_copies(cases: Sequence[Case], entries: Sequence[Mapping[str, Any]]) -> 
     return found
 
 
-def _telling(channels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The channels by which an image is known: not those of one value, such as a missing modality,
+def _distinctive(channels: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The channels that identify an image: not those of one value, such as a missing modality,
     unless there are no others.
     """
     return [channel for channel in channels if not channel["constant"]] or list(channels)
@@ -80,12 +80,12 @@ def _first(known: dict[Any, int], keys: Sequence[Any], place: int) -> int | None
 
 
 def _nearly(entries: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """Later and earlier case of each pair whose first telling channels are alike but for rounding
-    and a linear scale, one pair for each later case.
+    """Later and earlier case of each pair whose first distinctive channels are alike but for
+    rounding and a linear scale, one pair for each later case.
     """
     groups: dict[tuple[int, ...], list[tuple[int, str]]] = {}
     for place, entry in enumerate(entries):
-        for channel in _telling(entry["content"])[:1]:
+        for channel in _distinctive(entry["content"])[:1]:
             if channel["sample"]:
                 groups.setdefault(tuple(channel["shape"]), []).append((place, channel["sample"]))
     pairs = []

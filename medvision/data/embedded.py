@@ -19,6 +19,7 @@ from medvision.assets import fetch
 from record.local_files import cache_root
 
 TASK_NAME = "MNI152_GreyMatter"
+TASK_CASES = 49
 EDGE = 32
 _LICENCE = (
     "BSD-3-Clause (nilearn); ICBM 152 nonlinear 2009a template, McConnell Brain Imaging Centre"

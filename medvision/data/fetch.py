@@ -55,11 +55,12 @@ def fetch_task(
     """Make `root/name` out of an archive unless it is there; returns the folder.
 
     Args:
-        md5: of the archive, None where nobody knows.
-        url, file: where it is; one of the two.
-        expected_bytes: its size for the check of the free space, until the server tells.
+        md5: of the archive, None where it is not known.
+        url: where to download it from; not with `file`.
+        file: an archive that is here already; not with `url`.
+        expected_bytes: its size for the check of the free space, until the server says.
         progress: takes bytes so far and in all.
-        note: takes a line of what goes on.
+        note: takes a line about what goes on.
 
     Raises:
         FetchError: no connection, a refusal, no space, or something else in the way at `root/name`.
@@ -115,17 +116,17 @@ def download(
     brought something, otherwise after 1, 2, 4, ... seconds.
 
     Raises:
-        FetchError: another kind of URL, an answer that repeating cannot mend, or `ATTEMPTS` vain
-            connections in a row.
+        FetchError: another kind of URL, an answer that repeating cannot cure, or `ATTEMPTS`
+            fruitless connections in a row.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise FetchError(
             f"{url}: only http and https are fetched; for a file on this machine use --file"
         )
-    vain, problem = 0, ""
-    while vain < ATTEMPTS:
-        if vain:
-            seconds = min(2.0 ** (vain - 1), LONGEST_WAIT_SECONDS)
+    failed, problem = 0, ""
+    while failed < ATTEMPTS:
+        if failed:
+            seconds = min(2.0 ** (failed - 1), LONGEST_WAIT_SECONDS)
             note(f"{problem}; trying again in {seconds:.0f} s")
             wait(seconds)
         before = _size(part)
@@ -147,12 +148,12 @@ def download(
         except urllib.error.URLError as error:
             if isinstance(
                 error.reason, str | ssl.SSLCertVerificationError
-            ):  # no such kind of URL, no trust
+            ):  # an unknown kind of URL, or no trusted certificate
                 raise FetchError(f"{url}: {error.reason}") from error
             problem = str(error.reason)
         except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             problem = str(error) or type(error).__name__
-        vain = 0 if _size(part) > before else vain + 1
+        failed = 0 if _size(part) > before else failed + 1
     raise FetchError(
         f"{url}: {problem}, {ATTEMPTS} times in a row; run the same command again to go on from "
         "here"
@@ -247,7 +248,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 tar.extractall(inside, members=members, filter="data")
                 while tar.fileobj and tar.fileobj.read(
                     _CHUNK
-                ):  # a compressed archive's checksum stands at the end
+                ):  # a compressed archive's checksum is at its end
                     pass
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise BadArchiveError(

@@ -10,27 +10,28 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from medvision.cache import read_json, write_json
+from medvision.cache import read_json, remember_json
 from medvision.data.copies import find_copies
 from medvision.data.readers.base import Case, Task
 from medvision.data.validate import undeclared, validate
 from medvision.errors import DataError
 from record.local_files import cache_root
 
-MEMORY_VERSION = 3  # raise it when an examination finds more, so that every case is examined again
+MEMORY_VERSION = 4  # raise it when an examination finds more, so that every case is examined again
 
 
 @dataclass(frozen=True)
 class CaseIndex:
     """What planning needs to know of a case: `fingerprint` is the sha256 of image and label
     content, `volume_mm3` the volume of everything labelled above 0, `channels` how many its image
-    has, `errors` are the reasons why it cannot be used, `warnings` do not forbid it; `labels` are
-    the values of its label."""
+    has, `errors` are the reasons why it cannot be used, `warnings` do not prevent that; `labels`
+    are the values of its label, `volumes_mm3` the volume of each above 0; `shape` in voxels and
+    `spacing` in mm are the image's."""
 
     id: str
     fingerprint: str
@@ -39,6 +40,9 @@ class CaseIndex:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
+    volumes_mm3: Mapping[int, float] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
 
 
 def index_cases(
@@ -56,7 +60,7 @@ def index_cases(
                     memory[_key(case)] = entry
                     on_case()
         finally:
-            write_json(_memory_path(task), memory)
+            remember_json(_memory_path(task), memory)
     return _index(task, cases, memory)
 
 
@@ -69,9 +73,13 @@ def cached_index(task: Task) -> list[CaseIndex] | None:
     return _index(task, cases, memory)
 
 
+def memory_name(task: Task) -> str:
+    """What is remembered of a task's folder is called so."""
+    return hashlib.sha256(str(task.folder.resolve()).encode()).hexdigest()[:24]
+
+
 def _memory_path(task: Task) -> Path:
-    folder = hashlib.sha256(str(task.folder.resolve()).encode()).hexdigest()[:24]
-    return cache_root() / "fingerprints" / f"{folder}.json"
+    return cache_root() / "fingerprints" / f"{memory_name(task)}.json"
 
 
 def _key(case: Case) -> str:
@@ -174,6 +182,9 @@ def _index(task: Task, cases: Sequence[Case], memory: dict) -> list[CaseIndex]:
                 tuple(errors),
                 tuple(warnings),
                 tuple(entry["labels"]),
+                {int(value): volume for value, volume in entry["volumes_mm3"].items()},
+                tuple(entry["shape"]),
+                tuple(entry["spacing"]),
             )
         )
     return made

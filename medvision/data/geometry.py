@@ -112,7 +112,9 @@ def place(
     """Centre a case, or a box of it, in a network's grid without changing its proportions.
 
     Args:
-        shape, spacing, affine: of the case, mm.
+        shape: of the case, in voxels.
+        spacing: of the case, in mm.
+        affine: of the case, in mm.
         size: of the network's grid.
         target: mm of the network's voxels (in RAS), larger by one factor where the box would not
             fit; None: cubes, as small as the box allows.

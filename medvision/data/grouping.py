@@ -1,12 +1,14 @@
-"""Which cases belong to one patient: read from a file, or told by the names of the cases."""
+"""Which cases belong to one patient: read from a file, or from the names of the cases."""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from medvision.data.text import read_text
 from medvision.errors import DataError
 
 
@@ -20,7 +22,7 @@ def read_patients(path: Path) -> dict[str, str]:
     """
     patients: dict[str, str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             if lacking := {"case", "patient"} - set(reader.fieldnames or ()):
                 raise DataError(

@@ -1,7 +1,7 @@
 """What a NIfTI header says of space, and where it contradicts itself.
 
 Spacing and volume come from the affine, in mm. `pixdim` says the spacing once more, and `qform` the
-whole affine: programs differ in which of them they believe, so a contradiction is told. Source:
+whole affine: programs differ in which of them they believe, so a contradiction is reported. Source:
 https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h (methods 1 to 3, xyzt_units).
 """
 
@@ -23,10 +23,10 @@ NEAR_VOXELS = 0.01  # less than that is rounding in the header
 ROUNDING = 1e-5  # relative; of float32 in pixdim and affine, with some room for products
 DIFFERENT = 1e-3  # relative; pixdim and affine that differ by more contradict each other,
 UNEQUAL = 0.01  # and so do the spacings of two files of a case; below, their corners decide
-SKEWED = 1e-3  # cosine between two axes that should be perpendicular: more is told,
+SKEWED = 1e-3  # cosine between two axes that should be perpendicular: more is reported,
 SHEARED = 0.01  # and this is refused, because distances in mm would be wrong by as much
 POSSIBLE_MM = (1e-4, 1e4)  # a voxel's edge; outside of it the header is refused
-USUAL_MM = (1e-3, 100.0)  # outside of it the unit is probably wrong, and that is told
+USUAL_MM = (1e-3, 100.0)  # outside of it the unit is probably wrong, and that is reported
 _UNITS_MM = {1: (1000.0, "metres"), 3: (0.001, "microns")}  # of xyzt_units; mm and unknown are 1
 
 
@@ -55,7 +55,7 @@ def grid_of(path: Path, opened: Any, raw: bytes) -> Grid:
 
     Args:
         opened: nibabel's image, 3D or 4D.
-        raw: the file's first bytes, decompressed; nibabel mends a header before it shows it.
+        raw: the file's first bytes, decompressed; nibabel repairs a header before it shows it.
 
     Raises:
         DataError: the spacing is unknown; the affine is not finite, leaves out a direction, has
@@ -78,7 +78,7 @@ def grid_of(path: Path, opened: Any, raw: bytes) -> Grid:
     _check_directions(path, affine)
     if not all(POSSIBLE_MM[0] <= edge <= POSSIBLE_MM[1] for edge in own):
         raise DataError(
-            f"{path}: a voxel of {_row(own)} mm by its affine is no spacing of an image; mend its "
+            f"{path}: a voxel of {_row(own)} mm by its affine is no spacing of an image; fix its "
             "affine or unit"
         )
     doubts += _skewed(path, columns / own)
@@ -108,6 +108,50 @@ def grid_of(path: Path, opened: Any, raw: bytes) -> Grid:
     )
 
 
+def differs(image: Grid, other: Grid, what: str = "image") -> str | None:
+    """Why two files cannot lie on each other voxel by voxel, if so.
+
+    Args:
+        what: what `image` is of the other one.
+    """
+    if image.shape != other.shape:
+        return (
+            f"{other.path}: shape {other.shape} differs from its {what}'s {image.shape} "
+            f"({image.path})"
+        )
+    if image.orientation != other.orientation:
+        return (
+            f"{other.path}: orientation {other.orientation} differs from its {what}'s "
+            f"{image.orientation}"
+        )
+    if any(
+        abs(one / two - 1) > UNEQUAL for one, two in zip(image.spacing, other.spacing, strict=True)
+    ):
+        shown = [" x ".join(f"{edge:g}" for edge in grid.spacing) for grid in (other, image)]
+        return f"{other.path}: its voxels are {shown[0]} mm, its {what}'s {shown[1]} mm"
+    return None
+
+
+def misplaced(image: Grid, other: Grid, what: str = "image") -> tuple[list[str], list[str]]:
+    """Errors and warnings of two grids that should be the same: of an image and its label or
+    another channel, of a truth and a mask.
+
+    Args:
+        what: what `image` is of the other one.
+    """
+    if problem := differs(image, other, what):
+        return [problem], []
+    apart = corner_distance(image.shape, image.affine, other.affine)
+    voxels = apart / min(*image.spacing, *other.spacing)
+    if voxels <= NEAR_VOXELS:
+        return [], []
+    text = (
+        f"{other.path}: its affine puts it {apart:.3g} mm ({voxels:.2g} voxels) away from its "
+        f"{what}"
+    )
+    return ([text], []) if voxels > FAR_VOXELS else ([], [text])
+
+
 def corner_distance(shape: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> float:
     """How far apart two affines put the corner of a volume that they disagree about most, mm."""
     corners = np.array(
@@ -121,7 +165,7 @@ def _check_directions(path: Path, affine: np.ndarray) -> None:
         codes = nibabel.aff2axcodes(affine)
     if None in codes:
         raise DataError(
-            f"{path}: its affine leaves out a direction, so nobody knows how the volume lies in "
+            f"{path}: its affine leaves out a direction, so it is unknown how the volume lies in "
             "space"
         )
 
@@ -148,27 +192,30 @@ def _two_affines(opened: Any, stored: Any, affine: np.ndarray, scale: np.ndarray
     """What is odd about sform and qform.
 
     Args:
-        stored: the header as it lies in the file; nibabel sets codes to 0 that it does not know.
+        stored: the header as it is stored in the file; nibabel sets codes to 0 that it does not
+            know.
     """
-    header, told = opened.header, []
+    header, doubts = opened.header, []
     qform, sform = int(header["qform_code"]), int(header["sform_code"])
     for name, code in (("qform", qform), ("sform", sform)):
         if int(stored[f"{name}_code"]) != code:
-            told.append(f"its {name}_code {int(stored[f'{name}_code'])} is unknown, it is left out")
+            doubts.append(
+                f"its {name}_code {int(stored[f'{name}_code'])} is unknown, it is left out"
+            )
     if not qform and not sform:
-        return [*told, "has neither sform nor qform, so its directions are a guess"]
+        return [*doubts, "has neither sform nor qform, so its directions are a guess"]
     if not (qform and sform):
-        return told
+        return doubts
     try:
         other = scale @ header.get_qform()
     except (ValueError, HeaderDataError) as error:
-        return [*told, f"its qform cannot be read, the sform is used: {error}"]
+        return [*doubts, f"its qform cannot be read, the sform is used: {error}"]
     finest = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     apart = corner_distance(opened.shape[:3], affine, other)
     if not apart / finest > FAR_VOXELS:
-        return told
+        return doubts
     return [
-        *told,
+        *doubts,
         f"its qform puts a corner {apart:.3g} mm ({apart / finest:.2g} voxels) away from where its "
         "sform does; the sform is used",
     ]

@@ -1,7 +1,8 @@
-"""The split of a study whose cases have changed: whoever was there keeps its part.
+"""The split of a study whose cases have changed: a case that was there keeps its part.
 
-A new unit comes to the end of the study's order, and to the smallest test set. Nobody else moves
-unless units are gone, and then only as many as make the test sets equal again. Pure functions.
+A new unit comes to the end of the study's order, and to the smallest test set. No other unit
+moves unless units are gone, and then only as many as make the test sets equal again. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _place_for(
 def kept_set(
     units: Units, before: Collection[str], wanted: int, rank: Rank, earlier: EarlierSplit
 ) -> set[str]:
-    """So many units of a test set or a reserve: those that were in it, then new ones.
+    """This many units of a test set or a reserve: those that were in it, then new ones.
 
     Args:
         before: cases that were in it.

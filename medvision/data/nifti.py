@@ -1,5 +1,5 @@
-"""The one reader of NIfTI files, for the check of a task and for training alike: what one takes,
-the other takes, and both refuse the rest in the same words.
+"""The one reader of volumes (NIfTI, and what `medvision.data.itk` reads), for a task's check and
+for training alike: what one takes, the other takes, and both refuse the rest in the same words.
 
 A file is opened by its header, which is examined (`medvision.data.header`) before memory is taken
 for its voxels.
@@ -8,9 +8,7 @@ for its voxels.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +18,25 @@ import nibabel
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from medvision.data.header import UNEQUAL, Grid, grid_of
+from medvision.data.header import Grid, differs, grid_of
+from medvision.data.itk import read_itk
 from medvision.data.readers.base import Case
+from medvision.data.volume_file import (
+    GZIP,
+    ITK_ENDINGS,
+    check_promise,
+    named,
+    start_of,
+    stream_of,
+)
 from medvision.errors import DataError
-from medvision.placeholders import HEAD, placeholder
 
 Groups = Mapping[str, Sequence[int] | str]
 Channel = int | Literal["all"]
-ENDINGS = (".nii.gz", ".nii")  # in capitals, too
 LARGEST = 1e37  # networks see float32, which ends at 3.4e38, and sums of some values
 LARGEST_LABEL = 2**31
-logging.getLogger("nibabel.global").setLevel(
-    logging.ERROR
-)  # what it mends is told in `Grid.doubts`
-_GZIP = b"\x1f\x8b"
-_MOST_PACKED = 1032  # bytes that DEFLATE makes of one at most
+# what nibabel repairs is reported in `Grid.doubts`
+logging.getLogger("nibabel.global").setLevel(logging.ERROR)
 _CHUNK = 1 << 20
 
 
@@ -49,7 +51,7 @@ class Volume:
     kind: type
 
     def unscaled(self) -> np.ndarray:
-        """All numbers as they lie in the file."""
+        """All numbers as they are stored."""
         return self._read(self.stored.get_unscaled)
 
     def scaled(self, part: tuple[Any, ...] | None = None) -> np.ndarray:
@@ -57,14 +59,14 @@ class Volume:
         return self._read(lambda: np.asanyarray(self.stored if part is None else self.stored[part]))
 
     def scale(self, unscaled: np.ndarray) -> np.ndarray:
-        """The same of numbers that were read unscaled."""
+        """The same for numbers that were read unscaled."""
         slope, inter = np.float64(self.stored.slope), np.float64(self.stored.inter)
         with np.errstate(over="ignore"):
             return apply_read_scaling(unscaled, slope, inter)
 
     def _read(self, read: Callable[[], np.ndarray]) -> np.ndarray:
         # a file may be truncated, or a gzip stream damaged
-        with _told(self.grid.path), np.errstate(over="ignore"):
+        with named(self.grid.path), np.errstate(over="ignore"):
             return read()
 
 
@@ -94,36 +96,48 @@ def open_volume(path: Path) -> Volume:
         DataError: missing, empty, no NIfTI, voxels that are no real numbers, more of them than the
             file can hold, not 3D or 4D, or a header that gives no grid.
     """
-    start = _start(path)
-    with _told(path):
+    start = start_of(path)
+    if path.name.lower().endswith(ITK_ENDINGS):
+        stored, header = read_itk(path)
+        _check_kind(path, stored)
+        grid = grid_of(path, header, header.header.binaryblock)
+        return Volume(grid, stored, nibabel.Nifti1Image)
+    with named(path):
         opened = nibabel.load(path)
         if not isinstance(opened, nibabel.Nifti1Image):  # which Nifti2Image is, too
             raise DataError(f"{path}: is no volume of NIfTI but a {type(opened).__name__}")
         stored = opened.dataobj
-    if len(stored.shape) not in (3, 4):
-        raise DataError(f"{path}: 3D or 4D is needed, its shape is {stored.shape}")
-    if stored.dtype.kind not in "biuf":
-        raise DataError(f"{path}: real numbers are needed, its voxels are {stored.dtype}")
-    _check_promise(path, stored, packed=start.startswith(_GZIP))
-    with _told(path), _stream(path) as stream:
+    _check_kind(path, stored)
+    check_promise(path, stored, packed=start.startswith(GZIP))
+    with named(path), stream_of(path) as stream:
         raw = stream.read(opened.header.sizeof_hdr)
         return Volume(grid_of(path, opened, raw), stored, type(opened))
 
 
+def _check_kind(path: Path, stored: Any) -> None:
+    if len(stored.shape) not in (3, 4):
+        raise DataError(f"{path}: 3D or 4D is needed, its shape is {stored.shape}")
+    if stored.dtype.kind not in "biuf":
+        raise DataError(f"{path}: real numbers are needed, its voxels are {stored.dtype}")
+
+
 @contextlib.contextmanager
 def open_whole(path: Path) -> Iterator[Volume]:
-    """The same for one who reads all voxels: when the block ends, the rest of the file has been
-    read, too, with gzip's checksum.
+    """The same for reading all voxels: when the block ends, the rest of the file has been read,
+    too, with gzip's checksum.
 
     Raises:
         DataError: as `open_volume`; a file that is damaged anywhere.
     """
     head = open_volume(path)
-    with _stream(path) as stream:
-        with _told(path):
+    if path.name.lower().endswith(ITK_ENDINGS):  # read to its end already
+        yield head
+        return
+    with stream_of(path) as stream:
+        with named(path):
             stored = head.kind.from_stream(stream).dataobj  # type: ignore[attr-defined]
         yield Volume(head.grid, stored, head.kind)
-        with _told(path):
+        with named(path):
             while stream.read(_CHUNK):
                 pass
 
@@ -172,11 +186,21 @@ def read_truth(case: Case, groups: Groups) -> Truth:
     """
     volume = open_volume(case.label)
     label = label_values(volume, volume.scaled())
-    masks = [
-        label > 0 if labels == "all" else np.isin(label, [int(x) for x in labels])
-        for labels in groups.values()
-    ]
-    return Truth(np.stack(masks), volume.grid.spacing)
+    return Truth(group_masks(label, groups), volume.grid.spacing)
+
+
+def group_masks(label: np.ndarray, groups: Groups) -> np.ndarray:
+    """The label groups of a label's numbers [X, Y, Z]: bool [G, X, Y, Z], laid out as files are."""
+    masks = np.empty((len(groups), *label.shape[::-1]), bool).transpose(0, 3, 2, 1)
+    for mask, labels in zip(masks, groups.values(), strict=True):
+        if labels == "all":
+            np.greater(label, 0, out=mask)
+            continue
+        first, *others = (int(value) for value in labels)
+        np.equal(label, first, out=mask)
+        for value in others:
+            mask |= label == value
+    return masks
 
 
 def label_values(volume: Volume, label: np.ndarray) -> np.ndarray:
@@ -215,97 +239,13 @@ def count_unusable(values: np.ndarray) -> tuple[int, int]:
 
 
 def unusable(path: Path, not_finite: int, large: int) -> list[str]:
-    """What is wrong with a file of so many such values."""
-    told = []
+    """What is wrong with a file that holds such values."""
+    problems = []
     if not_finite:
-        told.append(f"{path}: holds {not_finite} values that are NaN or infinite")
+        problems.append(f"{path}: holds {not_finite} values that are NaN or infinite")
     if large:
-        told.append(
+        problems.append(
             f"{path}: holds {large} values beyond ±{LARGEST:g}, too large for float32 arithmetic: "
             "is its slope right?"
         )
-    return told
-
-
-def differs(image: Grid, other: Grid) -> str | None:
-    """Why two files cannot lie on each other voxel by voxel, if so."""
-    if image.shape != other.shape:
-        return (
-            f"{other.path}: shape {other.shape} differs from its image's {image.shape} "
-            f"({image.path})"
-        )
-    if image.orientation != other.orientation:
-        return (
-            f"{other.path}: orientation {other.orientation} differs from its image's "
-            f"{image.orientation}"
-        )
-    if any(
-        abs(one / two - 1) > UNEQUAL for one, two in zip(image.spacing, other.spacing, strict=True)
-    ):
-        shown = [" x ".join(f"{edge:g}" for edge in grid.spacing) for grid in (other, image)]
-        return f"{other.path}: its voxels are {shown[0]} mm, its image's {shown[1]} mm"
-    return None
-
-
-def _start(path: Path) -> bytes:
-    """The first bytes of a file that may be a volume.
-
-    Raises:
-        DataError: it is none, by its name or its beginning.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: is missing")
-    with _told(path), path.open("rb") as file:
-        start = file.read(HEAD)
-    if not start:
-        raise DataError(f"{path}: is empty (0 bytes)")
-    if instead := placeholder(start):
-        raise DataError(f"{path}: {instead}")
-    ending = next((each for each in ENDINGS if path.name.lower().endswith(each)), None)
-    if ending is None:
-        raise DataError(
-            f"{path}: only {' and '.join(ENDINGS)} files are read, by their ending; convert it, "
-            "for example with nibabel or mri_convert"
-        )
-    if (packed := start.startswith(_GZIP)) != (ending == ".nii.gz"):
-        raise DataError(
-            f"{path}: cannot be read as NIfTI: its name ends with {path.name[-len(ending) :]}, but "
-            f"it is {'' if packed else 'not '}compressed by gzip"
-        )
-    return start
-
-
-def _check_promise(path: Path, stored: Any, *, packed: bool) -> None:
-    """Refuse a header that promises more voxels than the file can hold, before memory is taken for
-    them.
-
-    Raises:
-        DataError: it does.
-    """
-    if 0 in stored.shape:
-        raise DataError(f"{path}: holds no voxels, its shape is {stored.shape}")
-    needed, size = math.prod(stored.shape) * stored.dtype.itemsize, path.stat().st_size
-    if needed > size * (_MOST_PACKED if packed else 1):
-        raise DataError(
-            f"{path}: is damaged or cut off: {size} bytes cannot hold a volume of shape "
-            f"{stored.shape}"
-        )
-
-
-def _stream(path: Path) -> Any:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever a library raises of a broken file, which is of many kinds, as one that names the
-    file.
-    """
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"{path}: cannot be read as NIfTI: {type(error).__name__}: {error}"
-        ) from error
+    return problems

@@ -14,12 +14,13 @@ import torch
 
 from medvision.data.cache import cached
 from medvision.data.fingerprints import require_unchanged
-from medvision.data.nifti import read_image, read_truth
+from medvision.data.nifti import open_volume, read_image, read_truth
 from medvision.data.readers.base import Case
-from medvision.data.settings import Preparation
+from medvision.data.settings import Channel, Preparation
 from medvision.data.views.base import Placement, PreprocessedCase
 from medvision.data.views.registry import view_of
 from medvision.errors import DataError
+from medvision.settings import counted
 
 PREPARED_VERSION = 4  # enters the cache's key: raise it when the files change
 
@@ -42,19 +43,28 @@ def prepare(case: Case, fingerprint: str, settings: Preparation) -> Preprocessed
         return made
 
     text = json.dumps(
-        [PREPARED_VERSION, fingerprint, settings.model_dump(mode="json")]
+        [PREPARED_VERSION, fingerprint, counted(settings)]
     )  # the groups' order counts
     return cached(hashlib.sha256(text.encode()).hexdigest(), make)
 
 
 def prepare_image(images: Sequence[Path], settings: Preparation) -> PreprocessedCase:
-    """The same of an image without a label; without masks, and not cached.
+    """The same for an image without a label; without masks, and not cached.
 
     Args:
         images: the image's files (`Case.images`).
     """
     image, placement = _shown(images, settings)
     return PreprocessedCase(image, np.zeros((0, *settings.image_size), np.uint8), placement)
+
+
+def file_channels(images: Sequence[Path]) -> int:
+    """Channels of an image's files together, by their headers.
+
+    Raises:
+        DataError: as `open_volume`.
+    """
+    return sum(open_volume(path).grid.channels for path in images)
 
 
 def _make(case: Case, settings: Preparation) -> PreprocessedCase:
@@ -76,7 +86,8 @@ def _make(case: Case, settings: Preparation) -> PreprocessedCase:
 
 def _shown(images: Sequence[Path], settings: Preparation) -> tuple[np.ndarray, Placement]:
     try:  # the image is not kept: the label comes next, and a CT is large
-        return view_of(settings).show(read_image(images, settings.channel))
+        wanted: Channel = "all" if settings.scaled == "file" else settings.channel
+        return view_of(settings).show(read_image(images, wanted))
     except DataError:
         raise
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a network gets to see of a case, as values. Imports no torch."""
+"""What a network sees of a case, as values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from medvision.settings import Settings
+from medvision.settings import Settings, Since
+from record.names import Name
 
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
@@ -20,30 +21,45 @@ Intensity = Literal["min-max", "z-score"]
 Protocol = Literal["paper", "corrected"]
 # The settings that not every protocol reads (`medvision.data.views`), and who does:
 PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
-    "paper": (),
+    "paper": ("scaled", "resampling", "mask_voxel"),
     "corrected": ("modality", "ct_window", "spacing", "crop"),
 }
+Scaled = Literal["resized", "file"]
+Resampling = Literal["centres", "corners"]
+MaskVoxel = Literal["half", "any"]
+# What the official code does otherwise than the defaults:
+OFFICIAL: Mapping[str, str] = {"scaled": "file", "resampling": "corners", "mask_voxel": "any"}
 Modality = Literal["CT", "MRI"]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Channel = Annotated[int, Field(ge=0)] | Literal["all"]
 Labels = Annotated[list[PositiveInt], Field(min_length=1)]
-LabelGroups = Annotated[dict[str, Labels | Literal["all"]], Field(min_length=1)]
+LabelGroups = Annotated[dict[Name, Labels | Literal["all"]], Field(min_length=1)]
 
 
 class Preparation(Settings):
-    """What a network gets to see of a case (`medvision.data.preprocess`)."""
+    """What a network sees of a case (`medvision.data.preprocess`)."""
 
     groups: LabelGroups
     image_size: Size
     channel: Channel = 0
     intensity: Intensity = "min-max"
     protocol: Protocol = "paper"
-    # Only of protocols that read them (PROTOCOL_SETTINGS):
+    # Only for protocols that read them (PROTOCOL_SETTINGS):
     modality: tuple[Modality, ...] = (
         "MRI",
     )  # of each channel; the last one holds for all that follow
     ct_window: Window = (-1000.0, 1000.0)
     spacing: Spacing | None = None
     crop: bool = False
+    scaled: Annotated[Scaled, Since("0.2", before="resized")] = "resized"
+    resampling: Annotated[Resampling, Since("0.2", before="centres")] = "centres"
+    mask_voxel: Annotated[MaskVoxel, Since("0.2", before="half")] = "half"
+
+    @property
+    def drops_structures(self) -> bool:
+        """Whether a structure can be missing from what the network sees: it lies outside of the
+        crop, or between the voxels of a stretched grid.
+        """
+        return self.protocol == "paper" or self.crop

@@ -3,29 +3,26 @@ a global state.
 
 Order is decided by sha256(seed, unit), so it is the same on every machine and library version. A
 unit is a patient where a grouping is given, otherwise a case; units never divide. In a study that
-has its folds already, whoever was there keeps its part (`medvision.data.kept_splits`).
+has its folds already, a case that was there keeps its part (`medvision.data.kept_splits`).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from medvision.data.grouping import units_of
 from medvision.data.kept_splits import EarlierSplit, Rank, Units, kept_folds, kept_set
-from record.schema import Split, SplitFold
+from record.schema import Split
 
+Rounding = Literal["nearest", "down"]
+Validation = Literal["fraction", "fold"]
 VALIDATION_EVERY = 5
-RULE = (
-    "A fold's `order` lists the cases that are not its test cases, in the study's one order "
-    "(sha256 of splits.seed and patient). A fraction f takes the first max(1, round(f * n)) "
-    "patients of it; every fifth patient of the order validates, the others train. Smaller "
-    "fractions are therefore contained in larger ones, in both roles. Where cases came or went "
-    "since the folds were made, `order` of the file is the study's order: new ones are at its end."
-)
+_NO_VALIDATION = "no validation case is left"
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,22 @@ class Roles:
     test: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def notes_for(self, select: str) -> tuple[str, ...]:
+        """The notes, with what follows for a training whose `training.select` is this."""
+        taken = ", so the last epoch is taken" if select == "best" else ""
+        return tuple(note + taken * (note == _NO_VALIDATION) for note in self.notes)
+
 
 @dataclass(frozen=True)
 class Fold:
-    """`order`: units (tuples of case ids) that are not tested, in the study's order."""
+    """`order`: units (tuples of case ids) that are not tested, in the study's order; `rounding` and
+    `validation`: as of the spec's `splits`.
+    """
 
     test: tuple[str, ...]
     order: tuple[tuple[str, ...], ...]
+    rounding: Rounding = "nearest"
+    validation: Validation = "fraction"
 
     def roles(self, fraction: float) -> Roles:
         """Training and validation cases at a fraction in (0, 1]; the test cases are the same at
@@ -57,19 +63,36 @@ class Fold:
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
         exact = fraction * len(self.order)
-        taken = max(1, round(exact))
+        taken = whole(exact, self.rounding)
         train: list[str] = []
         validation: list[str] = []
-        for position, unit in enumerate(self.order[:taken], start=1):
-            (train if position % VALIDATION_EVERY else validation).extend(unit)
+        beyond = 0
+        for position, unit in enumerate(self.order, start=1):
+            if position % VALIDATION_EVERY == 0 and (
+                position <= taken or self.validation == "fold"
+            ):
+                validation.extend(unit)
+                beyond += len(unit) * (position > taken)
+            elif position <= taken:
+                train.extend(unit)
         notes = []
         if abs(taken - exact) > 1e-9:
             notes.append(
                 f"fraction {fraction:g} of {len(self.order)} is {exact:g}, rounded to {taken}"
             )
+        if beyond:
+            notes.append(
+                f"validates on {len(validation)} cases of the fold, {beyond} of them beyond the "
+                "fraction (splits.validation: fold)"
+            )
         if not validation:
-            notes.append("no validation case is left, so the last epoch is taken")
+            notes.append(_NO_VALIDATION)
         return Roles(tuple(train), tuple(validation), self.test, tuple(notes))
+
+
+def whole(exact: float, rounding: Rounding) -> int:
+    """A number of cases out of a share of them, at least 1."""
+    return max(1, round(exact) if rounding == "nearest" else math.floor(exact))
 
 
 def make_folds(
@@ -82,6 +105,8 @@ def make_folds(
     fixed_test: Sequence[str] = (),
     patients: Mapping[str, str] | None = None,
     earlier: EarlierSplit | None = None,
+    rounding: Rounding = "nearest",
+    validation: Validation = "fraction",
 ) -> list[Fold]:
     """The folds of one task.
 
@@ -92,6 +117,8 @@ def make_folds(
         seed: decides the folds and the order.
         patients: case id -> patient (`patients_of`), None where every case is a patient of its own.
         earlier: of a study that has folds by the same scheme, seed and numbers; None of a new one.
+        rounding: of the number of test cases of a hold-out, and of a fraction's.
+        validation: which cases validate at a fraction, its own or the fold's.
 
     Raises:
         ValueError: fewer units than folds, no training unit would be left, or a case id that has no
@@ -108,7 +135,8 @@ def make_folds(
         test_patients = set(units_of(fixed_test, patients))
         if patients is not None and (shared := sorted(test_patients & set(units))):
             raise ValueError(f"patients in both training and test cases: {', '.join(shared)}")
-        return [Fold(tuple(fixed_test), tuple(units[name] for name in order))]
+        units_left = tuple(units[name] for name in order)
+        return [Fold(tuple(fixed_test), units_left, rounding, validation)]
     if scheme == "holdout":
         if test_fraction > 0.5:
             raise ValueError(
@@ -117,7 +145,7 @@ def make_folds(
             )
         if len(units) < 2:
             raise ValueError("one case (or patient) cannot be divided into training and test cases")
-        wanted = max(1, round(test_fraction * len(units)))
+        wanted = whole(test_fraction * len(units), rounding)
         test_sets = [
             _spread(units, training, wanted, seed, "test")
             if earlier is None
@@ -138,6 +166,8 @@ def make_folds(
         Fold(
             test=tuple(case for name in order if name in tested for case in units[name]),
             order=tuple(units[name] for name in order if name not in tested),
+            rounding=rounding,
+            validation=validation,
         )
         for tested in test_sets
     ]
@@ -189,39 +219,6 @@ def reserve(
     )
 
 
-def to_split(
-    folds: Sequence[Fold],
-    settings: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    patients: Mapping[str, str] | None = None,
-    order: Sequence[Sequence[str]] = (),
-) -> Split:
-    """The split file that a reviewer can read: the rule, the settings, every case's content
-    fingerprint, its patient where a grouping is given, and every fold.
-
-    Args:
-        order: the study's order, where it does not follow from the seed alone.
-    """
-    split = Split(
-        rule=RULE,
-        settings=dict(settings),
-        cases=dict(fingerprints),
-        folds=[
-            SplitFold(test=list(fold.test), order=[list(unit) for unit in fold.order])
-            for fold in folds
-        ],
-    )
-    more: dict[str, Any] = {"order": [list(unit) for unit in order]} if order else {}
-    if patients:
-        more["patients"] = dict(sorted(patients.items()))
-    return split.model_copy(update=more)
-
-
-def from_split(split: Split) -> list[Fold]:
-    """The folds of a split file."""
-    return [Fold(tuple(fold.test), tuple(map(tuple, fold.order))) for fold in split.folds]
-
-
 def _stratified(
     units: Mapping[str, tuple[str, ...]], volumes: Mapping[str, float], parts: int, seed: int
 ) -> dict[str, int]:
@@ -244,7 +241,7 @@ def _spread(
     seed: int,
     purpose: str,
 ) -> set[str]:
-    """So many units, of all sizes: sorted by volume they are cut into equal runs, and a hash
+    """This many units, of all sizes: sorted by volume they are cut into equal runs, and a hash
     chooses one of each.
     """
     by_size = _by_size(units, volumes, seed)

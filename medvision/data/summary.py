@@ -1,4 +1,4 @@
-"""What planning tells of a task's cases as a whole, out of what is remembered of each."""
+"""What planning says about a task's cases as a whole, from what is remembered of each."""
 
 from __future__ import annotations
 
@@ -27,6 +27,26 @@ def absent_groups(
         for name, labels in groups.items()
         if labels != "all" and not set(labels) & set(values)
     ]
+
+
+def lone_groups(
+    cases: Collection[CaseIndex], groups: Mapping[str, Sequence[int] | str]
+) -> list[str]:
+    """A line for each label group that one case alone has."""
+    lines = []
+    for name, labels in groups.items():
+        wanted = set() if labels == "all" else set(labels)
+        holders = [
+            case.id
+            for case in cases
+            if any(value > 0 and (not wanted or value in wanted) for value in case.labels)
+        ]
+        if len(holders) == 1 < len(cases):
+            lines.append(
+                f"{holders[0]}: label group {name!r}: no other case has it, so where this one is "
+                "tested, nothing of it is trained"
+            )
+    return lines
 
 
 def doubts(cases: Collection[CaseIndex], folder: Path) -> list[str]:

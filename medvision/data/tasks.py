@@ -3,7 +3,7 @@
 Source: MSD's dataset.json files. The NSD tolerances are the challenge's as quoted from memory of
 Antonelli et al. 2022 (doi 10.1038/s41467-022-30695-9) and not verified against it: set
 `evaluation.tolerances` to use others. Some sizes of archives are from memory, too; they only decide
-how much free disk is asked for before a server tells the real size.
+how much free disk is asked for before a server gives the real size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opens every file of a case once and tells what is wrong with them, and what they hold.
+"""Opens every file of a case once; says what is wrong with them, and what they hold.
 
 Values are scaled slice by slice, so an integer CT is never held as float64. Every message begins
 with a path.
@@ -7,7 +7,7 @@ with a path.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Validation:
     """`errors` make a case unusable, `warnings` do not; `labels` are the label's values;
-    `volume_mm3` is the volume of everything labelled above 0; `orientation` is the image's, for
-    example `RAS`; `channels` are the image's, 1 in 3D; `content` of each channel, and
+    `volume_mm3` is the volume of everything labelled above 0, `volumes_mm3` that of each value
+    above 0; `orientation` is the image's, for example `RAS`; `channels` are the image's, 1 in 3D;
+    `shape` and `spacing` (mm) are the image's along X, Y and Z; `content` of each channel, and
     `label_content`, are their fingerprints."""
 
     errors: tuple[str, ...]
@@ -36,6 +37,9 @@ class Validation:
     channels: int = 1
     content: tuple[Content, ...] = ()
     label_content: str = ""
+    volumes_mm3: dict[str, float] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
 
 
 def validate(case: Case) -> Validation:
@@ -45,6 +49,7 @@ def validate(case: Case) -> Validation:
     import numpy as np
 
     from medvision.data.content import label_fingerprint
+    from medvision.data.header import misplaced
     from medvision.data.nifti import label_values, open_whole
 
     errors: list[str] = []
@@ -52,7 +57,7 @@ def validate(case: Case) -> Validation:
     content: list[Content] = []
     label: Grid | None = None
     labels: tuple[int, ...] = ()
-    volume, label_content = 0.0, ""
+    volume, label_content, volumes = 0.0, "", dict[str, float]()
     for path in case.images:
         try:
             grid, found, problems = _image(path)
@@ -67,7 +72,9 @@ def validate(case: Case) -> Validation:
         label = opened.grid
         volume = float(np.count_nonzero(values > 0)) * label.voxel_mm3
         whole = label_values(opened, values)
-        labels, label_content = _distinct(whole), label_fingerprint(whole)
+        counts, label_content = _counted(whole), label_fingerprint(whole)
+        labels = tuple(counts)
+        volumes = {str(value): counts[value] * label.voxel_mm3 for value in labels if value > 0}
     except DataError as error:
         errors.append(str(error))
     warnings = [f"{case.label}: nothing is labelled"] if label and labels == (0,) else []
@@ -77,13 +84,22 @@ def validate(case: Case) -> Validation:
             "count as background"
         )
     for grid in (*images[1:], *([label] if label else ())) if images else ():
-        fits_not, fits_nearly = _compare(images[0], grid)
+        fits_not, fits_nearly = misplaced(images[0], grid)
         errors += fits_not
         warnings += fits_nearly
     warnings += _doubts([*images, *([label] if label else [])])
     about = (images[0].orientation, sum(grid.channels for grid in images)) if images else ("", 1)
     return Validation(
-        tuple(errors), tuple(warnings), labels, volume, *about, tuple(content), label_content
+        tuple(errors),
+        tuple(warnings),
+        labels,
+        volume,
+        *about,
+        tuple(content),
+        label_content,
+        volumes,
+        images[0].shape if images else (),
+        images[0].spacing if images else (),
     )
 
 
@@ -125,35 +141,19 @@ def _image(path: Path) -> tuple[Grid, list[Content], list[str]]:
     return grid, [] if problems else found, problems
 
 
-def _distinct(label: np.ndarray) -> tuple[int, ...]:
-    """The distinct values, found slice by slice."""
+def _counted(label: np.ndarray) -> dict[int, int]:
+    """The voxels of each value, in the order of values, counted slice by slice."""
     import numpy as np
 
-    slices = [np.unique(label[..., index]) for index in range(label.shape[-1])]
-    return tuple(int(value) for value in np.unique(np.concatenate(slices)))
-
-
-def _compare(image: Grid, other: Grid) -> tuple[list[str], list[str]]:
-    """Errors and warnings of two grids that should be the same: of the image, and of its label or
-    of another channel.
-    """
-    from medvision.data.header import FAR_VOXELS, NEAR_VOXELS, corner_distance
-    from medvision.data.nifti import differs
-
-    if problem := differs(image, other):
-        return [problem], []
-    apart = corner_distance(image.shape, image.affine, other.affine)
-    voxels = apart / min(*image.spacing, *other.spacing)
-    if voxels <= NEAR_VOXELS:
-        return [], []
-    text = (
-        f"{other.path}: its affine puts it {apart:.3g} mm ({voxels:.2g} voxels) away from its image"
-    )
-    return ([text], []) if voxels > FAR_VOXELS else ([], [text])
+    counts: dict[int, int] = {}
+    for index in range(label.shape[-1]):
+        for value, count in zip(*np.unique(label[..., index], return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    return dict(sorted(counts.items()))
 
 
 def _doubts(grids: list[Grid]) -> list[str]:
-    """What is odd about the headers; the same of several files of a case once."""
+    """What is odd about the headers; the same oddity of several files of a case once."""
     first: dict[str, Path] = {}
     for grid in grids:
         for doubt in grid.doubts:

@@ -15,7 +15,7 @@ from medvision.llm.errors import BlockError
 from medvision.llm.fingerprints import cached_fingerprint, prepare_block
 
 if TYPE_CHECKING:
-    from medvision.llm.block import FrozenBlock
+    from medvision.llm.frozen import FrozenBlock
     from medvision.llm.loading import load_block
 
 __all__ = [
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
         return load_block
     if name == "FrozenBlock":
-        from medvision.llm.block import FrozenBlock
+        from medvision.llm.frozen import FrozenBlock
 
         return FrozenBlock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,5 @@
-"""The frozen block itself: one or a few of transformers' own layers with one checkpoint's weights.
+"""Blocks of the families with a row of their own: one or a few of transformers' layers with one
+checkpoint's weights.
 
 Attention runs through `scaled_dot_product_attention`, but for families whose row says `eager`:
 there it is transformers' eager attention.
@@ -17,6 +18,7 @@ from torch import nn
 
 from medvision.llm.errors import BlockError
 from medvision.llm.families import Family
+from medvision.llm.frozen import FrozenBlock
 
 _LEGACY_ROPE = ("rope_theta", "rope_scaling")
 # These kinds of rotary embedding ignore the longest position, and formats differ in whether they
@@ -30,7 +32,7 @@ def resolve_config(
 ) -> dict[str, Any]:
     """The settings that decide these layers' numbers, with transformers' defaults, as JSON values.
 
-    Equal for equal layers whatever format said them, and what `FrozenBlock` is built from.
+    Equal for equal layers in whatever format, and what `RowBlock` is built from.
 
     Raises:
         BlockError: transformers refuses the configuration.
@@ -66,23 +68,10 @@ def _config(family: Family, values: Mapping[str, Any], where: str) -> Any:
     return config
 
 
-class FrozenBlock(nn.Module):
-    """Consecutive layers of a language model, frozen, as a map from [B, T, C] to [B, T, C].
+class RowBlock(FrozenBlock):
+    """The layers of a family that has a row in `medvision.llm.families`.
 
-    Its parameters have requires_grad False and its own dropout is never on, whatever `train()` is
-    told; gradients pass through to its input. It holds no buffers, so DistributedDataParallel has
-    nothing to broadcast at each step. The input is taken to the parameters' dtype and the output
-    back to the input's.
-
-    Attributes:
-        hidden_size: C.
-        heads: query heads of an attention.
-        kv_heads: its key/value heads; query head i belongs to key/value head i // (heads /
-            kv_heads).
-        family: its name in `medvision.llm.families`.
-        layer: index of the layer in its model, counted from 0, or a tuple of them.
-        fingerprint: sha256 of configuration and weights (as float32).
-        projections: for q, k, v and o the names of the linear maps inside this module, for LoRA.
+    It holds no buffers, so DistributedDataParallel has nothing to broadcast at each step.
     """
 
     def __init__(
@@ -108,7 +97,6 @@ class FrozenBlock(nn.Module):
         self.heads: int = settings.num_attention_heads
         self.kv_heads: int = getattr(settings, "num_key_value_heads", None) or self.heads
         self.family = family.name
-        self.layer: int | tuple[int, ...] = layers[0] if len(layers) == 1 else tuple(layers)
         self.fingerprint = fingerprint
         self.causal = causal
         self._eager, self._takes_positions = family.eager, family.rotary
@@ -120,8 +108,8 @@ class FrozenBlock(nn.Module):
         self._windows: list[int | None] = []
         for layer in self.layers:
             attention = layer.get_submodule(family.attention)
-            # Under SDPA transformers' decoder layers are causal when no mask is given, unless told
-            # otherwise.
+            # Under SDPA transformers' decoder layers are causal when no mask is given, unless they
+            # are told otherwise.
             attention.is_causal = causal
             default = settings.sliding_window if family.windowed else None
             self._windows.append(getattr(attention, "sliding_window", default))
@@ -136,40 +124,15 @@ class FrozenBlock(nn.Module):
         if rotary is not None and rope_factors is not None:
             rotary.inv_freq = rotary.inv_freq / rope_factors  # how GGUF stores Llama 3.1's scaling
         object.__setattr__(self, "_rotary", rotary)
-        self.requires_grad_(False)
-        self.train(False)
+        self._frozen(layers)
 
-    def train(self, mode: bool = True) -> FrozenBlock:
-        """Stay in evaluation mode: a frozen block's dropout would only add noise."""
-        del mode
-        super().train(False)
-        return self
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Apply the layers (and the final norm).
-
-        Args:
-            tokens: [B, T, C] embeddings, any floating dtype.
-
-        Returns:
-            [B, T, C] in the dtype of `tokens`.
-
-        Raises:
-            BlockError: another number of axes or another C.
-        """
-        if tokens.ndim != 3 or tokens.shape[-1] != self.hidden_size:
-            raise BlockError(
-                f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}"
-            )
-        hidden = tokens.to(next(self.parameters()).dtype)
+    def _through_layers(self, hidden: torch.Tensor) -> torch.Tensor:
         options: dict[str, Any] = {}
         if self._takes_positions:
             options["position_embeddings"] = self._positions(hidden)
         for layer, window in zip(self.layers, self._windows, strict=True):
             hidden = layer(hidden, attention_mask=self._mask(hidden, window), **options)
-        if self.norm is not None:
-            hidden = self.norm(hidden)
-        return hidden.to(tokens.dtype)
+        return hidden
 
     def _positions(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of the rotary embedding; one and zero, broadcast, turn nothing."""
@@ -197,7 +160,7 @@ class FrozenBlock(nn.Module):
         )
         return mask[None, None]
 
-    def randomise(self, seed: int) -> FrozenBlock:
+    def randomise(self, seed: int) -> RowBlock:
         """Replace the weights by random ones, in place: the control for whether they matter.
 
         Linear maps are drawn from N(0, 0.02²), the spread that the families here are initialised
@@ -220,7 +183,7 @@ class FrozenBlock(nn.Module):
         ).hexdigest()
         return self
 
-    def reset_final_norm(self) -> FrozenBlock:
+    def reset_final_norm(self) -> RowBlock:
         """Give the final norm the weights that it has before any training, in place: it then only
         normalises.
         """
@@ -228,33 +191,6 @@ class FrozenBlock(nn.Module):
             for name, parameter in self.norm.named_parameters():
                 parameter.data.fill_(1.0 - self._norm_offset if name == "weight" else 0.0)
         return self
-
-    def tile_kv_heads(self) -> FrozenBlock:
-        """Pair query head i with key/value head i mod kv_heads instead of i // (heads / kv_heads),
-        in place.
-
-        The official code repeats the key/value heads by tiling them, where grouped-query attention
-        (Ainslie et al. 2023) repeats each one for its group, so that most query heads meet keys
-        that they were not trained with. Here the query heads change their places instead, rows of
-        the query projection and columns of the output projection, which gives the same output.
-        Nothing changes where every query head has its own keys.
-        """
-        places = torch.arange(self.heads).view(-1, self.kv_heads).T.reshape(-1)
-        for query, output in zip(self.projections["q"], self.projections["o"], strict=True):
-            for parameter in self.get_submodule(query).parameters():
-                heads = parameter.data.view(self.heads, -1, *parameter.shape[1:])
-                parameter.data = heads[places].reshape(parameter.shape)
-            weight = self.get_submodule(output).get_parameter("weight")
-            columns = weight.data.view(weight.shape[0], self.heads, -1)
-            weight.data = columns[:, places].reshape(weight.shape)
-        return self
-
-    def extra_repr(self) -> str:
-        """Family, layer and fingerprint, for print()."""
-        return (
-            f"{self.family}, layer={self.layer}, causal={self.causal}, "
-            f"fingerprint={self.fingerprint[:12]}"
-        )
 
 
 def _final_norm(module: Any, family: Family, settings: Any) -> nn.Module | None:
@@ -279,7 +215,7 @@ def expected_shapes(
     """
     try:
         with torch.device("meta"):
-            block = FrozenBlock(family, config, range(config["num_hidden_layers"]))
+            block = RowBlock(family, config, range(config["num_hidden_layers"]))
     except Exception as error:  # each layer class has its own ways to refuse sizes that do not fit
         raise BlockError(
             f"{where}: transformers cannot build its {family.name} layer: {error!r}"

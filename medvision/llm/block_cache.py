@@ -46,6 +46,11 @@ class Stored:
     size: int
 
     @property
+    def native(self) -> bool:
+        """Whether transformers alone knows its family, and no row of `medvision.llm.families`."""
+        return "class" in self.config
+
+    @property
     def path(self) -> Path:
         """Where the tensors are."""
         return folder() / self.file
@@ -60,8 +65,8 @@ def key(place: Path | HubId, layers: int | Sequence[int]) -> str:
     """Name of a sidecar: a hash of what the source looks like from outside; no file's content is
     read.
 
-    A hub id stands for itself: once cached, a block stays what it was although a branch moves on
-    (name a revision to be exact, or remove the sidecar to fetch it anew).
+    A hub id is its own key: once cached, a block stays what it was although a branch moves on
+    (name a revision to be exact, or remove the sidecar to fetch it again).
 
     Raises:
         BlockError: a local source that holds no supported checkpoint.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medvision.llm.errors import BlockError
-from medvision.llm.families import family_of, gguf_family, meta_family
+from medvision.llm.families import gguf_family, meta_family, row_of
 from medvision.llm.sources import Checkpoint, locate, open_checkpoint
 
 # GGUF's key below its architecture's name -> transformers' name. Shared by all families here.
@@ -27,6 +27,14 @@ _GGUF = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "context_length": "max_position_embeddings",
     "rope.freq_base": "rope_theta",
+}
+_NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+# What families call their sizes beside transformers' common names.
+_OTHER_NAMES = {
+    "hidden_size": ("n_embd", "d_model", "dim"),
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "num_attention_heads": ("n_head", "n_heads", "num_heads"),
+    "intermediate_size": ("n_inner", "d_ff", "ffn_dim", "hidden_dim", "ffn_hidden_size"),
 }
 _MOST = 100_000  # layers, heads or channels: more means a damaged file
 
@@ -47,27 +55,49 @@ def describe_block(source: str | Path) -> dict[str, Any]:
         medvision.assets.AssetError: an asset that has not been fetched.
     """
     checkpoint = open_checkpoint(locate(source))
-    config = read_config(checkpoint)
-    family, width, heads = (
-        family_of(config, checkpoint.where),
-        config["hidden_size"],
-        config["num_attention_heads"],
-    )
+    raw = read_config(checkpoint)
+    family = row_of(raw, checkpoint.where)
+    config, name = (raw, family.name) if family else _sizes(raw, checkpoint.where)
+    width, heads = config["hidden_size"], config["num_attention_heads"]
     return {
-        "family": family.name,
+        "family": name,
         "hidden_size": width,
         "layers": config["num_hidden_layers"],
         "heads": heads,
         "kv_heads": config.get("num_key_value_heads") or heads,
         "head_dim": config.get("head_dim") or width // heads,
         "intermediate_size": config.get("intermediate_size") or 4 * width,
-        "gated": family.gated,
+        "gated": family.gated if family else any("rms" in key for key in config),
         "format": checkpoint.layout.format,
     }
 
 
+def _sizes(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
+    """The sizes of a family without a row, and transformers' name of what holds the layers.
+
+    They are read off the file where it states them all, and asked of transformers (and so torch)
+    where it leaves some to the defaults.
+    """
+    inside = raw.get("text_config", raw)
+    config = dict(inside) if isinstance(inside, Mapping) else {}
+    for name, others in _OTHER_NAMES.items():
+        stated = [config[other] for other in (name, *others) if config.get(other) is not None]
+        if stated:
+            config[name] = stated[0]
+    if "vision_config" not in raw and all(isinstance(config.get(key), int) for key in _NEEDED):
+        return config, str(config.get("model_type", raw["model_type"]))
+    from medvision.llm.stacks import open_stack
+
+    stack = open_stack(raw, where)
+    found = stack.trunk.config
+    names = [*_OTHER_NAMES, "num_key_value_heads", "head_dim"]
+    sizes = {name: getattr(found, name, None) for name in names}
+    return {**stack.config()["settings"], **sizes}, stack.family
+
+
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The configuration, with transformers' names; at least the family and the sizes are in it.
+    """The configuration, with transformers' names; at least the family, and of families with a row
+    the sizes, are in it.
 
     Raises:
         BlockError: unreadable, incomplete, of an unsupported family, or quantised other than as
@@ -81,13 +111,16 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
         config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
     else:
         config = checkpoint.json(checkpoint.layout.config)
-        if how := _quantisation(config):
+        inner = config.get("text_config")
+        inside = _quantisation(inner) if isinstance(inner, Mapping) else None
+        if how := _quantisation(config) or inside:
             raise BlockError(
                 f"{checkpoint.where} is quantised ({str(how)[:200]}): take the original "
                 "checkpoint, or a GGUF file of it"
             )
-    family_of(config, checkpoint.where)
-    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+    if row_of(config, checkpoint.where) is None:
+        return config
+    for key in _NEEDED:
         if not isinstance(config.get(key), int) or not 1 <= config[key] <= _MOST:
             raise BlockError(
                 f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import torch
 from medvision.llm import block_cache as cache
 from medvision.llm.block import expected_shapes, resolve_config
 from medvision.llm.configs import read_config
+from medvision.llm.conversion import converted
 from medvision.llm.errors import BlockError
-from medvision.llm.families import Family, family_of
+from medvision.llm.families import Family, row_of
 from medvision.llm.layer_index import from_zero
+from medvision.llm.native_block import names_in_model, native_shapes
 from medvision.llm.sources import Checkpoint, HubId, open_checkpoint
-from medvision.llm.tensors import open_tensors
+from medvision.llm.stacks import open_stack
+from medvision.llm.tensors import named_tensors, open_tensors
 from medvision.llm.weight_files import Slot
 
 
@@ -27,16 +31,89 @@ def extract(
     """
     checkpoint = open_checkpoint(place)
     raw = read_config(checkpoint)
-    family = family_of(raw, checkpoint.where)
+    family = row_of(raw, checkpoint.where)
+    if family is None:
+        return _native(place, checkpoint, raw, layer, keep)
     layers = from_zero(layer, raw["num_hidden_layers"], checkpoint.where)
     config = resolve_config(family, raw, layers, checkpoint.where)
     slots = _slots(
         checkpoint, family, raw, layers, expected_shapes(family, config, checkpoint.where)
     )
-    # Kept under the plain index and, where it differs, under what the user wrote (-1).
-    plain = layers[0] if isinstance(layer, int) else layers
-    names = [cache.key(place, plain), cache.key(place, layer)]
+    names = _keys(place, layer, layers)
     return cache.write(names, slots, family=family.name, config=config, layers=layers, keep=keep)
+
+
+def _keys(place: Path | HubId, layer: int | tuple[int, ...], layers: tuple[int, ...]) -> list[str]:
+    """Kept under the plain index and, where it differs, under what the user wrote (-1)."""
+    plain = layers[0] if isinstance(layer, int) else layers
+    return [cache.key(place, plain), cache.key(place, layer)]
+
+
+def _native(
+    place: Path | HubId,
+    checkpoint: Checkpoint,
+    raw: Mapping[str, Any],
+    layer: int | tuple[int, ...],
+    keep: torch.dtype | None,
+) -> tuple[cache.Stored, dict[str, torch.Tensor]]:
+    """The same of a family that transformers alone knows."""
+    where = checkpoint.where
+    stack = open_stack(raw, where)
+    layers = from_zero(layer, len(stack.layers), where)
+    names, get = named_tensors(checkpoint)
+    config, expected = stack.config(), native_shapes(stack, layers, where)
+    inside = {name: names_in_model(stack, layers, name) for name in expected}
+    wanted = "|".join(
+        sorted({re.escape(name.rpartition(".")[0]) + r"(\.|$)" for name in inside.values()})
+        + [re.escape(f"{stack.prefix}{stack.path}.{index}.") for index in layers]
+    )
+
+    def slot(name: str) -> Slot:
+        found = get(name)
+        assert found is not None  # noqa: S101
+        return found
+
+    found = converted(stack.model, names, slot, wanted, where)
+    slots: dict[str, Slot] = {}
+    for name, original in inside.items():
+        if original in found:
+            slots[name] = _finite(
+                _fitting(found[original], expected[name], original, stack.family, where),
+                original,
+                where,
+            )
+    missing = [original for name, original in inside.items() if name not in slots]
+    _refuse_missing(missing, len(expected), stack.family, layers, where)
+    return cache.write(
+        _keys(place, layer, layers),
+        slots,
+        family=stack.family,
+        config=config,
+        layers=layers,
+        keep=keep,
+    )
+
+
+def _fitting(slot: Slot, shape: tuple[int, ...], name: str, family: str, where: str) -> Slot:
+    """The slot, if it has this shape."""
+    if slot.shape != shape:
+        raise BlockError(
+            f"{where}: {name} has shape {list(slot.shape)}, but by the configuration a {family} "
+            f"layer needs {list(shape)}"
+        )
+    return slot
+
+
+def _refuse_missing(
+    missing: Sequence[str], expected: int, family: str, layers: Sequence[int], where: str
+) -> None:
+    if missing:
+        raise BlockError(
+            f"{where} lacks {len(missing)} of the {expected} tensors of {family} layer "
+            f"{', '.join(map(str, layers))}: {', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}; is the copy complete, and the configuration "
+            "its own?"
+        )
 
 
 def _slots(
@@ -61,11 +138,7 @@ def _slots(
         if slot is None:
             missing.append(original)
             continue
-        if slot.shape != shape:
-            raise BlockError(
-                f"{checkpoint.where}: {original} has shape {list(slot.shape)}, but by the "
-                f"configuration a {family.name} layer needs {list(shape)}"
-            )
+        slot = _fitting(slot, shape, original, family.name, checkpoint.where)
         bias = name.removesuffix("weight") + "bias"
         if bias not in expected and lookup(_original_name(bias, family, layers)) is not None:
             raise BlockError(
@@ -73,13 +146,7 @@ def _slots(
                 "allow"
             )
         slots[name] = _finite(slot, original, checkpoint.where)
-    if missing:
-        raise BlockError(
-            f"{checkpoint.where} lacks {len(missing)} of the {len(expected)} tensors of "
-            f"{family.name} layer {', '.join(map(str, layers))}: "
-            f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; is the copy complete, "
-            "and the configuration its own?"
-        )
+    _refuse_missing(missing, len(expected), family.name, layers, checkpoint.where)
     if checkpoint.layout.format == "gguf" and family.rotary and (factors := lookup("rope_factors")):
         slots["rope_factors"] = _finite(factors, "rope_freqs.weight", checkpoint.where)
     return slots

@@ -1,8 +1,9 @@
 """What differs between the families of language models: names of classes, tensors and settings.
 
-The layers themselves are transformers' own classes, looked up by these names; no layer is written
-anew here. No other module asks for a family by its name: what a family does in a way of its own
-stands in its row.
+The layers themselves are transformers' own classes, looked up by these names; no layer is
+reimplemented here. A family without a row is built by `medvision.llm.stacks`; a row is needed for
+GGUF files and Meta's, and keeps the fingerprints that its blocks have. No other module asks for a
+family by its name: whatever is particular to a family is in its row.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Family:
         name: its `model_type` and transformers' folder.
         title: how transformers' classes of it begin.
         marks: keys that a configuration without `model_type` is known by.
-        prefixes: what may stand before a tensor's name.
+        prefixes: what may come before a tensor's name.
         layers: name of the list of layers in the checkpoint.
         layer_class: how the class of a layer ends.
         norm: name of the final norm in the checkpoint; None where the model has none.
@@ -167,11 +168,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family_of(config: Mapping[str, Any], where: str) -> Family:
-    """The family that a checkpoint's configuration names.
+def row_of(config: Mapping[str, Any], where: str) -> Family | None:
+    """The family that a checkpoint's configuration names; None for one without a row here, whose
+    layers transformers builds by itself.
 
     Raises:
-        BlockError: the configuration names another family, or none.
+        BlockError: the configuration names none.
     """
     name = config.get("model_type")
     if name is None:
@@ -180,12 +182,12 @@ def family_of(config: Mapping[str, Any], where: str) -> Family:
         titled = [family.name for family in families if architectures.startswith(family.title)]
         marked = [family.name for family in families if config.keys() & set(family.marks)]
         name = next(iter(titled + marked), None)
-    if not isinstance(name, str) or name not in FAMILIES:
+    if not isinstance(name, str):
         raise BlockError(
-            f"{where}: the model family {name!r} is not supported; a block can come from "
-            f"{', '.join(FAMILIES)}"
+            f"{where}: the configuration names no model family (model_type is {name!r}), and is "
+            f"none of {', '.join(FAMILIES)} by its keys"
         )
-    return FAMILIES[name]
+    return FAMILIES.get(name)
 
 
 def gguf_family(architecture: object, where: str) -> Family:

@@ -9,11 +9,13 @@ import torch
 
 from medvision.cache import alone
 from medvision.llm import block_cache as cache
-from medvision.llm.block import FrozenBlock
+from medvision.llm.block import RowBlock
 from medvision.llm.errors import BlockError
 from medvision.llm.extraction import extract
 from medvision.llm.families import FAMILIES
+from medvision.llm.frozen import FrozenBlock
 from medvision.llm.layer_index import Layer, as_written
+from medvision.llm.native_block import NativeBlock
 from medvision.llm.sources import HubId, locate
 
 _log = logging.getLogger(__name__)
@@ -129,16 +131,27 @@ def _assemble(
     """The module, with the tensors as its parameters and no copy of them."""
     factors = tensors.pop("rope_factors", None)
     with torch.device("meta"):
-        block = FrozenBlock(
-            FAMILIES[stored.family],
-            stored.config,
-            stored.layers,
-            rope=rope,
-            causal=causal,
-            final_norm=final_norm,
-            fingerprint=stored.fingerprint,
-            rope_factors=factors,
-        )
+        block: FrozenBlock
+        if stored.native:
+            block = NativeBlock(
+                stored.config,
+                stored.layers,
+                rope=rope,
+                causal=causal,
+                final_norm=final_norm,
+                fingerprint=stored.fingerprint,
+            )
+        else:
+            block = RowBlock(
+                FAMILIES[stored.family],
+                stored.config,
+                stored.layers,
+                rope=rope,
+                causal=causal,
+                final_norm=final_norm,
+                fingerprint=stored.fingerprint,
+                rope_factors=factors,
+            )
     wanted = {
         name: tensor
         for name, tensor in tensors.items()

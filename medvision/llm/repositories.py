@@ -27,7 +27,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.where = str(path)
-        # Dangling links stay: what they are is said when they are opened.
+        # Dangling links stay: opening them says what they are.
         files = (entry for entry in path.iterdir() if entry.is_file() or entry.is_symlink())
         self.names = tuple(sorted(entry.name for entry in files if not entry.is_dir()))
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from medvision.llm import block_cache as cache
-from medvision.llm.block import FrozenBlock, resolve_config
+from medvision.llm.block import RowBlock, resolve_config
 from medvision.llm.configs import read_config
 from medvision.llm.errors import BlockError
-from medvision.llm.families import FAMILIES, family_of
+from medvision.llm.families import FAMILIES, row_of
+from medvision.llm.frozen import FrozenBlock
 from medvision.llm.layer_index import Layer, as_written, from_zero
+from medvision.llm.native_block import NativeBlock
 from medvision.llm.sources import locate, open_checkpoint
+from medvision.llm.stacks import open_stack
 
 _BERT_BASE = MappingProxyType(
     {
@@ -71,16 +74,23 @@ def empty_block(
         raw, where = table, source
     elif stored := cache.find(cache.key(locate(source), as_written(layer))):
         with torch.device("meta"):
-            return FrozenBlock(
+            if stored.native:
+                return NativeBlock(stored.config, stored.layers, final_norm=final_norm)
+            return RowBlock(
                 FAMILIES[stored.family], stored.config, stored.layers, final_norm=final_norm
             )
     else:
         raw, where = _config(source, table)
-    family = family_of(raw, where)
+    family = row_of(raw, where)
+    if family is None:
+        stack = open_stack(raw, where)
+        layers = from_zero(as_written(layer), len(stack.layers), where)
+        with torch.device("meta"):
+            return NativeBlock(stack.config(), layers, final_norm=final_norm)
     layers = from_zero(as_written(layer), raw["num_hidden_layers"], where)
     config = resolve_config(family, raw, layers, where)
     with torch.device("meta"):
-        return FrozenBlock(family, config, layers, final_norm=final_norm)
+        return RowBlock(family, config, layers, final_norm=final_norm)
 
 
 def _config(source: str, table: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:

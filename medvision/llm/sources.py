@@ -161,7 +161,7 @@ def layout_of(repository: Repository, only: str | None = None) -> Layout:
         if whole := having(f"{stem}.{ending}"):
             return Layout(fmt, beside("config.json", whole), None, whole)
     if shards := having("consolidated*.pth"):
-        # A file that the user named stands for its siblings too: each holds a part of every tensor.
+        # A file that the user named means its siblings, too: each holds a part of every tensor.
         shards = tuple(
             name
             for name in repository.names

@@ -1,14 +1,14 @@
 """The tensors of a checkpoint by transformers' names, each read only when asked for, whatever the
 format.
 
-Here are the names, the order of rows and the shards; how a weight file is read stands in
+Here are the names, the order of rows and the shards; how a weight file is read is in
 `weight_files`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -53,10 +53,22 @@ def open_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, An
         )
     if layout.format == "meta":
         return _meta([read_torch(repository.open(name)) for name in layout.weights], config)
+    _, get = named_tensors(checkpoint)
+    return _with_prefixes(family, get)
+
+
+def named_tensors(checkpoint: Checkpoint) -> tuple[Collection[str], Lookup]:
+    """The names of all tensors in a safetensors or torch checkpoint, and a function from such a
+    name to its slot, or None where there is no such tensor.
+
+    Raises:
+        BlockError: damaged, foreign or unsafe files.
+    """
+    layout, repository = checkpoint.layout, checkpoint.repository
     read_table = read_safetensors if layout.format == "safetensors" else read_torch
     if layout.index is None:
         table = read_table(repository.open(layout.weights[0]))
-        return _with_prefixes(family, table.get)
+        return table, table.get
 
     index = checkpoint.json(layout.index).get("weight_map")
     if not isinstance(index, dict):
@@ -82,7 +94,7 @@ def open_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, An
             )
         return tables[shard][name]
 
-    return _with_prefixes(family, in_shards)
+    return index, in_shards
 
 
 def _with_prefixes(family: Family, get: Lookup) -> Lookup:

@@ -13,7 +13,7 @@ def write_biogpt(folder: Path, *, hidden_size: int = 128, layers: int = 2, seed:
     """Write config.json and pytorch_model.bin, the same numbers for the same seed.
 
     The weights are drawn as transformers initialises BioGPT; such a block shows that the path
-    through BioGPT works, and says nothing about what its pre-training brings.
+    through BioGPT works, and is no evidence about what its pre-training brings.
     """
     import torch
     from transformers import BioGptConfig, BioGptForCausalLM

@@ -25,14 +25,14 @@ TOP = np.uint64(63)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile on the first call; cache beside the file, else in the user's cache folder, else not
+    """Compile on the first call; cache next to the file, else in the user's cache folder, else not
     at all.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except (
         RuntimeError
-    ):  # neither folder can be written: compiling anew in each process is slower, not wrong
+    ):  # neither folder can be written: compiling again in each process is slower, not wrong
         return numba.njit(nogil=True)(function)
 
 

@@ -58,7 +58,8 @@ def by_rows(
         lateral: their squared distances, then that of the first row left out, [n + 1].
         squares: squared distance of a gap along the last axis, by its number of voxels.
         limit: what lies further (mm²) may come back as infinity.
-        few, patience: once `patience` looks have gone beyond the first `few` rows, the rest look no
+        few: rows that every voxel may look at.
+        patience: once this many looks have gone beyond the first `few` rows, the rest look no
             further.
 
     Returns:
@@ -114,8 +115,9 @@ def by_planes(
 
     Args:
         queries: voxel indices by ascending last index, [n, 3].
-        squares_x, squares_y, squares_z: squared distance of a gap along each axis, by its number of
-            voxels.
+        squares_x: squared distance of a gap along the first axis, by its number of voxels.
+        squares_y: the same along the second axis.
+        squares_z: the same along the last axis.
     """
     nx, ny, nw = target.shape
     filled = np.zeros((nx, ny), np.bool_)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medvision.models.registry import MODEL_LABELS, resolve_settings
 from medvision.models.sizes import Sizes
+from medvision.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +24,7 @@ def build_model(
     patch_size: tuple[int, int, int],
     in_channels: int = 1,
     out_channels: int = 1,
+    recipe: Recipe = "corrected",
     **settings: Any,
 ) -> nn.Module:
     """A segmentation network by label, with freshly initialised weights (from torch's global random
@@ -34,6 +36,8 @@ def build_model(
         patch_size: voxels (X, Y, Z) of one token.
         in_channels: image channels.
         out_channels: label groups, one logit each.
+        recipe: `official` makes the official code's network of that label; a setting that is
+            given stays.
         settings: what docs/spec.md lists for the label; `llm` is required where
             there is a block.
 
@@ -46,8 +50,8 @@ def build_model(
     Raises:
         ValueError: unknown label, unknown or wrong setting, sizes that do not divide.
     """
-    resolved = resolve_settings(label, **settings)
-    module, _, name = resolved.network.partition(":")
+    resolved = resolve_settings(label, recipe, **settings)
+    module, _, name = resolved.code.partition(":")
     (x, y, z), (px, py, pz) = image_size, patch_size
     sizes = Sizes((x, y, z), (px, py, pz), in_channels, out_channels)
     model: nn.Module = getattr(importlib.import_module(module), name)(resolved, sizes)

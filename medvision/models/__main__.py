@@ -7,9 +7,10 @@ their configurations.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -17,12 +18,17 @@ from rich.table import Table
 
 from medvision.assets import AssetError
 from medvision.llm.errors import BlockError
+from medvision.llm.proven import NATIVE, REFUSED, ROWS
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
+from medvision.models.arithmetic import linear
 from medvision.models.language.settings import LLAMA
 from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
 from medvision.models.sizes import Size, Sizes
-from record.terminal import plain_output
+from medvision.settings import Recipe
+from record.arguments import size
+from record.command import begin_command
+from record.terminal import say
 
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
@@ -32,6 +38,7 @@ def describe(
     image_size: Size,
     patch_size: Size,
     source: str = "",
+    recipe: Recipe = "corrected",
     **options: Any,
 ) -> dict[str, Any]:
     """One row of the table.
@@ -40,6 +47,7 @@ def describe(
         label: as users write it; case and `-`/`_` are forgiven.
         source: checkpoint of the language-model block, for labels that have one; by default the
             paper's.
+        recipe: ours, or the official code's.
 
     Returns:
         model, parameters (frozen ones included), trained, tokens (None for convolutional networks),
@@ -49,16 +57,22 @@ def describe(
     label, sizes = canonical_label(label), Sizes(image_size, patch_size)
     if label in PAPER_SOURCES:
         options["llm"] = {"source": source or PAPER_SOURCES[label]}
-    settings = resolve_settings(label, **options)
+    settings = resolve_settings(label, recipe, **options)
     parameters = trained = settings.parameters(sizes)
     block, size = "", None
     if llm := settings.block:
         # What is trained depends on the block; without weights it is soon built.
         with torch.device("meta"):
-            model = build_model(label, image_size=image_size, patch_size=patch_size, **options)
+            model = build_model(
+                label, image_size=image_size, patch_size=patch_size, recipe=recipe, **options
+            )
         parameters, trained = _count(model), _count(model, trained=True)
         found = empty_block(llm.source, llm.layer, known=True)
-        size = {"hidden_size": found.hidden_size, "parameters": _count(found)}
+        size = {
+            "hidden_size": found.hidden_size,
+            "parameters": _count(found) / llm.layers,
+            "active": found.active_parameters / llm.layers,
+        }
         if label in PAPER_SOURCES:
             block = f"{found.family} layer {found.layer}, width {found.hidden_size} ({llm.source})"
     return {
@@ -79,11 +93,6 @@ def _count(model: torch.nn.Module, *, trained: bool = False) -> int:
     )
 
 
-def _size(text: str) -> Size:
-    x, y, z = (int(part) for part in text.split(","))
-    return x, y, z
-
-
 def _shown(row: Mapping[str, Any]) -> list[str]:
     values = (row[column] for column in COLUMNS)
     return [
@@ -100,9 +109,9 @@ def _shown(row: Mapping[str, Any]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m medvision.models [LABEL ...] [--image-size X,Y,Z] [--patch-size X,Y,Z] [--llm
-    SOURCE]`.
+    SOURCE] [--recipe official]`, or `--families`.
     """
-    plain_output()
+    begin_command()
     parser = argparse.ArgumentParser(
         prog="python -m medvision.models",
         description=__doc__,
@@ -114,15 +123,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "labels", nargs="*", metavar="LABEL", help="by default every one, and the matched controls"
     )
-    parser.add_argument("--image-size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
-    parser.add_argument("--patch-size", type=_size, default=(8, 8, 8), metavar="X,Y,Z")
+    parser.add_argument("--image-size", type=size, default=(128, 128, 128), metavar="X,Y,Z")
+    parser.add_argument("--patch-size", type=size, default=(8, 8, 8), metavar="X,Y,Z")
     parser.add_argument(
         "--llm",
         default="",
         metavar="SOURCE",
         help="checkpoint of every block, instead of the paper's",
     )
+    parser.add_argument(
+        "--recipe",
+        choices=get_args(Recipe),
+        default="corrected",
+        help="official: the networks as the official code builds them",
+    )
+    parser.add_argument(
+        "--families",
+        action="store_true",
+        help="what a block can come from: the families of transformers that tests prove",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.families:
+        _print_families()
+        return 0
     wanted: list[tuple[str, dict[str, Any]]] = [
         (label, {}) for label in arguments.labels or MODEL_LABELS
     ]
@@ -130,20 +153,59 @@ def main(argv: list[str] | None = None) -> int:
         # Two controls with as many parameters as the MedVisionLlama of the table.
         llama = {"match": {"label": "MedVisionLlama", "llm": {"source": arguments.llm or LLAMA}}}
         wanted += [(label, {"params": llama}) for label in ("ViT_Depth", "ViT_MLP")]
-    table = Table(*COLUMNS, title=f"images {arguments.image_size}, patches {arguments.patch_size}")
+    title = f"images {arguments.image_size}, patches {arguments.patch_size}"
+    if arguments.recipe == "official":
+        title += ", recipe official"
+    table = Table(*COLUMNS, title=title)
     for column in table.columns[1:5]:
         column.justify = "right"
     try:
         for label, options in wanted:
             row = describe(
-                label, arguments.image_size, arguments.patch_size, arguments.llm, **options
+                label,
+                arguments.image_size,
+                arguments.patch_size,
+                arguments.llm,
+                arguments.recipe,
+                **options,
             )
             table.add_row(*_shown(row))
     except (ValueError, AssetError, BlockError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    if arguments.recipe == "official":
+        say(_untrained(arguments.image_size, arguments.patch_size))
     return 0
+
+
+def _print_families() -> None:
+    """What a block can come from, and what not, with the reason."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("family", "layers of", "rope switches on", "about", title="Blocks can come from")
+    for one in (*ROWS, *NATIVE):
+        table.add_row(one.family, one.kind, one.positions or "-", one.about)
+    console.print(table)
+    say(
+        f"{len(ROWS) + len(NATIVE)} families (model_type in config.json), proven by tests: a layer "
+        "gives here what it gives inside transformers' whole model, bit by bit in float32.\n"
+        "Others of transformers load, too, where a layer takes nothing that only its whole model "
+        "has. Refused by name:"
+    )
+    for name, reason in REFUSED:
+        say(f"  {name}: {reason}")
+
+
+def _untrained(image_size: Size, patch_size: Size) -> str:
+    """What the official modules hold beside what is counted."""
+    sizes = Sizes(image_size, patch_size)
+    mlp = resolve_settings("ViT_MLP", "official")
+    more = linear(mlp.embed_dim, math.prod(patch_size), 1).parameters
+    return (
+        "The official modules also hold output projections that draw their activations. No loss "
+        f"trains them, so they are not counted: {more:,} parameters in ViT_Baseline and ViT_MLP, "
+        f"with which ViT_MLP has {mlp.parameters(sizes) + more:,}."
+    )
 
 
 if __name__ == "__main__":

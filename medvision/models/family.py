@@ -12,25 +12,39 @@ from pydantic import Field, model_validator
 from medvision.models.arithmetic import Layer
 from medvision.models.language.settings import BlockSize, LlmSettings
 from medvision.models.sizes import Sizes
-from medvision.settings import NotInIds, Settings
+from medvision.settings import NotInIds, Settings, filled
+from record.names import Name
 
 
 class NetworkSettings(Settings):
     """Settings of a family of labels; a family adds `label`, a Literal of its labels, and more.
 
     Attributes:
-        network: where the code is, `module:callable`, imported when a model is built. It is called
+        code: where it is, `module:callable`, imported when a model is built. It is called
             with the settings and the `Sizes` and returns the module that `build_model` describes.
         presets: defaults of single labels that differ from those of the class.
+        recipes: by label, the settings that make the official code's network; for networks that it
+            has none of, nothing.
+        gpu_rates: FLOP/s that a training reaches on an H100 in float32 and in lower precision
+            (measured, docs/benchmarks.md), for estimates of time only.
         sources: for labels with a language-model block, the checkpoint that the paper takes it
             from.
     """
 
-    network: ClassVar[str]
+    code: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     sources: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    name: Annotated[str | None, NotInIds("what tables call the model")] = Field(
+    gpu_rates: ClassVar[tuple[float, float]] = (2.5e13, 4e13)
+    name: Annotated[Name | None, NotInIds("what tables call the model")] = Field(
         default=None, description="shown in tables; by default the label"
+    )
+    overrides: Annotated[dict[str, Any], NotInIds("counted by the settings that it changes")] = (
+        Field(
+            default={},
+            description="dotted settings of `training` and `data` that this model alone has, such "
+            "as {training.dice: cut}",
+        )
     )
 
     @model_validator(mode="before")
@@ -52,6 +66,13 @@ class NetworkSettings(Settings):
         Raises:
             ValueError: it is missing.
         """
+
+    @classmethod
+    def official(cls, label: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of `recipe: official`: what was given, and for the rest what makes the
+        official code's network.
+        """
+        return filled(given, cls.recipes.get(label, {}))
 
     def drawn(self, seed: int) -> Self:
         """The settings with what they leave to chance decided by `seed`, so that they alone tell

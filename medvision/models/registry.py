@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
+from medvision.models.custom.settings import CustomSettings
 from medvision.models.family import NetworkSettings
 from medvision.models.labels import find_label, fold
 from medvision.models.miss_former.settings import MissFormerSettings
@@ -16,6 +18,7 @@ from medvision.models.trans_unet.settings import TransUNetSettings
 from medvision.models.unet_plus_plus.settings import UNetPlusPlusSettings
 from medvision.models.unetr.settings import UnetrSettings
 from medvision.models.vit.settings import LlmViTSettings, ViTSettings
+from medvision.settings import Recipe
 
 ModelSettings = Annotated[
     ViTSettings
@@ -25,12 +28,16 @@ ModelSettings = Annotated[
     | NnUNetSettings
     | SwinUNetSettings
     | TransUNetSettings
-    | MissFormerSettings,
+    | MissFormerSettings
+    | CustomSettings,
     Field(discriminator="label"),
 ]
-FAMILIES: tuple[type[NetworkSettings], ...] = get_args(get_args(ModelSettings)[0])
-_FAMILY_OF = {label: family for family in FAMILIES for label in family.labels()}
-MODEL_LABELS = tuple(_FAMILY_OF)
+_MEMBERS: tuple[type[NetworkSettings], ...] = get_args(get_args(ModelSettings)[0])
+# Those that know their network; of the others it is in a file of the researcher's own.
+FAMILIES = tuple(family for family in _MEMBERS if "network" not in family.model_fields)
+MODEL_LABELS = tuple(label for family in FAMILIES for label in family.labels())
+_FAMILY_OF = {label: family for family in _MEMBERS for label in family.labels()}
+LABELS = tuple(_FAMILY_OF)
 # Defaults of a label that differ from its family's.
 PRESETS = {label: dict(family.presets.get(label, {})) for label, family in _FAMILY_OF.items()}
 # Checkpoints of the paper's blocks, of every label that has one.
@@ -43,17 +50,30 @@ def canonical_label(label: str) -> str:
     Raises:
         ValueError: no such label; the message names the closest and all known ones.
     """
-    if known := find_label(label, MODEL_LABELS):
+    if known := find_label(label, LABELS):
         return known
-    plain = {fold(name): name for name in MODEL_LABELS}
+    plain = {fold(name): name for name in LABELS}
     close = difflib.get_close_matches(fold(label), plain, n=1, cutoff=0.5)
-    hint = f"; did you mean {plain[close[0]]}?" if close else ""
-    raise ValueError(f"unknown model label {label!r}{hint} Known labels: {', '.join(MODEL_LABELS)}")
+    hint = f"; did you mean {plain[close[0]]}?" if close else "."
+    raise ValueError(f"unknown model label {label!r}{hint} Known labels: {', '.join(LABELS)}")
 
 
-def resolve_settings(label: str, **settings: Any) -> Any:
+def official_settings(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a label under `recipe: official`; what was given stays.
+
+    Raises:
+        ValueError: unknown label.
+    """
+    label = canonical_label(label)
+    return _FAMILY_OF[label].official(label, given)
+
+
+def resolve_settings(label: str, recipe: Recipe = "corrected", **settings: Any) -> Any:
     """Validated settings of one label with its defaults filled in, an instance of one member of
     `ModelSettings`.
+
+    Args:
+        recipe: `official` makes the official code's network, but for the settings that are given.
 
     Raises:
         ValueError: unknown label, unknown or wrong setting; a missing `llm` is named.
@@ -61,4 +81,6 @@ def resolve_settings(label: str, **settings: Any) -> Any:
     label = canonical_label(label)
     family = _FAMILY_OF[label]
     family.require(label, settings)
+    if recipe == "official":
+        settings = family.official(label, settings)
     return family(label=label, **settings)  # type: ignore[call-arg]

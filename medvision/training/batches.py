@@ -1,19 +1,40 @@
-"""Batches: which cases are in them, and how they get to the device."""
+"""Batches: which cases are in them, how they are changed, and how they get to the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 
+from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import moved
 from medvision.seeds import derive_seed
+from medvision.training.settings import Training
+
+T = TypeVar("T")
+Copy = Literal["changed", "as it is", "moved", "intensity"]
+
+
+class Sample(NamedTuple):
+    """A case as it is shown once in an epoch: changed in every way, or as one of its copies."""
+
+    case: str
+    copy: Copy = "changed"
+
+
+def samples_of(ids: Sequence[str], recipe: Training) -> list[Sample]:
+    """The samples of an epoch, in the order of the cases."""
+    if recipe.augmentation and recipe.augmentation.copies:
+        copies: tuple[Copy, ...] = ("as it is", "moved", "intensity")
+        return [Sample(case, copy) for copy in copies for case in ids]
+    return [Sample(case) for case in ids]
 
 
 def epoch_batches(
-    ids: Sequence[str], size: int, steps: int, *, seed: int, epoch: int
-) -> list[list[str]]:
+    ids: Sequence[T], size: int, steps: int, *, seed: int, epoch: int
+) -> list[list[T]]:
     """The first `steps` batches of one pass in an order drawn from (seed, epoch)."""
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     order = torch.randperm(len(ids), generator=generator).tolist()
@@ -31,3 +52,42 @@ def stack(
     images = torch.stack([torch.tensor(cases[case].image) for case in ids])
     masks = torch.stack([torch.tensor(cases[case].masks) for case in ids])
     return moved(images, device).float(), moved(masks, device).float()
+
+
+_HOW = ("rotation", "rotation_planes")
+_OF_COPY: Mapping[Copy, tuple[str, ...]] = {
+    "moved": ("rotation_degrees", "flip", "elastic", *_HOW),
+    "intensity": ("intensity", "contrast", "gamma", "noise"),
+}
+
+
+def changed(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    samples: Sequence[Sample],
+    recipe: Training,
+    *,
+    seed: int,
+    epoch: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch as the recipe's augmentation changes it, each copy in its own way.
+
+    Args:
+        images: float [B, C, X, Y, Z].
+        masks: float [B, G, X, Y, Z].
+        samples: B of them.
+    """
+    if recipe.augmentation is None:
+        return images, masks
+    settings = recipe.augmentation.changes
+    if not recipe.augmentation.copies:
+        cases = [sample.case for sample in samples]
+        return augment(images, masks, cases, seed=seed, epoch=epoch, **settings)
+    for copy, names in _OF_COPY.items():
+        if places := [place for place, sample in enumerate(samples) if sample.copy == copy]:
+            cases = [samples[place].case for place in places]
+            own = {name: settings[name] for name in names}
+            images[places], masks[places] = augment(
+                images[places], masks[places], cases, seed=seed, epoch=epoch, **own
+            )
+    return images, masks

@@ -21,8 +21,10 @@ from medvision.data.settings import Preparation, Size
 from medvision.errors import DataError
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
+from medvision.models.custom.settings import CustomSettings
 from medvision.models.registry import ModelSettings
 from medvision.models.vit.settings import LlmViTSettings
+from medvision.placeholders import HEAD, placeholder
 from medvision.settings import Precision
 from medvision.training.state import portable_state
 
@@ -36,8 +38,12 @@ class CheckpointError(DataError):
 
 
 class About(BaseModel):
-    """What a checkpoint says of itself. `block`: fingerprint of the language-model block, None
-    without one.
+    """What a checkpoint says of itself.
+
+    Attributes:
+        block: fingerprint of the language-model block, None without one.
+        file_channels: of the files that it was trained on, where all of them scale the one that it
+            sees (`data.scaled: file`); None otherwise, and in files from before it was kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +54,7 @@ class About(BaseModel):
     task: str
     patch_size: Size
     in_channels: PositiveInt
+    file_channels: PositiveInt | None = None
     preparation: Preparation
     precision: Precision
 
@@ -64,6 +71,9 @@ def read_about(path: Path) -> About:
         CheckpointError: missing, truncated, or not written by `save_checkpoint`.
     """
     try:
+        with path.open("rb") as start:
+            if instead := placeholder(start.read(HEAD)):
+                raise CheckpointError(f"{path}: {instead}")
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (OSError, SafetensorError) as error:
@@ -84,19 +94,32 @@ def read_about(path: Path) -> About:
 
 
 def load_checkpoint(
-    path: Path, *, source: str | None = None, device: torch.device | None = None
+    path: Path,
+    *,
+    source: str | None = None,
+    device: torch.device | None = None,
+    trust_code: bool = False,
 ) -> tuple[nn.Module, About]:
     """The trained model, in evaluation mode, and its description.
 
     Args:
         source: where the language-model block lies now, if no longer where it was in training.
+        trust_code: run the Python that the checkpoint of a custom model carries, which can do all
+            that you can.
 
     Raises:
-        CheckpointError: as `read_about`; weights of another shape; a block of another fingerprint.
+        CheckpointError: as `read_about`; code of its own that is not trusted; weights of another
+            shape; a block of another fingerprint.
         medvision.llm.BlockError, medvision.assets.AssetError: the block cannot be had.
     """
     about = read_about(path)
     settings = about.model
+    if isinstance(settings, CustomSettings) and not trust_code:
+        raise CheckpointError(
+            f"{path}: its model {settings.network} is Python of its author's own "
+            f"({', '.join(settings.files)}; sha256 {settings.sha256[:12]}), which would run with "
+            "your rights: give --trust-code if you trust whoever made this file"
+        )
     if source is not None:
         if not isinstance(settings, LlmViTSettings):
             raise CheckpointError(

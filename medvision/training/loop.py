@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from medvision.data.views.base import PreprocessedCase
 from medvision.seeds import derive_seed
-from medvision.training.batches import epoch_batches
+from medvision.training.batches import epoch_batches, samples_of
 from medvision.training.optimizer import make_optimizer, make_schedule
-from medvision.training.ranks import Ranks, distributed_model, same_on_all
+from medvision.training.ranks import Ranks, Vote, distributed_model, same_on_all
 from medvision.training.settings import Training
 from medvision.training.state import (
     Checkpoints,
@@ -31,6 +31,8 @@ from medvision.training.state import (
 )
 from medvision.training.step import train_step, validate
 from medvision.training.watch import Interrupted, TrainingError, Watch
+
+RECOMPILES = 64  # of one function: a model calls some, such as dropout, with many shapes
 
 
 def train(
@@ -51,7 +53,8 @@ def train(
     """Train `model` in place and give back the parameters to evaluate.
 
     The epoch with the highest validation Dice is chosen (the earliest of equals); without
-    validation cases, or with `select: last`, the last one. All ranks return the same.
+    validation cases, or with `select: last`, the last one; with `select: training-loss` the one
+    with the lowest training loss. All ranks return the same.
 
     Args:
         model: images [B, C, X, Y, Z] to logits [B, G, X, Y, Z]; with `prior_bias`, its
@@ -62,12 +65,13 @@ def train(
         on_epoch: called on rank 0 with epoch and its metrics.
         measure: further metrics of the model at the end of an epoch; it may not draw random
             numbers.
-        micro_batch: at most so many cases of a rank at once, gradients added up: less memory, the
+        micro_batch: at most this many cases of a rank at once, gradients added up: less memory, the
             same batch.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or there is no training case.
-        Interrupted: `watch.stop` said so, on any rank; the next call goes on from the checkpoint.
+        Interrupted: `watch.stop` asked for it, on any rank; the next call goes on from the
+            checkpoint.
     """
     if not train_ids:
         raise TrainingError("there is no training case")
@@ -78,7 +82,7 @@ def train(
     if recipe.gradient_checkpointing:
         checkpoint_activations(model)
     if recipe.compile:
-        model.compile()
+        compile_alone(model)
     wrapped: nn.Module = model if ranks.world == 1 else distributed_model(model)
     optimizer = make_optimizer(model, recipe, ranks.device)
     total = recipe.total_steps(len(train_ids))
@@ -89,17 +93,18 @@ def train(
     if saved := unpacked(same_on_all(checkpoints.load(), ranks)):
         state.restore(saved)
     history, best, per_epoch = state.history, state.best, recipe.steps_per_epoch(len(train_ids))
-    epochs = math.ceil(total / per_epoch)
+    epochs, samples = recipe.total_epochs(len(train_ids)), samples_of(train_ids, recipe)
 
     def save() -> None:
         spent = watch.spent()
         if ranks.rank == 0:
             checkpoints.save(state.to_bytes(spent))
 
+    stop = Vote(ranks)
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
         steps = min(per_epoch, total - (epoch - 1) * per_epoch)
-        batches = epoch_batches(train_ids, recipe.batch_size, steps, seed=seed, epoch=epoch)
+        batches = epoch_batches(samples, recipe.batch_size, steps, seed=seed, epoch=epoch)
         if state.position.lr is None:
             state.position.lr = optimizer.param_groups[0]["lr"]
         elif state.position.random:
@@ -107,7 +112,7 @@ def train(
             if state.position.sums:
                 state.position.loss_sum, state.position.seen = state.position.sums[ranks.rank]
         for batch in batches[state.position.step :]:
-            if ranks.any(watch.stop()):
+            if stop.any(watch.stop()):
                 state.position.random = ranks.gather(random_states(ranks.device))
                 state.position.sums = ranks.gather(
                     [float(state.position.loss_sum), state.position.seen]
@@ -134,7 +139,8 @@ def train(
             metrics |= validate(model, cases, validation_ids, recipe, ranks, micro_batch, watch)
         metrics |= measure()
         if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            state.schedule.step(metrics.get("val_loss", metrics["train_loss"]))
+            followed = "train_loss" if recipe.plateau_on == "training" else "val_loss"
+            state.schedule.step(metrics.get(followed, metrics["train_loss"]))
         history.append(metrics)
         if _is_better(metrics, history, best.epoch, recipe):
             best.state, best.epoch = portable_state(model), epoch
@@ -173,9 +179,25 @@ def checkpoint_activations(model: nn.Module) -> None:
         part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
 
 
+def compile_alone(model: nn.Module) -> None:
+    """`model.compile()` as in a fresh process: Dynamo counts recompilations over all models of a
+    process, and past its limit runs them eagerly, so that numbers would depend on earlier trials.
+    Past the limit it raises here, and random numbers are those of the eager model.
+    """
+    torch._dynamo.reset()
+    torch._dynamo.config.recompile_limit = RECOMPILES
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch._inductor.config.fallback_random = True
+    model.compile()
+
+
 def _is_better(
     metrics: Metrics, history: Sequence[Metrics], best_epoch: int, recipe: Training
 ) -> bool:
-    if recipe.select == "last" or "val_dice" not in metrics or best_epoch == 0:
+    if recipe.select == "last" or best_epoch == 0:
+        return True
+    if recipe.select == "training-loss":
+        return metrics["train_loss"] < history[best_epoch - 1]["train_loss"]
+    if "val_dice" not in metrics:
         return True
     return metrics["val_dice"] > history[best_epoch - 1]["val_dice"]

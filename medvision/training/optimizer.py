@@ -16,7 +16,7 @@ def make_optimizer(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     # One kernel for all parameters on a GPU; the CPU keeps torch's default, on which the golden
-    # losses stand.
+    # losses rest.
     return kind(
         trained,
         lr=recipe.lr,

@@ -23,15 +23,21 @@ class Ranks:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the ranks, in float64."""
+        """Each value summed over the ranks, in float64, without waiting for a GPU."""
         if self.world == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        total = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(total)
         return total.tolist()
 
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor summed over the ranks; it stays on the device, so that nothing waits for it."""
+        if self.world > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
     def any(self, value: bool) -> bool:
-        """Whether any rank says so; the same answer on all."""
+        """Whether it is true on any rank; the same answer on all."""
         return self.sum([float(value)])[0] > 0
 
     def gather(self, value: Any) -> list[Any]:
@@ -40,6 +46,29 @@ class Ranks:
         if self.world > 1:
             distributed.all_gather_object(everyone, value)
         return everyone
+
+
+class Vote:
+    """Whether something is true on any rank, asked again and again, the same answer on all. Alone,
+    the answer is to this question; of several ranks it is to the one before, so that no step waits
+    for the others' words.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._asked: tuple[Any, torch.Tensor] | None = None
+
+    def any(self, value: bool) -> bool:
+        """The answer; all ranks ask together."""
+        if self.ranks.world == 1:
+            return value
+        before = self._asked
+        votes = torch.tensor([float(value)])
+        self._asked = (distributed.all_reduce(votes, async_op=True), votes)
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1].item() > 0)
 
 
 def same_on_all(saved: bytes | None, ranks: Ranks) -> bytes | None:

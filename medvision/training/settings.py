@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -39,6 +41,43 @@ class Augmentation(Settings):
         description="Gaussian noise, its standard deviation uniform between 0 and this",
     )
 
+    contrast: Annotated[float, Since("0.2", before=0.0)] = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="distance from the sample's mean times a factor uniform in 1 +- this; the "
+        "official code's is 0.1",
+    )
+    copies: Annotated[bool, Since("0.2", before=False)] = Field(
+        default=False,
+        description="an epoch has each case three times, as the official code: as it is, moved "
+        "(rotation, flip, elastic), and with changed intensities; otherwise once, changed in every "
+        "way",
+    )
+    rotation: Annotated[Literal["linear", "cubic"], Since("0.2", before="linear")] = Field(
+        default="linear",
+        description="interpolation; cubic: splines, and zeros outside of the image (official code)",
+    )
+    rotation_planes: Annotated[Literal["same", "official"], Since("0.2", before="same")] = Field(
+        default="same",
+        description="official: images turn in the plane of Y and Z, masks in that of X and Y, a "
+        "defect of the official code",
+    )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """All settings but `copies`, as `medvision.data.augment.augment` takes them."""
+        return self.model_dump(exclude={"copies"})
+
+    @model_validator(mode="after")
+    def _one_interpolation(self) -> Augmentation:
+        if self.elastic and (self.rotation == "cubic" or self.rotation_planes == "official"):
+            raise ValueError(
+                "elastic interpolates once for deformation and rotation, linearly and in one "
+                "plane: leave rotation at linear and rotation_planes at same"
+            )
+        return self
+
 
 class Training(Settings):
     """One recipe for every model. Give epochs or steps, not both; 100 epochs where neither is
@@ -61,7 +100,18 @@ class Training(Settings):
     weight_decay: float = Field(default=0.0, ge=0, description="of the optimizer")
     schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
         default="plateau",
-        description="plateau halves the rate after 10 epochs without a better validation loss",
+        description="plateau halves the rate after 10 epochs without a better loss",
+    )
+    plateau_on: Annotated[Literal["validation", "training"], Since("0.2", before="validation")] = (
+        Field(
+            default="validation",
+            description="whose loss plateau follows; the official code's follows the training's",
+        )
+    )
+    dice: Annotated[Literal["soft", "cut"], Since("0.2", before="soft")] = Field(
+        default="soft",
+        description="soft: of each sample's probabilities; cut: of the whole batch's output cut at "
+        "one half, which has no gradient, as in the official code",
     )
     dice_weight: float = Field(default=1.0, ge=0, description="of the Dice loss")
     bce_weight: float = Field(default=1.0, ge=0, description="of the binary cross-entropy")
@@ -91,9 +141,10 @@ class Training(Settings):
     augmentation: Augmentation | None = Field(
         default=Augmentation(), description="random changes of the training samples; null for none"
     )
-    select: Literal["best", "last"] = Field(
+    select: Literal["best", "last", "training-loss"] = Field(
         default="best",
-        description="best: the epoch with the highest validation Dice, on cases never trained on",
+        description="best: the epoch with the highest validation Dice, on cases never trained on; "
+        "training-loss: the one with the lowest training loss (official code)",
     )
     checkpoint_epochs: Annotated[PositiveInt, NotInIds("it changes no number")] = Field(
         default=10, description="epochs between two checkpoints"
@@ -105,16 +156,45 @@ class Training(Settings):
             raise ValueError("give epochs or steps, not both")
         if self.dice_weight == 0 and self.bce_weight == 0:
             raise ValueError("dice_weight and bce_weight are both 0: there would be no loss")
+        if self.dice == "cut" and self.bce_weight == 0:
+            raise ValueError(
+                "dice: cut has no gradient, so that without bce_weight nothing would be learnt"
+            )
         return self
 
     def total_steps(self, cases: int) -> int:
-        """Optimizer steps of a training on so many cases."""
+        """Optimizer steps of a training on this many cases."""
         return (
             self.steps
             if self.steps is not None
             else (self.epochs or 100) * self.steps_per_epoch(cases)
         )
 
+    def total_epochs(self, cases: int) -> int:
+        """Epochs of a training on this many cases; the last may be shorter."""
+        return -(-self.total_steps(cases) // self.steps_per_epoch(cases))
+
     def steps_per_epoch(self, cases: int) -> int:
         """Optimizer steps of one pass over the cases."""
-        return -(-cases // self.batch_size)
+        return -(-self.samples(cases) // self.batch_size)
+
+    def samples(self, cases: int) -> int:
+        """Samples of one pass over the cases."""
+        return cases * (3 if self.augmentation and self.augmentation.copies else 1)
+
+
+# What the official code's recipe says otherwise than the defaults; what is given stays.
+OFFICIAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "dice": "cut",
+        "dice_weight": 0.5,
+        "bce_weight": 0.5,
+        "plateau_on": "training",
+        "prior_bias": False,
+        "clip_norm": None,
+        "select": "training-loss",
+        "augmentation": MappingProxyType(
+            {"contrast": 0.1, "copies": True, "rotation": "cubic", "rotation_planes": "official"}
+        ),
+    }
+)

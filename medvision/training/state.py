@@ -2,12 +2,13 @@
 one, bit for bit.
 
 Random choices are derived from (seed, epoch, case or rank), so a checkpoint between two epochs
-needs no random state. One that was written in the middle of an epoch, because the process was told
+needs no random state. One that was written in the middle of an epoch, because the process was asked
 to end, holds each rank's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import warnings
@@ -19,6 +20,10 @@ import torch
 from torch import nn
 
 Metrics = dict[str, float]
+
+_MARK = b"medvision checkpoint\n"  # then the sha256 of what follows
+_ZIP = b"PK"  # what torch's files begin with
+_HEAD = len(_MARK) + hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ class TrainingState:
             },
             buffer,
         )
-        return buffer.getvalue()
+        content = buffer.getvalue()
+        return _MARK + hashlib.sha256(content).digest() + content
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `to_bytes` gave and `unpacked` read."""
@@ -113,7 +119,7 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         self.history.extend(state["history"])
         self.best.state, self.best.epoch = state["best"], state["best_epoch"]
-        self.best.spent = state.get("spent", {})  # absent in checkpoints of before it was kept
+        self.best.spent = state.get("spent", {})  # absent in checkpoints from before it was kept
         self.position = Position(**state["position"])
 
 
@@ -121,25 +127,37 @@ def unpacked(saved: bytes | None) -> dict[str, Any] | None:
     """The state that `to_bytes` gave, on the CPU; None where there is none, and with a warning
     where it cannot be read.
 
-    A storage that does not write files whole may leave a part of one when a machine dies. The
-    training then starts anew.
+    A storage that does not write files whole may leave a part of one when a machine dies, and a
+    disk may turn a bit, which torch does not see. The training then starts over. Checkpoints of
+    versions before 0.2 are torch's files without a checksum.
     """
     if saved is None:
         return None
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        told = (
-            f"a checkpoint of {len(saved):,} bytes cannot be read, so the training starts anew: "
+        return _read(saved)
+    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        message = (
+            f"a checkpoint of {len(saved):,} bytes cannot be read, so the training starts over: "
             f"{error}"
         )
-        warnings.warn(told, stacklevel=2)
+        warnings.warn(message, stacklevel=2)
         return None
+
+
+def _read(saved: bytes) -> dict[str, Any]:
+    content = saved
+    if saved.startswith(_MARK):
+        digest, content = saved[len(_MARK) : _HEAD], saved[_HEAD:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("it has changed since it was written")
+    if not content.startswith(_ZIP):
+        raise ValueError("it is none")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 
 
 def summed(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    """Two accounts in one."""
+    """Two accounts added up."""
     return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
 
 

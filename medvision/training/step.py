@@ -9,11 +9,16 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medvision.data.augment import augment
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import autocast
-from medvision.training.batches import stack
-from medvision.training.losses import dice_bce, hard_dice
+from medvision.training.batches import Sample, changed, stack
+from medvision.training.losses import (
+    cross_entropy,
+    cut_counts,
+    cut_dice_loss,
+    dice_bce,
+    hard_dice,
+)
 from medvision.training.ranks import Ranks
 from medvision.training.settings import Training
 from medvision.training.state import Metrics, TrainingState
@@ -24,7 +29,7 @@ def train_step(
     wrapped: nn.Module,
     state: TrainingState,
     cases: Mapping[str, PreprocessedCase],
-    batch: Sequence[str],
+    batch: Sequence[Sample],
     recipe: Training,
     ranks: Ranks,
     *,
@@ -41,27 +46,33 @@ def train_step(
     size = min(micro_batch or most, most)
     starts = range(0, most, size)
     state.optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), dtype=torch.float64, device=ranks.device)
+    counts = torch.zeros((), dtype=torch.float64, device=ranks.device)
     for start in starts:
         # A rank without a case repeats one with weight 0, because all must join backward.
         part = mine[start : start + size]
         shown = part or batch[:1]
-        images, masks = stack(cases, shown, ranks.device)
-        if recipe.augmentation is not None:
-            images, masks = augment(
-                images, masks, shown, seed=seed, epoch=epoch, **recipe.augmentation.model_dump()
-            )
+        images, masks = stack(cases, [sample.case for sample in shown], ranks.device)
+        images, masks = changed(images, masks, shown, recipe, seed=seed, epoch=epoch)
         alone = (
             isinstance(wrapped, DistributedDataParallel) and start != starts[-1]
         )  # gradients travel with the last
         with wrapped.no_sync() if alone else contextlib.nullcontext():
-            losses = _loss(wrapped, images, masks, recipe)[1] * (1 if part else 0)
+            logits, losses = _loss(wrapped, images, masks, recipe)
+            losses = losses * (1 if part else 0)
             # DDP averages gradients over ranks; this makes the result the mean over the whole
             # batch.
             state.scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
-        state.position.loss_sum += (
-            losses.detach().sum().double()
-        )  # stays on the device: nothing waits for a GPU's step
-        state.position.seen += len(part)
+        # Sums stay on the device: nothing waits for a GPU's step.
+        loss += losses.detach().sum().double()
+        if recipe.dice == "cut":
+            counts = counts + cut_counts(logits, masks) * (1 if part else 0)
+    if recipe.dice == "cut":
+        # Of the batch as a whole, which every rank adds: the epoch's loss is their mean over steps.
+        loss = ranks.total(loss) / len(batch)
+        loss = loss + recipe.dice_weight * cut_dice_loss(ranks.total(counts))
+    state.position.loss_sum += loss
+    state.position.seen += 1 if recipe.dice == "cut" else len(mine)
     if recipe.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(wrapped.parameters(), recipe.clip_norm)
@@ -93,6 +104,10 @@ def validate(
         images, masks = stack(cases, mine[start : start + size], ranks.device)
         logits, losses = _loss(model, images, masks, recipe)
         loss += float(losses.sum())
+        if recipe.dice == "cut":  # of each case, so that no batching of them changes it
+            pairs = zip(logits.split(1), masks.split(1), strict=True)
+            each = [float(cut_dice_loss(cut_counts(*pair))) for pair in pairs]
+            loss += recipe.dice_weight * sum(each)
         dice += float(hard_dice(logits, masks).sum())
     loss, dice = ranks.sum([loss, dice])
     return {"val_loss": loss / len(ids), "val_dice": dice / len(ids)}
@@ -101,8 +116,11 @@ def validate(
 def _loss(
     model: nn.Module, images: torch.Tensor, masks: torch.Tensor, recipe: Training
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and the loss per sample as far as it has a gradient."""
     with autocast(images.device, recipe.precision):
         logits = model(images)
+    if recipe.dice == "cut":
+        return logits, recipe.bce_weight * cross_entropy(logits, masks)
     return logits, dice_bce(
         logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight
     )

@@ -1,4 +1,4 @@
-"""How a training is watched, and how it ends before its time."""
+"""How a training is watched, and how it ends early."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class TrainingError(RuntimeError):
     """
 
 
-class Interrupted(Exception):  # no error: the training did as it was told
-    """The training was told to stop, and its checkpoint is saved."""
+class Interrupted(Exception):  # no error: the training did as it was asked
+    """The training was asked to stop, and its checkpoint is saved."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Log files of a study: one per trial, and one for what Ray and MLflow have to say, which is kept
+"""Log files of a study: one per trial, and one for the messages of Ray and MLflow, which is kept
 off the terminal.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from record import paths
 from record.events import Event, LaneReady, Started, TrialEvent
 from record.local_files import local_folder
+from record.names import visible
 from record.store import Store
 
 _TITLE = ("event", "cell", "eval_id", "lane")
@@ -32,15 +33,15 @@ class TrialLogs:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Write one event down; a full disk is told of by the result store, not here."""
+        """Write down one event; a full disk is reported by the result store, not here."""
         if not isinstance(event, TrialEvent | LaneReady):
             return
         train_id = self.trials.get(event.eval_id or "")
         if train_id is None:
             return
-        told = event.to_json().items()
-        said = "  ".join(f"{key} {value}" for key, value in told if key not in _TITLE)
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {event.word:11s}  {said}".rstrip() + "\n"
+        values = event.to_json().items()
+        text = "  ".join(f"{key} {value}" for key, value in values if key not in _TITLE)
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {event.word:11s}  {text}".rstrip() + "\n"
         if isinstance(event, Started):
             line = f"--- {event.cell}\n{line}"
         with self._lock, contextlib.suppress(OSError):
@@ -48,15 +49,22 @@ class TrialLogs:
             with (self.folder / paths.trial_log(train_id)).open(
                 "a", encoding="utf-8", errors="replace"
             ) as file:
-                file.write(line)
+                file.write(visible(line))
+
+
+class _Visible(logging.Formatter):
+    """Messages of libraries hold names, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @contextlib.contextmanager
 def libraries_log(store: Store, *names: str) -> Iterator[Path]:
-    """While it lasts, what the named loggers say goes to STUDY/logs/driver.log instead of the
+    """While this lasts, messages of the named loggers go to STUDY/logs/driver.log instead of the
     terminal.
 
-    Ray must be imported before, because importing it sets its logger up; `py.warnings` are Python's
+    Ray must be imported before, because importing it sets up its logger; `py.warnings` are Python's
     warnings.
     """
     path = local_folder(store, paths.LOGS) / paths.DRIVER_LOG
@@ -65,7 +73,7 @@ def libraries_log(store: Store, *names: str) -> Iterator[Path]:
         "MLFLOW_CONFIGURE_LOGGING", "false"
     )  # or importing MLflow puts its own handler back
     handler = logging.FileHandler(path, delay=True, encoding="utf-8", errors="replace")
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(name)s  %(message)s"))
+    handler.setFormatter(_Visible("%(asctime)s  %(levelname)s  %(name)s  %(message)s"))
     before = {}
     warnings = "py.warnings" in names
     if warnings:

@@ -1,4 +1,4 @@
-"""What is known of a running study out of its events, without a clock and a terminal of its own."""
+"""What is known of a running study from its events, without a clock or a terminal of its own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from record.events import (
     Started,
     TrialEvent,
 )
+from record.progress import LaneProgress, Progress
+from record.schema import Cell
 
 SHOWN_FAILURES = 3
 _ENDED = (State.FINISHED, State.QUARANTINED)
-BETWEEN_SECONDS = 60.0  # a lane without a trial for so long is gone
+BETWEEN_SECONDS = 60.0  # a lane without a trial for this long is gone
 FORECAST_SECONDS = 5.0  # how often the time left is computed: for ten thousand trials that is slow
 
 
@@ -31,7 +33,8 @@ class LaneView:
     """What one lane does now.
 
     `at_work`: its workers are there; before that it waits for a machine, or for their start.
-    `since`: of that. `epoch_seconds`: how long the latest epoch took, None before the second.
+    `since`: of that. `epochs`: of so many, where that is known. `epoch_seconds`: how long the
+    latest epoch took, None before the second.
     """
 
     cell: str
@@ -39,13 +42,14 @@ class LaneView:
     since: float
     at_work: bool = True
     epoch: int = 0
+    epochs: int | None = None
     loss: float | None = None
     epoch_seconds: float | None = None
     last_epoch: float | None = None
 
 
 class Picture:
-    """A study as its events tell it.
+    """A study as its events describe it.
 
     Args:
         name: the study.
@@ -53,6 +57,7 @@ class Picture:
         epochs: of a trial, if fixed.
         cost: learns from every trial that finishes, for whoever shares it; by default it scales the
             estimates.
+        cells: eval_id -> place in the grid, of trials that are shown by it.
     """
 
     def __init__(
@@ -61,8 +66,9 @@ class Picture:
         estimates: Mapping[str, float],
         epochs: int | None = None,
         cost: CostModel | None = None,
+        cells: Mapping[str, Cell] | None = None,
     ) -> None:
-        self.name, self.epochs = name, epochs
+        self.name, self.epochs, self.cells = name, epochs, cells or {}
         self.cost = cost or CostModel(
             {trial: Work("", "", seconds) for trial, seconds in estimates.items()}
         )
@@ -89,6 +95,7 @@ class Picture:
             case Epoch() if known:
                 known.epoch_seconds = None if known.last_epoch is None else now - known.last_epoch
                 known.epoch, known.loss = event.epoch, event.metrics.get("train_loss")
+                known.epochs = event.epochs or self.epochs
                 known.last_epoch = now
             case Interrupted():
                 self.ready.discard(lane)
@@ -106,12 +113,14 @@ class Picture:
         lane = event.lane
         self.began = now if self.began is None else self.began
         self.numbers.setdefault(lane, len(self.numbers) + 1)
-        # A lane that was lost with its trial says nothing more.
+        # A lane that was lost with its trial sends no more events.
         self.lanes = {
             key: view for key, view in self.lanes.items() if view.eval_id != event.eval_id
         }
         at_work = lane is None or lane in self.ready  # a trial in this process has no lane
-        self.lanes[lane] = LaneView(str(event.cell), event.eval_id, now, at_work)
+        self.lanes[lane] = LaneView(
+            str(event.cell), event.eval_id, now, at_work, epochs=self.epochs
+        )
         self.freed.pop(lane, None)
         self._set(event.eval_id, State.RUNNING)
 
@@ -135,15 +144,13 @@ class Picture:
         """
         total = sum(map(self._seconds, self.states))
         done = sum(self._seconds(name) for name, state in self.states.items() if state in _ENDED)
-        if self.epochs:
-            for lane in self.lanes.values():
-                done += self._seconds(lane.eval_id) * min(lane.epoch / self.epochs, 1.0)
+        for lane in self.lanes.values():
+            if lane.epochs:
+                done += self._seconds(lane.eval_id) * min(lane.epoch / lane.epochs, 1.0)
         return done / total if total else 1.0
 
     def forecast(self, now: float) -> Forecast | None:
-        """What is left, on as many lanes as are at work; None before a trial has taught what they
-        take.
-        """
+        """What is left, on as many lanes as are at work; None before any trial has finished."""
         if not self.cost.is_taught:
             return None
         if self._forecast is None or now - self._forecast[0] > FORECAST_SECONDS:
@@ -159,6 +166,34 @@ class Picture:
             )
             self._forecast = now, self.cost.forecast(left, max(lanes, 1), elapsed)
         return self._forecast[1]
+
+    def progress(self, now: float, wall: float) -> Progress:
+        """The picture as others read it; `wall`: `now` in seconds since 1970."""
+        left = self.forecast(now)
+        lanes = [
+            LaneProgress(
+                number=self.numbers[lane],
+                title=view.cell,
+                cell=self.cells.get(view.eval_id),
+                at_work=view.at_work,
+                since=wall - (now - view.since),
+                epoch=view.epoch,
+                epochs=view.epochs,
+                loss=view.loss,
+                epoch_seconds=view.epoch_seconds,
+            )
+            for lane, view in self.lanes.items()
+        ]
+        return Progress(
+            name=self.name,
+            time=wall,
+            counts={state.value: count for state, count in self.counts().items()},
+            share=self.share_done(),
+            seconds_left=left.seconds if left else None,
+            gpu_hours=left.gpu_hours if left else 0.0,
+            lanes=sorted(lanes, key=lambda lane: lane.number),
+            failures=list(self.failures),
+        )
 
     def _seconds(self, name: str) -> float:
         return self.cost.seconds(name) if name in self.cost.works else 0.0

@@ -12,7 +12,6 @@ import abc
 import contextlib
 import math
 import signal
-import statistics
 import threading
 import time
 import uuid
@@ -27,9 +26,10 @@ from orchestrator.planning.retry import State, micro_batch, next_state
 from orchestrator.spec.study import Spec
 from record import paths
 from record.events import Emit, Failed, Finished, Interrupted, Outcome, Quarantined, Started
-from record.schema import Claim, Commit, Failure, SearchTrial
+from record.schema import Claim, Commit, Failure
+from record.search import SearchTrial
 from record.store import Store, StoreError
-from record.tables import read_table
+from record.tables import mean_dice
 
 
 class ClusterError(RuntimeError):
@@ -49,7 +49,7 @@ class Executor(abc.ABC):
         address: where its machines are, for executors that have any.
     """
 
-    starts = ""  # what entering it starts, as people are told of it; empty where that is nothing
+    starts = ""  # what entering it starts, in words; empty where that is nothing
 
     def __init__(self, spec: Spec, store: Store, address: str | None = None) -> None:
         self.spec, self.store, self.address = spec, store, address
@@ -58,7 +58,7 @@ class Executor(abc.ABC):
         """What the trials run on is there while this lasts; here that is this process.
 
         Raises:
-            ClusterError: it cannot be had.
+            ClusterError: it cannot be reached or started.
         """
         return contextlib.nullcontext()
 
@@ -90,7 +90,7 @@ class Executor(abc.ABC):
 
         Raises:
             ClusterError: the trials cannot be run here, or the machines were lost again and again.
-            StoreError: the storage failed, which is no trial's failure.
+            StoreError: the storage failed, which is not a trial's fault.
             KeyboardInterrupt: after Ctrl-C or SIGTERM, with what was trained in checkpoints.
         """
 
@@ -112,8 +112,8 @@ class AttemptFailed(Exception):  # says what happened; callers catch it as a res
         self.reason, self.details, self.kind, self.epoch = reason, details, kind, epoch
 
 
-class AttemptInterrupted(Exception):  # the attempt did what was asked of it
-    """The attempt saved its checkpoint and ended because that was asked of it; `final`: because the
+class AttemptInterrupted(Exception):  # the attempt did what it was asked to do
+    """The attempt saved its checkpoint and ended because it was asked to; `final`: because the
     whole run stops.
     """
 
@@ -141,10 +141,10 @@ def run_to_the_end(
         rank_batch: cases of a batch on one rank, which a lack of memory halves.
 
     Returns:
-        FINISHED, QUARANTINED, or PENDING where the run was told to stop.
+        FINISHED, QUARANTINED, or PENDING where the run was asked to stop.
 
     Raises:
-        StoreError: the storage failed, which is no trial's fault.
+        StoreError: the storage failed, which is not the trial's fault.
     """
     failures = store.failures_of(job.eval_id)
     name = (job.title, job.eval_id)
@@ -171,7 +171,7 @@ def run_to_the_end(
             if interruption.final:
                 return State.PENDING
         except AttemptFailed as failure:
-            # Its workers may have been lost between the commit and their word of it.
+            # Its workers may have been lost between the commit and their report of it.
             if (known := recorded(job, store)) is not None:
                 return finish(known)
             record = Failure(
@@ -198,7 +198,7 @@ def run_to_the_end(
 
 
 def recorded(job: Job, store: Store) -> Outcome | None:
-    """What a job's record says of it; None while the job is not finished."""
+    """What a job's record says; None while the job is not finished."""
     if job.tuning:
         trial = store.load(job.record, SearchTrial)
         if trial is None:
@@ -208,13 +208,12 @@ def recorded(job: Job, store: Store) -> Outcome | None:
     commit = store.load(job.record, Commit)
     if commit is None:
         return None
-    dice: list[float] = []
+    dice = math.nan
     with contextlib.suppress(
         StoreError, KeyError
     ):  # only shown; the report says what is wrong with the table
-        rows = read_table(store, commit, paths.CASES)["dice"].to_pylist()
-        dice = [value for value in rows if value is not None and not math.isnan(value)]
-    return Outcome(commit.cost.seconds, statistics.fmean(dice) if dice else math.nan)
+        dice = mean_dice(store, commit)
+    return Outcome(commit.cost.seconds, dice)
 
 
 def has_ended(job: Job, store: Store, max_attempts: int) -> bool:

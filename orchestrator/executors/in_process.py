@@ -29,9 +29,12 @@ class InProcessExecutor(Executor):
     """Every job to its end, in the order given.
 
     Args:
-        spec, store, address: as `Executor` takes them; no machine has an address here.
+        spec: the study's.
+        store: the study's record.
+        address: unused, there are no other machines here.
         device: where trials compute, by default the CPU.
         measure: as `orchestrator.trial.attempt.run_attempt` takes it.
+        committed: called after a job's commit, while its last checkpoint is still there.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class InProcessExecutor(Executor):
         *,
         device: torch.device | None = None,
         measure: Measure = lambda context, model: {},
+        committed: Callable[[Job], None] = lambda job: None,
     ) -> None:
         super().__init__(spec, store, address)
-        self.device, self.measure = device, measure
+        self.device, self.measure, self.committed = device, measure, committed
 
     def run(
         self, jobs: Sequence[Job], *, emit: Emit, seconds: Callable[[Job], float] | None = None
@@ -88,6 +92,7 @@ class InProcessExecutor(Executor):
                         failure.reason, failure.details, failure.kind, epoch
                     ) from error
                 assert outcome  # noqa: S101  # of rank 0
+                self.committed(job)
                 return outcome
 
             for job in jobs:

@@ -28,7 +28,7 @@ from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import model_name
 from record import paths
 from record.events import Event
-from record.schema import SearchTrial
+from record.search import SearchTrial
 from record.store import Store
 
 RunJobs = Callable[[list[Job]], None]

@@ -1,5 +1,5 @@
-"""What trials take: arithmetic at first, then what the study's finished trials teach; and when the
-rest will be done.
+"""What trials take: arithmetic at first, then what is learnt from the study's finished trials; and
+when the rest will be done.
 
 A trial's seconds are its arithmetic times a ratio. The logarithms of measured over arithmetic
 seconds are partially pooled (Gelman and Hill 2007, chapter 12, equal variance within and between
@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from medvision.data.splits import Roles
+from medvision.data.embedded import TASK_CASES, TASK_NAME
+from medvision.data.splits import VALIDATION_EVERY, Roles, whole
 from medvision.data.tasks import MSD_TASKS
 from medvision.models.sizes import Sizes
 from orchestrator.spec.data import TaskSpec
@@ -27,15 +28,15 @@ from record.schema import Commit, PlannedTrial
 
 # a core's sustained rate on these models, measured; used until a study has finished trials
 CPU_FLOPS = 5e10
-GPU_FLOPS = 1.5e13  # assumed, not measured: half-used tensor cores of a current data-centre GPU
+GPU_STEP = 0.065  # seconds of a step at least: Python's launches of the kernels, measured (H100)
 UNKNOWN_CASES = 100
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Work:
-    """One trial as far as its cost goes: `arithmetic` in seconds at the assumed rates, `gpus` that
-    it holds. A `rescore` scores masks again and trains nothing, so it teaches nothing."""
+    """What one trial costs: `arithmetic` in seconds at the assumed rates, `gpus` that it holds.
+    A `rescore` scores masks again and trains nothing, so nothing is learnt from it."""
 
     model: str
     task: str
@@ -71,9 +72,9 @@ class CostModel:
         self._ratios: dict[tuple[str, str], float] = {}
 
     @classmethod
-    def of_study(cls, trials: Iterable[PlannedTrial], commits: Mapping[str, Commit]) -> CostModel:
-        """Out of a stored study's trials and commit markers; in an old plan without arithmetic all
-        trials are alike.
+    def of_study(cls, trials: Iterable[PlannedTrial], seconds: Mapping[str, float]) -> CostModel:
+        """Out of a stored study's trials and the seconds of the finished ones; in an old plan
+        without arithmetic all trials are alike.
         """
         works = {
             trial.eval_id: Work(
@@ -82,17 +83,20 @@ class CostModel:
             for trial in trials
             if trial.eval_id
         }
-        return cls(works).taught_by(commits)
+        return cls(works)._taught(seconds)
 
     def taught_by(self, commits: Mapping[str, Commit]) -> CostModel:
         """Learn from the commit markers of this study's trials; returns itself."""
-        for name in self.works.keys() & commits.keys():
-            self.learn(name, commits[name].cost.seconds)
+        return self._taught({name: marker.cost.seconds for name, marker in commits.items()})
+
+    def _taught(self, seconds: Mapping[str, float]) -> CostModel:
+        for name in self.works.keys() & seconds.keys():
+            self.learn(name, seconds[name])
         return self
 
     def learn(self, name: str, seconds: float) -> None:
-        """Take what a finished trial took; the first word on a trial counts, what is no positive
-        number does not.
+        """Learn from the seconds of a finished trial, if they are a positive number and the first
+        report of it.
         """
         work = self.works.get(name)
         if (
@@ -111,14 +115,12 @@ class CostModel:
 
     @property
     def is_taught(self) -> bool:
-        """Whether any finished trial has taught what trials take; before that, estimates are
-        arithmetic alone.
-        """
+        """Whether any trial has finished; before that, estimates are arithmetic alone."""
         return bool(self._learned)
 
     def ratio(self, model: str, task: str) -> float:
         """Seconds over arithmetic that are expected of one model on one task."""
-        ratios = self._ratios  # another thread may learn meanwhile, which begins new ones
+        ratios = self._ratios  # another thread may learn meanwhile, which replaces them
         if (model, task) not in ratios:
             of_all = self._pooled(
                 total for group, total in list(self._sums.items()) if len(group) == 1
@@ -159,7 +161,7 @@ class CostModel:
     @staticmethod
     def _pooled(groups: Iterable[tuple[int, float]]) -> float:
         """Mean over models, each weighted by n / (n + 1), so that the model with most trials does
-        not speak for all.
+        not dominate.
         """
         weights = [(count / (count + 1), total / count) for count, total in groups]
         return sum(w * mean for w, mean in weights) / sum(w for w, _ in weights) if weights else 0.0
@@ -182,6 +184,23 @@ def makespan(durations: Sequence[float], lanes: int) -> float:
     return max(free)
 
 
+def assumed_cases(task: str) -> int:
+    """Cases of a task that was not read yet: what is published of it, or a guess."""
+    if task == TASK_NAME:
+        return TASK_CASES
+    return MSD_TASKS[task].cases if task in MSD_TASKS else UNKNOWN_CASES
+
+
+def assumed_roles(spec: Spec, cases: int, test_share: float, fraction: float) -> Roles:
+    """As many unnamed cases in each role as a fold of so many cases has."""
+    test = whole(cases * test_share, spec.splits.rounding)
+    taken = whole(fraction * (cases - test), spec.splits.rounding)
+    of_fold = cases - test if spec.splits.validation == "fold" else taken
+    validation = of_fold // VALIDATION_EVERY
+    train = taken - taken // VALIDATION_EVERY
+    return Roles(("",) * train, ("",) * validation, ("",) * test)
+
+
 def arithmetic_seconds(
     spec: Spec,
     model: Any,
@@ -200,19 +219,22 @@ def arithmetic_seconds(
         block: size of one layer of the language-model block, as the model's `flops` takes it.
         rescore: nothing is trained; scoring counts as one forward.
     """
-    if roles is not None:
-        train, validation, test = len(roles.train), len(roles.validation), len(roles.test)
-    else:
-        cases = MSD_TASKS[task.name].cases if task.name in MSD_TASKS else UNKNOWN_CASES
+    if roles is None:
         share = 1 / spec.folds if spec.splits.scheme == "kfold" else spec.splits.test_fraction
-        test = max(1, round(cases * share))
-        taken = max(1, round(fraction * (cases - test)))
-        train, validation = max(1, taken - taken // 5), taken // 5
+        roles = assumed_roles(spec, assumed_cases(task.name), share, fraction)
+    train, validation, test = len(roles.train), len(roles.validation), len(roles.test)
     groups = max(1, len(spec.groups(task)))
     sizes = Sizes(spec.data.image_size, spec.data.patch_size, out_channels=groups)
     flops = model.flops(sizes, block)
-    epochs = spec.training.total_steps(train) / spec.training.steps_per_epoch(train)
-    passes = test if rescore else 3 * epochs * train + epochs * validation + test
+    steps = 0 if rescore else spec.training.total_steps(train)
+    epochs = steps / spec.training.steps_per_epoch(train)
+    trained, seen = epochs * spec.training.samples(train), epochs * validation + test
     shape = spec.resources.shape(model_name(model), task.name)
-    rate = shape.gpus_per_worker * GPU_FLOPS or shape.cpus_per_worker * CPU_FLOPS
-    return passes * flops / (rate * shape.workers)
+    if not shape.gpus_per_worker:
+        return (3 * trained + seen) * flops / (shape.cpus_per_worker * CPU_FLOPS * shape.workers)
+    rate = model.gpu_rates[spec.training.precision != "fp32"]
+    rate *= shape.gpus_per_worker * shape.workers
+    batches = epochs * -(-validation // spec.training.batch_size) + test
+    return max(steps * GPU_STEP, 3 * trained * flops / rate) + max(
+        batches * GPU_STEP / 3, seen * flops / rate
+    )

@@ -1,4 +1,4 @@
-"""What a trial is called: two ids that change exactly when the numbers can change.
+"""The ids of a trial: two that change exactly when the numbers can change.
 
 `train_id` covers all that can change the weights, `eval_id` all that can change the scores.
 Resources, storage, names and logging are no part of either. Pure; imports no torch and no Ray.
@@ -43,10 +43,10 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told: everything else stands in the study.
+    """What a worker is given; everything else is in the study.
 
-    `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most so many cases of a
-    rank at once, after a lack of memory. `settings`: dotted, in the place of the spec's, as a
+    `rescore_of`: evaluation whose masks are scored again. `micro_batch`: at most this many cases of
+    a rank at once, after a lack of memory. `settings`: dotted, instead of the spec's, as a
     search chose them.
     """
 
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """How people are told of it."""
+        """Its name for people."""
         if self.tuning is None:
             return str(self.cell)
         return (
@@ -108,6 +108,31 @@ def train_identity(
         fingerprints: case id -> content fingerprint.
         block: fingerprint of the language-model block, None without one.
     """
+    common = training_settings(spec, model, task, block)
+    return training_of(common, role_contents(roles, fingerprints), fold, seed)
+
+
+@dataclass(frozen=True)
+class RoleContents:
+    """What is in each role of a fold at a fraction, in short (`_content`)."""
+
+    train: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    test: Mapping[str, Any]
+
+
+def role_contents(roles: Roles, fingerprints: Mapping[str, str]) -> RoleContents:
+    """The contents of all roles.
+
+    Args:
+        fingerprints: case id -> content fingerprint.
+    """
+    every = (roles.train, roles.validation, roles.test)
+    return RoleContents(*(_content(cases, fingerprints) for cases in every))
+
+
+def training_settings(spec: Spec, model: Any, task: TaskSpec, block: str | None) -> Identity:
+    """What all trainings of a model on a task have in common of `train_identity`."""
     settings = counted(model)
     with_block = params["match"] if (params := settings.get("params")) else settings
     if llm := with_block.get("llm"):  # `block` is where ids have the content of its weights
@@ -117,12 +142,21 @@ def train_identity(
         "numerics": TRAIN_NUMERICS,
         "model": settings,
         "task": counted(task),
-        "train_cases": _content(roles.train, fingerprints),
-        "validation_cases": _content(roles.validation, fingerprints),
-        "fold": fold,
-        "seed": seed,
         "data": counted(spec.data),
         "training": counted(spec.training),
+    }
+
+
+def training_of(
+    common: Mapping[str, Any], contents: RoleContents, fold: int, seed: int
+) -> Identity:
+    """`train_identity` out of its parts: thousands of trials share them."""
+    return {
+        **common,
+        "train_cases": contents.train,
+        "validation_cases": contents.validation,
+        "fold": fold,
+        "seed": seed,
     }
 
 
@@ -144,12 +178,18 @@ def eval_identity(
     spec: Spec, task: TaskSpec, train_id: str, roles: Roles, fingerprints: Mapping[str, str]
 ) -> Identity:
     """All that can change the scores of a trained model."""
-    return {
-        "numerics": EVAL_NUMERICS,
-        "train_id": train_id,
-        "test_cases": _content(roles.test, fingerprints),
-        "scoring": counted(spec.evaluation) | {"tolerances": spec.tolerances(task)},
-    }
+    return scoring_of(scoring_settings(spec, task), train_id, role_contents(roles, fingerprints))
+
+
+def scoring_settings(spec: Spec, task: TaskSpec) -> Identity:
+    """What all evaluations on a task have in common of `eval_identity`."""
+    scoring = counted(spec.evaluation) | {"tolerances": spec.tolerances(task)}
+    return {"numerics": EVAL_NUMERICS, "scoring": scoring}
+
+
+def scoring_of(common: Mapping[str, Any], train_id: str, contents: RoleContents) -> Identity:
+    """`eval_identity` out of its parts."""
+    return {**common, "train_id": train_id, "test_cases": contents.test}
 
 
 def digest(identity: Identity) -> str:

@@ -14,20 +14,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from medvision.assets import ASSETS, AssetError, fetch
+from medvision.assets import AssetError
 from medvision.cache import limit_bytes
-from medvision.data.embedded import embedded_root, write_embedded_task
+from medvision.data.embedded import TASK_NAME, embedded_root, write_embedded_task
 from medvision.data.fingerprints import CaseIndex, cached_index, index_cases
-from medvision.data.readers.base import Task
+from medvision.data.readers.base import Declared, Task
 from medvision.data.readers.registry import read_declared, read_task
-from medvision.data.settings import PROTOCOL_SETTINGS
-from medvision.data.summary import absent_groups, doubts
+from medvision.data.settings import PROTOCOL_SETTINGS, Preparation
+from medvision.data.shown import what_is_shown, with_warnings
+from medvision.data.summary import absent_groups, doubts, lone_groups
 from medvision.errors import DataError
-from medvision.models.language.settings import LlmSettings
+from orchestrator.planning.blocks import prepared_block, remembered_block, unkept, with_block
 from orchestrator.planning.folds import divided, patients_in
-from orchestrator.planning.plan import BlockInputs, Inputs, TaskInputs
+from orchestrator.planning.found import Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
-from orchestrator.spec.study import Spec, model_name
+from orchestrator.spec.search import tuned
+from orchestrator.spec.study import Spec
+from record.names import checked
 from record.schema import Split
 
 DATA_VARIABLE = "MEDVISION_DATA"
@@ -47,17 +50,14 @@ def data_root(spec: Spec) -> Path | None:
 
 
 def remembered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({})) -> Inputs:
-    """What is known without reading data: whatever is not is named in `Inputs.missing`.
+    """What is known without reading data: what is not known is named in `Inputs.missing`.
 
     Args:
         splits: task -> what the study's split file says, of a study that has one.
     """
     return Inputs(
-        tasks={
-            task.name: _task(spec, task, splits.get(task.name), measure=False)
-            for task in spec.tasks
-        },
-        blocks={name: _remembered_block(llm) for name, llm in _with_block(spec).items()},
+        tasks=_tasks(spec, splits, measure=False),
+        blocks={name: remembered_block(llm) for name, llm in with_block(spec).items()},
     )
 
 
@@ -68,7 +68,7 @@ def gathered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({
         splits: as for `remembered`.
 
     Raises:
-        InputError: whatever cannot be had, all at once.
+        InputError: what cannot be had, all problems at once.
     """
     problems: list[str] = []
     try:
@@ -78,12 +78,10 @@ def gathered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({
     if spec.data.root == EMBEDDED:
         try:
             write_embedded_task()
-        except AssetError as error:
-            problems.append(str(error))
-    tasks = {
-        task.name: _task(spec, task, splits.get(task.name), measure=True) for task in spec.tasks
-    }
-    blocks = {name: _prepared_block(name, llm) for name, llm in _with_block(spec).items()}
+        except (AssetError, OSError) as error:  # its cases are missing then, which is no news
+            raise InputError("\n".join([*problems, unkept(error)])) from error
+    tasks = _tasks(spec, splits, measure=True)
+    blocks = {name: prepared_block(name, llm) for name, llm in with_block(spec).items()}
     inputs = Inputs(tasks, blocks)
     if problems := [*problems, *inputs.missing]:
         raise InputError("\n".join(problems))
@@ -98,7 +96,7 @@ def resolved(spec: Spec) -> Spec:
     task whose folder is not there stays as it is: `gathered` says so.
 
     Raises:
-        InputError: a dataset.json that does not say what is asked of it.
+        InputError: a dataset.json that lacks what is needed of it.
     """
     root, problems, tasks = data_root(spec), [], []
     for task in spec.tasks:
@@ -109,12 +107,14 @@ def resolved(spec: Spec) -> Spec:
             problems.append(str(error))
             continue
         changes: dict[str, Any] = {}
-        if declared and spec.data.label_groups == "each" and task.label_groups is None:
+        own = task.label_groups is not None
+        if declared and (task.label_groups if own else spec.data.label_groups) == "each":
             changes["label_groups"] = declared.structures
+            problems += [f"the labels of {task.name}: {wrong}" for wrong in _unfit(declared)]
             if not declared.structures:
                 problems.append(
-                    f"data.label_groups: each: the dataset.json of {task.name} declares no labels; "
-                    "name them"
+                    f"{'tasks' if own else 'data'}.label_groups: each: the dataset.json of "
+                    f"{task.name} declares no labels; name them"
                 )
         asks = "modality" in PROTOCOL_SETTINGS[spec.data.protocol]
         if declared and asks and task.modality is None:
@@ -130,8 +130,37 @@ def resolved(spec: Spec) -> Spec:
     return spec.model_copy(update={"tasks": tasks})
 
 
-def _with_block(spec: Spec) -> dict[str, LlmSettings]:
-    return {model_name(model): llm for model in spec.models if (llm := model.block)}
+def _unfit(declared: Declared) -> list[str]:
+    """What is wrong with the names of structures that nobody wrote into a spec."""
+    found = []
+    for name in declared.structures:
+        try:
+            checked(name)
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def _tasks(
+    spec: Spec, splits: Mapping[str, Split | None], *, measure: bool
+) -> dict[str, TaskInputs]:
+    """Every task's inputs. One that is an earlier one under another name is refused: each of its
+    comparisons would count twice."""
+    found = {
+        task.name: _task(spec, task, splits.get(task.name), measure=measure) for task in spec.tasks
+    }
+    first: dict[object, str] = {}
+    for task in spec.tasks:
+        if not (contents := frozenset(found[task.name].fingerprints.values())):
+            continue
+        settings = task.model_copy(update={"name": "", "tolerances": spec.tolerances(task)})
+        earlier = first.setdefault((contents, settings.model_dump_json()), task.name)
+        if earlier != task.name:
+            found[task.name] = TaskInputs(
+                missing=f"tasks {earlier!r} and {task.name!r} are the same {len(contents)} cases "
+                "with the same settings, so that each comparison would count twice: name one"
+            )
+    return found
 
 
 def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> TaskInputs:
@@ -140,13 +169,15 @@ def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> 
         return TaskInputs(
             missing=f"no data folder is set: give data.root, or the variable {DATA_VARIABLE}"
         )
+    if spec.data.root == EMBEDDED and task.name == TASK_NAME and not (root / TASK_NAME).is_dir():
+        made = f"task {TASK_NAME!r} was not read yet; the first run makes it out of its asset"
+        return TaskInputs(missing=made, unread=True)
     try:
         found = read_task(root, task.name)
         cases = index_cases(found) if measure else cached_index(found)
+        unread = f"task {task.name!r} was not read yet ({found.folder}); the first run does"
         if cases is None:
-            return TaskInputs(
-                missing=f"task {task.name!r} was not read yet ({found.folder}); the first run does"
-            )
+            return TaskInputs(missing=unread, unread=True)
         unused = {case.id for case in found.test_cases} if spec.splits.scheme != "fixed" else set()
         paths = {case.id: case.image for case in (*found.cases, *found.test_cases)}
         usual = Counter(case.channels for case in cases if not case.errors).most_common(1)
@@ -154,20 +185,32 @@ def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> 
             case.id: why
             for case in cases
             if case.id not in unused
-            and (why := case.errors or _channels(case, paths[case.id], task, usual[0][0]))
+            and (why := case.errors or _channels(case, paths[case.id], spec, task, usual[0][0]))
         }
         if bad and spec.data.on_bad_case == "stop":
             return TaskInputs(missing=_bad_cases(found, len(cases), bad))
+        groups = _groups(spec, task, found)
         good = [case for case in cases if not case.errors and case.id not in bad]
+        used = [case for case in good if case.id not in unused]
+        if absent := absent_groups(used, groups):
+            return TaskInputs(missing=_lines(task, absent))
+        wanted = _preparation(spec, task, found, groups) if groups else None
+        lost = what_is_shown(found, used, wanted, measure=measure) if wanted else {}
+        if lost is None and spec.data.crop:  # it decides which cases are in use
+            return TaskInputs(missing=unread, unread=True)
+        lost = lost or {}
+        if outside := {case: one.errors for case, one in lost.items() if one.errors}:
+            bad |= outside
+            if spec.data.on_bad_case == "stop":
+                return TaskInputs(missing=_bad_cases(found, len(cases), outside))
+            good, used = ([one for one in these if one.id not in outside] for these in (good, used))
+            if absent := absent_groups(used, groups):
+                return TaskInputs(missing=_lines(task, absent))
         shortened = {
             case: [reason.replace(f"{found.folder}/", "") for reason in why]
             for case, why in bad.items()
         }
         fingerprints = {case.id: case.fingerprint for case in good}
-        used = [case for case in good if case.id not in unused]
-        if absent := absent_groups(used, _groups(spec, task, found)):
-            lines = [f"task {task.name!r}: {line}" for line in absent]
-            return TaskInputs(missing="\n".join(lines))
         patients = patients_in(spec, found, [case.id for case in used])
         parts = divided(spec, found, used, patients, split)
         return TaskInputs(
@@ -177,11 +220,28 @@ def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> 
             reserved=parts.reserved,
             patients=patients,
             order=parts.order,
+            repeated_orders=parts.repeated_orders,
             changes=parts.changes,
-            doubts=tuple(doubts(used, found.folder)),
+            doubts=(
+                *doubts(with_warnings(used, lost), found.folder),
+                *lone_groups(used, groups),
+            ),
         )
     except DataError as error:
         return TaskInputs(missing=str(error))
+
+
+def _preparation(
+    spec: Spec, task: TaskSpec, found: Task, groups: Mapping[str, Sequence[int] | str]
+) -> Preparation:
+    """What a network gets to see of the task, as `resolved` decides it."""
+    modality = task.modality or list(found.declared.modality) or None
+    named = {"label_groups": dict(groups), "modality": modality}
+    return spec.preparation(task.model_copy(update=named))
+
+
+def _lines(task: TaskSpec, problems: Sequence[str]) -> str:
+    return "\n".join(f"task {task.name!r}: {problem}" for problem in problems)
 
 
 def _groups(spec: Spec, task: TaskSpec, found: Task) -> Mapping[str, Sequence[int] | str]:
@@ -189,16 +249,19 @@ def _groups(spec: Spec, task: TaskSpec, found: Task) -> Mapping[str, Sequence[in
     return spec.groups(task) or found.declared.structures
 
 
-def _channels(case: CaseIndex, image: Path, task: TaskSpec, usual: int) -> tuple[str, ...]:
+def _channels(
+    case: CaseIndex, image: Path, spec: Spec, task: TaskSpec, usual: int
+) -> tuple[str, ...]:
     """Why the number of a case's channels is no use to this study, if so."""
-    if task.channel == "all":
-        wanted = (
-            ""
-            if case.channels == usual
-            else f"most cases have {usual}, and channel: all takes them all"
-        )
-    else:
-        wanted = "" if case.channels > task.channel else f"channel {task.channel} was asked for"
+    wanted = ""
+    if task.channel != "all" and case.channels <= task.channel:
+        wanted = f"channel {task.channel} was asked for"
+    elif case.channels != usual and task.channel == "all":
+        wanted = f"most cases have {usual}, and channel: all takes them all"
+    elif case.channels != usual and any(
+        tuned(spec, model, {})[0].data.scaled == "file" for model in spec.models
+    ):
+        wanted = f"most cases have {usual}, and data.scaled: file scales by them all"
     return (f"{image}: has {case.channels} channels, {wanted}",) if wanted else ()
 
 
@@ -210,48 +273,9 @@ def _bad_cases(task: Task, cases: int, bad: Mapping[str, Sequence[str]]) -> str:
         for reason in reasons
     ]
     remedy = (
-        f"mend them (python -m medvision.data check {task.folder}), or set data.on_bad_case: "
+        f"repair them (python -m medvision.data check {task.folder}), or set data.on_bad_case: "
         "exclude"
     )
     return "\n".join(
         [*lines, f"task {task.name!r}: {len(bad)} of {cases} cases cannot be used: {remedy}"]
     )
-
-
-def _remembered_block(llm: LlmSettings) -> BlockInputs:
-    from medvision.llm import BlockError, cached_fingerprint
-
-    try:
-        fingerprint = cached_fingerprint(llm.source, llm.layer)
-    except (AssetError, BlockError) as error:
-        return BlockInputs(size=_size(llm), missing=str(error))
-    if fingerprint is None:
-        return BlockInputs(
-            size=_size(llm), missing=f"block {llm.source!r} was not read yet; the first run does"
-        )
-    return BlockInputs(fingerprint, _size(llm))
-
-
-def _prepared_block(name: str, llm: LlmSettings) -> BlockInputs:
-    from medvision.llm import BlockError, prepare_block
-
-    try:
-        if llm.source in ASSETS:
-            fetch(llm.source)
-        return BlockInputs(prepare_block(llm.source, llm.layer), _size(llm))
-    except (AssetError, BlockError) as error:
-        return BlockInputs(missing=f"model {name}: llm.source: {error}")
-
-
-def _size(llm: LlmSettings) -> dict[str, Any] | None:
-    """Width of a layer and weights of its matrices, for the estimate only."""
-    from medvision.llm import BlockError, describe_block
-
-    try:
-        about = describe_block(llm.source)
-    except (AssetError, BlockError):
-        return None
-    width = int(about["hidden_size"])
-    attention = 2 * about["head_dim"] * (about["heads"] + about["kv_heads"])
-    feed_forward = (3 if about["gated"] else 2) * about["intermediate_size"]
-    return {"hidden_size": width, "parameters": width * int(attention + feed_forward)}

@@ -7,22 +7,22 @@ Pure: what is on disk comes in as values (`Inputs`, commits, failures). Imports 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from medvision.data.splits import Fold
-from orchestrator.planning.cost import CostModel, Work, arithmetic_seconds, longest_first
+from orchestrator.planning.cost import CostModel, Work, longest_first
+from orchestrator.planning.found import Inputs, Tuned
 from orchestrator.planning.identity import (
     Identity,
     differences,
     digest,
-    eval_identity,
-    train_identity,
+    scoring_of,
+    training_of,
 )
 from orchestrator.planning.retry import State, next_state, reason
+from orchestrator.planning.shared import Shared
 from orchestrator.spec.data import TaskSpec
-from orchestrator.spec.search import tuned
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Cell, Commit, Failure
 
@@ -30,68 +30,9 @@ Status = Literal["new", "done", "changed", "rescore", "failed", "quarantined", "
 
 
 @dataclass(frozen=True)
-class TaskInputs:
-    """A task's folds and content fingerprints, or in `missing` what is not there, a line each;
-    `excluded`: broken cases that no model gets to see, with their reasons; `reserved`: patients
-    that are in no fold, for the search; `patients`: case to patient, where a grouping is given;
-    `order`, `changes`: as of `orchestrator.planning.folds.Divided`; `doubts`: what is odd about
-    cases in use, a line each."""
-
-    folds: tuple[Fold, ...] = ()
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    missing: str = ""
-    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    reserved: tuple[tuple[str, ...], ...] = ()
-    patients: Mapping[str, str] = field(default_factory=dict)
-    order: tuple[tuple[str, ...], ...] = ()
-    changes: str = ""
-    doubts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BlockInputs:
-    """Fingerprint and size of a model's language-model block; `missing` says what is not there."""
-
-    fingerprint: str | None = None
-    size: Mapping[str, Any] | None = None
-    missing: str = ""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The settings that a search found for one model, task and fold, or `missing`: why there are
-    none. `search`: its id.
-    """
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    missing: str = ""
-    search: str = ""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What stands outside the spec: `tasks` by task name, `blocks` by model name (models with a
-    block only), `tuned` by model, task and fold (where the spec has a search)."""
-
-    tasks: Mapping[str, TaskInputs]
-    blocks: Mapping[str, BlockInputs]
-    tuned: Mapping[tuple[str, str, int], Tuned] = field(default_factory=dict)
-
-    @property
-    def missing(self) -> list[str]:
-        every: list[TaskInputs | BlockInputs] = [*self.tasks.values(), *self.blocks.values()]
-        return list(dict.fromkeys(line for item in every for line in item.missing.splitlines()))
-
-    @property
-    def doubts(self) -> list[str]:
-        """What is odd about the data but forbids nothing."""
-        return [f"{name}: {line}" for name, task in self.tasks.items() for line in task.doubts]
-
-
-@dataclass(frozen=True)
 class Trial:
     """One cell with its ids (None while data are missing), its status and the reason for it; `work`
-    is what it costs, `settings` what a search chose in the place of the spec's."""
+    is what it costs, `settings` what a search chose instead of the spec's."""
 
     cell: Cell
     status: Status
@@ -107,7 +48,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What its cost is known by: the eval_id, or the cell while that is unknown."""
+        """The key of its cost: the eval_id, or the cell while that is unknown."""
         return self.eval_id or str(self.cell)
 
     @property
@@ -166,16 +107,18 @@ def make_plan(
     inputs: Inputs,
     commits: Mapping[str, Commit],
     failures: Mapping[str, Sequence[Failure]],
+    begun: Collection[str] = (),
 ) -> Plan:
     """Every cell of the grid with its ids and status.
 
     Args:
         commits: markers of finished evaluations by eval_id.
         failures: failed attempts by eval_id.
+        begun: train_ids of trainings with a checkpoint.
     """
-    history = _History(commits)
+    history, shared = _History(commits, begun), Shared(spec, inputs)
     trials = [
-        _trial(spec, inputs, history, failures, model, task, fraction, fold, seed)
+        _trial(spec, inputs, history, failures, shared, model, task, fraction, fold, seed)
         for model, task, fraction, fold, seed in itertools.product(
             spec.models, spec.tasks, spec.fractions, range(fold_count(spec)), spec.seeds
         )
@@ -186,10 +129,10 @@ def make_plan(
 
 
 class _History:
-    """Finished evaluations by training id and by cell."""
+    """Finished evaluations by training id and by cell, and the trainings that have begun."""
 
-    def __init__(self, commits: Mapping[str, Commit]) -> None:
-        self.by_eval = commits
+    def __init__(self, commits: Mapping[str, Commit], begun: Collection[str] = ()) -> None:
+        self.by_eval, self.begun = commits, frozenset(begun)
         self.by_train: dict[str, list[str]] = {}
         self.by_cell: dict[Cell, str] = {}
         for eval_id, marker in sorted(commits.items(), key=lambda item: item[1].finished):
@@ -202,6 +145,7 @@ def _trial(
     inputs: Inputs,
     history: _History,
     failures: Mapping[str, Sequence[Failure]],
+    shared: Shared,
     model: Any,
     task: TaskSpec,
     fraction: float,
@@ -213,35 +157,26 @@ def _trial(
         (cell.model, cell.task, fold), Tuned(missing="its search was not run yet")
     )
     settings = found.settings if spec.search else {}
-    spec, model = tuned(spec, model, settings)
-    known, block = inputs.tasks[task.name], inputs.blocks.get(cell.model)
-    roles = known.folds[fold].roles(fraction) if known.folds else None
-    shape = spec.resources.shape(cell.model, task.name)
-    seconds = arithmetic_seconds(spec, model, task, fraction, roles, block.size if block else None)
-    trial = Trial(
-        cell,
-        "unknown",
-        "",
-        Work(cell.model, task.name, seconds, shape.workers * shape.gpus_per_worker),
-    )
-    if known.missing or (block and block.missing):
-        return replace(
-            trial, why="its data are missing" if known.missing else "its block is missing"
-        )
+    of = shared.of(model, task, fraction, fold, settings)
+    known, block, roles = of.task, of.block, of.roles
+    trial = Trial(cell, "unknown", "", of.work())
+    if known.missing:
+        return replace(trial, why="data not read yet" if known.unread else "its data are missing")
+    if block and block.missing:
+        return replace(trial, why="block not read yet" if block.unread else "its block is missing")
     if spec.search and found.missing:
         return replace(trial, why=found.missing)
     assert roles is not None  # noqa: S101  # folds are known where nothing is missing
-    fingerprint = block.fingerprint if block else None
-    training = train_identity(spec, model, task, fold, seed, roles, known.fingerprints, fingerprint)
+    training = training_of(of.training(), of.contents(), fold, seed)
     train_id = digest(training)
-    scoring = eval_identity(spec, task, train_id, roles, known.fingerprints)
+    scoring = scoring_of(of.scoring(), train_id, of.contents())
     eval_id = digest(scoring)
     trial = replace(
         trial,
         train_id=train_id,
         eval_id=eval_id,
         identity={"train": training, "eval": scoring},
-        notes=roles.notes,
+        notes=roles.notes_for(spec.training.select),
         settings=settings,
     )
     if eval_id in history.by_eval:
@@ -250,8 +185,7 @@ def _trial(
         old = history.by_eval[earlier].identity.eval
         if old["test_cases"] == scoring["test_cases"]:
             why = f"scored again from its masks: {'; '.join(differences(old, scoring))}"
-            seconds = arithmetic_seconds(spec, model, task, fraction, roles, None, rescore=True)
-            work = replace(trial.work, arithmetic=seconds, rescore=True)
+            work = of.work(rescore=True)
             return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
     failed = failures.get(eval_id, [])
     state = next_state(failed, spec.resources.max_attempts)
@@ -261,6 +195,8 @@ def _trial(
         return replace(
             trial, status="failed", why=f"attempt {len(failed) + 1} after: {reason(failed)}"
         )
+    if train_id in history.begun:
+        return replace(trial, status="new", why="interrupted, goes on from its checkpoint")
     if cell in history.by_cell:
         changed = differences(history.by_eval[history.by_cell[cell]].identity.train, training)
         return replace(
@@ -270,5 +206,10 @@ def _trial(
 
 
 def fold_count(spec: Spec) -> int:
-    """Folds of every task."""
-    return spec.folds if spec.splits.scheme == "kfold" else 1
+    """Folds of every task, of all repeats together."""
+    return spec.folds * spec.splits.repeats if spec.splits.scheme == "kfold" else 1
+
+
+def repeat_of(spec: Spec, fold: int) -> int:
+    """The cross-validation that a fold belongs to, from 0."""
+    return fold // spec.folds if spec.splits.scheme == "kfold" else 0

@@ -11,11 +11,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
 
-from record.schema import Failure
+from record.schema import Failure, PlannedTrial
 
 Kind = Literal["exception", "hang", "memory", "training", "lost"]
 LOSSES_PER_ATTEMPT = 3
@@ -44,6 +44,38 @@ def next_state(failures: Sequence[Failure], max_attempts: int) -> State:
         if hopeless or counted_attempts(failures) >= max_attempts
         else State.FAILED
     )
+
+
+def trial_states(
+    trials: Iterable[PlannedTrial],
+    finished: Container[str],
+    failures: Mapping[str, Sequence[Failure]],
+    claims: Mapping[str, str | None],
+    max_attempts: int,
+    damaged: Container[str] = (),
+) -> dict[str, State]:
+    """State of every planned trial by eval_id; a claimed trial of a living driver is `running`;
+    trials without an id wait for a search and are left out. Pure.
+
+    Args:
+        finished: evaluations that are finished and whole.
+        claims: evaluations that the driver with the study's lock has claimed, by train_id; empty
+            where none has it.
+        damaged: evaluations that are finished, with a file that is not what was committed.
+    """
+    states = {}
+    for trial in trials:
+        if trial.eval_id is None:
+            continue
+        state = next_state(failures.get(trial.eval_id, ()), max_attempts)
+        if trial.eval_id in finished:
+            state = State.FINISHED
+        elif trial.eval_id in damaged:
+            state = State.DAMAGED
+        elif claims.get(trial.train_id or "") == trial.eval_id and state is not State.QUARANTINED:
+            state = State.RUNNING
+        states[trial.eval_id] = state
+    return states
 
 
 def counted_attempts(failures: Sequence[Failure]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from medvision.data.splits import Fold, Roles
 from medvision.settings import counted
 from orchestrator.planning.cost import arithmetic_seconds
+from orchestrator.planning.found import BlockInputs, Inputs, Tuned
 from orchestrator.planning.identity import (
     Identity,
     Job,
@@ -25,12 +26,12 @@ from orchestrator.planning.identity import (
     eval_identity,
     train_identity,
 )
-from orchestrator.planning.plan import BlockInputs, Inputs, Tuned
 from orchestrator.planning.suggestions import winner
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
-from record.schema import Cell, SearchOutcome, SearchTrial
+from record.schema import Cell
+from record.search import SearchOutcome, SearchTrial
 
 SEARCH_NUMERICS = 1  # raised when the same trials would lead to other suggestions or another winner
 

@@ -6,21 +6,28 @@ Whoever runs, searches or writes down a study takes this. Imports no torch and n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from pydantic import ValidationError
-
+from medvision.own_code import OwnCodeError
 from orchestrator.planning import study_files
+from orchestrator.planning.found import Inputs
 from orchestrator.planning.identity import Job
-from orchestrator.planning.inputs import gathered, remembered, resolved
-from orchestrator.planning.plan import Inputs, Plan, make_plan
+from orchestrator.planning.inputs import InputError, gathered, remembered, resolved
+from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.search import Search, searches, with_winners
 from orchestrator.spec.study import Spec
 from record import paths
-from record.schema import SearchOutcome, Split
-from record.store import Store
+from record.atomic import is_half_written
+from record.damage import readable_commits
+from record.frozen import Frozen, freeze, note_trainings
+from record.index import glance_at
+from record.schema import Split
+from record.search import SearchOutcome
+from record.store import Store, StoreError
+from record.study import StoredStudy
 
 
 @dataclass(frozen=True)
@@ -31,28 +38,34 @@ class Study:
         spec: resolved (`orchestrator.planning.inputs.resolved`).
         store: its record.
         found: its data and blocks, as they were found.
+        damaged: finished evaluations that a run will set aside, and what is wrong with each; of a
+            dry run. A run has done so before it plans.
     """
 
     spec: Spec
     store: Store
     found: Inputs
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def remembered(cls, spec: Spec, store: Store) -> Study:
-        """For a dry run: out of what is known without reading data.
+        """For a dry run: from what is known without reading data.
 
         Raises:
-            InputError: a dataset.json that does not say what is asked of it.
+            InputError: a dataset.json that lacks what is needed of it.
         """
         spec = resolved(spec)
-        return cls(spec, store, remembered(spec, _splits(spec, store)))
+        damaged: Mapping[str, str] = {}
+        with contextlib.suppress(StoreError):  # no study yet, or its plan is written anew
+            damaged = glance_at(StoredStudy.opened(store)).damaged
+        return cls(spec, store, remembered(spec, _splits(spec, store)), damaged)
 
     @classmethod
     def gathered(cls, spec: Spec, store: Store) -> Study:
-        """For a run: everything that it needs is made where it is not there.
+        """For a run: everything that it needs is made where it is missing.
 
         Raises:
-            InputError: whatever cannot be had, all at once.
+            InputError: what cannot be had, all problems at once.
         """
         found = gathered(spec, _splits(spec, store))
         return cls(resolved(spec), store, found)
@@ -80,8 +93,17 @@ class Study:
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """Every trial with its ids and status, by the record when this is first asked for."""
-        return make_plan(self.spec, self.inputs, self.store.commits(), self.store.failures())
+        """Every trial with its ids and status, by the record as it is on first use."""
+        commits = {
+            name: marker
+            for name, marker in readable_commits(self.store).items()
+            if name not in self.damaged
+        }
+        try:
+            begun = self.store.names(paths.CHECKPOINTS)
+            return make_plan(self.spec, self.inputs, commits, self.store.failures(), begun)
+        except OwnCodeError as error:  # a network of one's own does not take the study's sizes
+            raise InputError(str(error)) from error
 
     @property
     def searches_to_run(self) -> list[Search]:
@@ -100,16 +122,44 @@ class Study:
         """
         return study_files.jobs(self.plan, token)
 
-    def write(self) -> None:
-        """Write what attempts and reports read: splits, resolved spec, plan."""
-        study_files.write_study(self.store, self.spec, self.inputs, self.plan)
+    def write(self) -> StoredStudy:
+        """Write what attempts and reports read: splits, resolved spec, plan.
+
+        Returns:
+            The study as it is found in its folder.
+        """
+        return study_files.write_study(self.store, self.spec, self.inputs, self.plan)
 
     def write_manifest(self) -> None:
-        """Write code, packages, hardware and fingerprints down, for whoever repeats it."""
+        """Write down code, packages, hardware and fingerprints, for whoever repeats the study."""
         from record.manifest import manifest
 
         values = study_files.public_values(self.spec)
         self.store.save(paths.MANIFEST, manifest(values, study_files.fingerprints(self.inputs)))
+
+    def freeze(self) -> Frozen:
+        """Write down what the study will test, before its results are seen; reads the plan alone,
+        so that a dry run can do it.
+
+        Raises:
+            InputError: data or blocks were not read yet, so that exclusions are not known.
+            StoreError: it was frozen before.
+        """
+        from reports.sections.claims import claim_hashes
+
+        if missing := self.inputs.missing:
+            raise InputError(
+                "\n".join(
+                    [
+                        *missing,
+                        "--freeze needs data and blocks: with them in place, run without --dry-run",
+                    ]
+                )
+            )
+        plan = study_files.study_plan(self.spec, self.inputs, self.plan, {})
+        frozen = freeze(self.store, plan, claim_hashes())
+        note_trainings(self.store, plan)
+        return frozen
 
     def forget(self, named: Sequence[str]) -> Study:
         """Forget results and failures of these trials (`orchestrator.planning.study_files.forget`).
@@ -117,12 +167,14 @@ class Study:
         Raises:
             StoreError: a name fits no trial of the study, or several; nothing is forgotten then.
         """
+        # With what was finished until now: a result that is forgotten was seen.
+        note_trainings(self.store, study_files.study_plan(self.spec, self.inputs, self.plan, {}))
         study_files.forget(self.store, self.plan, named)
         return self.again()
 
     def tidy(self) -> None:
-        """Remove what finished trials need no more, where a driver died between a commit and
-        that.
+        """Remove what finished trials no longer need, where a driver died between a commit and its
+        cleaning up, and what it was writing.
         """
         trials = self.plan.trials
         done = {str(trial.eval_id) for trial in trials if trial.status == "done"}
@@ -132,16 +184,17 @@ class Study:
         trained = {str(trial.train_id) for trial in trials} - unfinished
         for train_id in trained.intersection(self.store.names(paths.CHECKPOINTS)):
             self.store.remove(paths.checkpoints(train_id))
+        # Half-written files; elsewhere a file is put whole. The lock's may be in writing.
+        for file in self.store.below("") if self.store.local else ():
+            name = file.rpartition("/")[2]
+            if is_half_written(name) and not name.startswith(f".{paths.LOCK}"):
+                self.store.remove(file)
 
 
 def _splits(spec: Spec, store: Store) -> dict[str, Split | None]:
-    """What the split file of each task says; None where there is none that can be read: it is
-    written anew.
+    """The split file of each task, None where there is none yet.
+
+    Raises:
+        DamagedError: one is not what was written.
     """
-    found: dict[str, Split | None] = {}
-    for task in spec.tasks:
-        try:
-            found[task.name] = Split.model_validate(store.read_json(paths.split(task.name)))
-        except ValidationError:
-            found[task.name] = None
-    return found
+    return {task.name: store.load(paths.split(task.name), Split) for task in spec.tasks}

@@ -1,4 +1,4 @@
-"""The files that tell a study's workers and reports what is planned."""
+"""The files from which a study's workers and reports learn what is planned."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import ValidationError
+
 from medvision.data.readers.registry import read_task
-from medvision.data.splits import to_split
+from medvision.data.split_files import to_split
 from medvision.data.tasks import MSD_TASKS
-from medvision.metrics.definitions import METRICS
+from medvision.settings import counted
 from orchestrator.planning.folds import split_settings
+from orchestrator.planning.found import Inputs, TaskInputs
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import data_root
-from orchestrator.planning.plan import Inputs, Plan, TaskInputs, Trial
+from orchestrator.planning.other_tools import with_others
+from orchestrator.planning.plan import Plan, Trial, repeat_of
 from orchestrator.spec.evaluation import ComparisonSpec
 from orchestrator.spec.study import Spec, model_name
 from orchestrator.spec.yaml_file import dump
 from record import paths
+from record.frozen import note_trainings
 from record.metric import Metric
 from record.redact import shown
-from record.schema import (
-    SCHEMA_VERSION,
-    Comparison,
-    PlannedTrial,
-    Recipe,
-    Scoring,
-    StudyFile,
-    StudyPlan,
-)
-from record.store import Store, StoreError
+from record.schema import Comparison, PlannedTrial, Recipe, Scoring, StudyFile, StudyPlan
+from record.store import DamagedError, Store, StoreError
+from record.stored import SCHEMA_VERSION, problems
+from record.study import StoredStudy
 
 
 def open_store(spec: Spec) -> Store:
@@ -45,13 +44,23 @@ def open_store(spec: Spec) -> Store:
     return Store(f"{storage.rstrip('/')}/{spec.name}")
 
 
-def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
-    """Write splits, the resolved spec for the workers, and the plan for the reports."""
+def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> StoredStudy:
+    """Write splits, the resolved spec for the workers, and the plan for the reports.
+
+    Returns:
+        The study as it is found in its folder.
+    """
     root = data_root(spec)
     for task in spec.tasks:
         known = inputs.tasks[task.name]
         split = to_split(
-            known.folds, split_settings(spec), known.fingerprints, known.patients, known.order
+            known.folds,
+            split_settings(spec),
+            known.fingerprints,
+            known.patients,
+            known.order,
+            in_repeat=spec.folds if spec.splits.repeats > 1 else None,
+            repeated_orders=known.repeated_orders,
         )
         added: dict[str, Any] = {"excluded": _reasons(known)}
         if known.reserved:
@@ -63,14 +72,16 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> None:
     )
     store.save(paths.STUDY, study)
     descriptions = {task.name: _description(root, task.name) for task in spec.tasks}
-    store.save(paths.PLAN, study_plan(spec, inputs, plan, descriptions))
+    stored = study_plan(spec, inputs, plan, descriptions)
+    stored = with_others(store, spec, inputs, stored)
+    note_trainings(store, stored)
+    store.save(paths.PLAN, stored)
+    return StoredStudy(store, stored.as_read())
 
 
 def public_values(spec: Spec) -> dict[str, Any]:
-    """The resolved spec as it may be stored: a password in the tracking server's address is left
-    out.
-    """
-    values = dump(spec)
+    """The resolved spec without what is secret: the tracking server's password, `notify`."""
+    values = dump(spec) | {"notify": None}
     if spec.tracking.uri:
         values["tracking"]["uri"] = shown(spec.tracking.uri)
     return values
@@ -87,7 +98,7 @@ def fingerprints(inputs: Inputs) -> dict[str, Any]:
 def jobs(plan: Plan, token: str) -> list[Job]:
     """The plan's trials to run, longest first; not those whose search found nothing.
 
-    Cells of one id, such as fractions that round to the same cases, are one job: its result stands
+    Cells of one id, such as fractions that round to the same cases, are one job: its result counts
     for all of them.
     """
     once: dict[str, Job] = {}
@@ -145,8 +156,7 @@ def sweep(store: Store) -> None:
     named = {file for marker in store.commits().values() for file in marker.files.values()}
     kept = {file.rpartition("/")[0] for file in named}
     garbage = set()
-    for path in store.filesystem.find(store.root):
-        relative = path.removeprefix(store.root).lstrip("/")
+    for relative in store.below(""):
         folder, _, name = relative.rpartition("/")
         attempts = paths.is_attempt(folder)
         if attempts and folder not in kept:
@@ -172,16 +182,23 @@ def study_plan(
         models=[model_name(model) for model in spec.models],
         tasks=[task.name for task in spec.tasks],
         fractions=list(spec.fractions),
-        metrics={name: Metric.model_validate(asdict(info)) for name, info in METRICS.items()},
+        metrics={
+            name: Metric.model_validate(asdict(info))
+            for name, info in spec.evaluation.infos.items()
+        },
         both_empty=spec.evaluation.both_empty,
         scoring=Scoring(
             nsd=spec.evaluation.nsd,
             hd95=spec.evaluation.hd95,
             tolerances={task.name: spec.tolerances(task) for task in spec.tasks},
+            own={metric.name: metric.deciding for metric in spec.evaluation.own},
         ),
         comparisons=[_comparison(spec, comparison) for comparison in spec.all_comparisons()],
         descriptions=dict(descriptions),
-        settings={model_name(model): dump(model) for model in spec.models},
+        settings={  # not the texts of its files, which the study's spec holds
+            model_name(model): model.model_dump(mode="json", exclude={"files"})
+            for model in spec.models
+        },
         modalities={
             task.name: MSD_TASKS[task.name].modality
             for task in spec.tasks
@@ -191,14 +208,35 @@ def study_plan(
             image_size=list(spec.data.image_size),
             patch_size=list(spec.data.patch_size),
             epochs=spec.training.epochs or (100 if spec.training.steps is None else None),
+            **({"validation": "fold"} if spec.splits.validation == "fold" else {}),
         ),
-        resources={"gpus_per_worker": spec.resources.gpus_per_worker},
-        trials=[_planned(trial) for trial in plan.trials],
+        training=counted(spec.training),
+        data=counted(spec.data) | {"tasks": {task.name: counted(task) for task in spec.tasks}},
+        resources={"gpus_per_worker": spec.resources.known_gpus},
+        trials=[_planned(trial, repeat_of(spec, trial.cell.fold)) for trial in plan.trials],
         blocks={name: block.fingerprint for name, block in inputs.blocks.items()},
         excluded={task.name: _reasons(inputs.tasks[task.name]) for task in spec.tasks},
         **({"doubts": inputs.doubts} if inputs.doubts else {}),
         **({"searches": list(searched)} if spec.search else {}),
+        counted={model_name(model): _deciding(model) for model in spec.models},
+        splits=_splitting(spec),
+        search=dump(spec.search) if spec.search else {},
     )
+
+
+def _deciding(model: Any) -> dict[str, Any]:
+    """The settings of a model that decide its numbers: not where its checkpoint lies."""
+    overrides = {"overrides": dump(model)["overrides"]} if model.overrides else {}
+    return counted(model) | overrides
+
+
+def _splitting(spec: Spec) -> dict[str, Any]:
+    """How folds are made, wherever the list of patients lies. How many folds and repeats there
+    are belongs to the trainings.
+    """
+    values = spec.splits.model_dump(mode="json", exclude={"repeats"})
+    listed = {"group_file": PurePath(spec.splits.group_file).name} if spec.splits.group_file else {}
+    return values | listed
 
 
 def _comparison(spec: Spec, comparison: ComparisonSpec) -> Comparison:
@@ -210,7 +248,7 @@ def _reasons(task: TaskInputs) -> dict[str, list[str]]:
     return {case: list(reasons) for case, reasons in task.excluded.items()}
 
 
-def _planned(trial: Trial) -> PlannedTrial:
+def _planned(trial: Trial, repeat: int) -> PlannedTrial:
     return PlannedTrial(
         model=trial.cell.model,
         task=trial.cell.task,
@@ -223,11 +261,27 @@ def _planned(trial: Trial) -> PlannedTrial:
         arithmetic_seconds=trial.work.arithmetic,
         gpus=trial.work.gpus,
         rescore=trial.work.rescore,
+        **({"repeat": repeat} if repeat else {}),
     )
 
 
 def _description(root: Path | None, task: str) -> str:
     return read_task(root, task).description if root else ""
+
+
+def stored_spec(study: StoredStudy) -> Spec:
+    """The spec that a study was run with.
+
+    Raises:
+        StoreError: study.json is missing, or holds no spec of this version.
+    """
+    try:
+        return Spec.model_validate(study.settings.spec)
+    except ValidationError as error:
+        raise DamagedError(
+            f"{study.store.path(paths.STUDY)}: holds no spec of this version: {problems(error)}; "
+            f"{StudyFile.remedy}"
+        ) from error
 
 
 @functools.lru_cache(maxsize=2)

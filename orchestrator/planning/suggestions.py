@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.spec.search import Range, SearchSpec
-from record.schema import SearchTrial
+from record.search import SearchTrial
 
 STARTUP = 5  # complete trials before any is pruned, as in Optuna's MedianPruner
 WARM_UP = 0.25  # share of a trial that is never pruned: schedules that warm up start slowly

@@ -22,13 +22,17 @@ from medvision.data.settings import (
     Channel,
     Intensity,
     LabelGroups,
+    MaskVoxel,
     Modality,
     Protocol,
+    Resampling,
+    Scaled,
     Size,
     Spacing,
     Window,
 )
 from medvision.settings import NotInIds, Settings, Since
+from record.names import FolderName
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -53,15 +57,28 @@ def _expand_task(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class TaskSpec(Settings):
-    """A task, and what is its own: give its name alone where nothing is."""
+def _fraction(value: Any) -> Any:
+    return 1.0 if value == "full" else value
 
-    name: str = Field(pattern=NAME, max_length=200, description="the task's folder under data.root")
+
+Fraction = Annotated[
+    float,
+    BeforeValidator(_fraction, json_schema_input_type=float | Literal["full"]),
+    Field(gt=0, le=1),
+]
+
+
+class TaskSpec(Settings):
+    """A task, with its own settings; without any, its name alone will do."""
+
+    name: FolderName = Field(
+        pattern=NAME, max_length=200, description="the task's folder under data.root"
+    )
     channel: Channel = Field(
         default=0, description="which channel of a 4D image is the input; all: every channel"
     )
-    label_groups: Annotated[LabelGroups | None, Since("0.1", before=None)] = Field(
-        default=None, description="of this task, instead of data.label_groups"
+    label_groups: Annotated[LabelGroups | Literal["each"] | None, Since("0.1", before=None)] = (
+        Field(default=None, description="of this task, instead of data.label_groups")
     )
     modality: Annotated[list[Modality] | None, Since("0.1", before=None)] = Field(
         default=None,
@@ -85,7 +102,7 @@ Task = Annotated[TaskSpec, BeforeValidator(_expand_task, json_schema_input_type=
 
 
 class DataSpec(Settings):
-    """Where the images are and what a network gets to see of them."""
+    """Where the images are and what a network sees of them."""
 
     root: Annotated[Place | None, NotInIds("counted by the contents of the cases")] = Field(
         default=None,
@@ -115,6 +132,21 @@ class DataSpec(Settings):
     crop: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False,
         description="show only the box around what is no air in the image (protocol: corrected)",
+    )
+    scaled: Annotated[Scaled, Since("0.2", before="resized")] = Field(
+        default="resized",
+        description="what `intensity` scales: each channel once it is resized, or the file as it "
+        "is, all its channels together, before (official code; protocol: paper)",
+    )
+    resampling: Annotated[Resampling, Since("0.2", before="centres")] = Field(
+        default="centres",
+        description="centres: both grids have one field of view; corners: their first and last "
+        "voxels lie on each other (official code; protocol: paper)",
+    )
+    mask_voxel: Annotated[MaskVoxel, Since("0.2", before="half")] = Field(
+        default="half",
+        description="a voxel of a resized mask: filled by at least half, or at any part, which "
+        "widens structures (official code; protocol: paper)",
     )
     image_size: Size = Field(
         default=(128, 128, 128),
@@ -177,8 +209,25 @@ class SplitsSpec(Settings):
     seed: int = Field(
         default=0, description="decides the folds and the one order that fractions are prefixes of"
     )
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="cross-validations of the same cases, each shuffled anew (scheme: kfold); "
+        "folds are numbered on, so that a later one changes no trial that there is",
+    )
     test_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="share of the test cases, for holdout"
+    )
+    rounding: Literal["nearest", "down"] = Field(
+        default="nearest",
+        description="of the number of test cases of a holdout, and of the cases of a fraction; "
+        "down: as int() in the official code; never to no case",
+    )
+    validation: Literal["fraction", "fold"] = Field(
+        default="fraction",
+        description="which cases validate at a fraction: every fifth of its own, or every fifth of "
+        "the fold's, however small the fraction; the training cases are the same",
     )
     group_file: Place | None = Field(
         default=None,
@@ -207,6 +256,15 @@ class SplitsSpec(Settings):
                     "would all be of one: say what a patient's name is made of, with + and not *"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _repeated(self) -> SplitsSpec:
+        if self.repeats > 1 and self.scheme != "kfold":
+            raise ValueError(
+                f"repeats: {self.repeats}: only a cross-validation is repeated, and the scheme is "
+                f"{self.scheme}: set scheme: kfold, or leave repeats out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_grouping(self) -> SplitsSpec:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, WithJsonSchema, field_validator
 
-from medvision.metrics.definitions import METRICS
-from medvision.metrics.settings import Scoring
+from medvision.metrics.definitions import METRICS, MetricInfo
+from medvision.metrics.settings import OwnMetric, Scoring
 from medvision.settings import NotInIds, Settings
 
 
-def _metric(value: str) -> str:
-    if value not in METRICS:
-        raise ValueError(f"unknown metric {value!r}; known metrics: {', '.join(METRICS)}")
-    return value
+def check_metrics(names: Iterable[str], own: Iterable[OwnMetric]) -> None:
+    """Refuse metrics that are neither in the table nor among one's own.
+
+    Raises:
+        ValueError: with the first such name, and the known ones.
+    """
+    known = [*METRICS, *(metric.name for metric in own)]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown metric {name!r}; known metrics: {', '.join(known)}")
 
 
 def once(names: list[Any], what: str) -> list[Any]:
@@ -29,9 +36,9 @@ def once(names: list[Any], what: str) -> list[Any]:
     return names
 
 
-Metric = Annotated[
-    str, AfterValidator(_metric), Field(json_schema_extra={"enum": list(METRICS)})
-]  # the definitions are evaluation's
+Metric = Annotated[  # of the table, or the name of one's own
+    str, WithJsonSchema({"anyOf": [{"enum": list(METRICS)}, {"type": "string"}]})
+]
 
 
 class EvaluationSpec(Scoring):
@@ -43,7 +50,7 @@ class EvaluationSpec(Scoring):
         default=["dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd"],
         min_length=1,
         description="the tables' metrics, the paper's six by default; every metric is stored, "
-        "whatever stands here",
+        "whatever is given here",
     )
     both_empty: Annotated[Literal["exclude", "perfect"], NotInIds("it changes no score")] = Field(
         default="exclude",
@@ -52,10 +59,23 @@ class EvaluationSpec(Scoring):
         "always count it",
     )
 
+    @property
+    def infos(self) -> dict[str, MetricInfo]:
+        """How every metric is read, one's own last."""
+        return METRICS | {metric.name: metric.info for metric in self.own}
+
+    @field_validator("own")
+    @classmethod
+    def _own_once(cls, own: list[OwnMetric]) -> list[OwnMetric]:
+        once([metric.name for metric in own], "own")
+        return own
+
     @field_validator("metrics")
     @classmethod
-    def _each_once(cls, names: list[str]) -> list[str]:
+    def _each_once(cls, names: list[str], info: ValidationInfo) -> list[str]:
         """They are what a comparison tests by default."""
+        if "own" in info.data:  # or those have errors of their own
+            check_metrics(names, info.data["own"])
         return once(names, "metrics")
 
 
@@ -80,8 +100,33 @@ class ComparisonSpec(Settings):
         "dice: 0.01; the table then says where the 95 % interval of the difference lies against it",
     )
 
+    variance: Literal["independent", "nadeau-bengio"] = Field(
+        default="independent",
+        description="of the methods' test: independent takes the folds' training sets for "
+        "independent ones; nadeau-bengio allows for the cases that they share, at the price of "
+        "about half of the power (docs/statistics.md, section 8.4)",
+    )
+
     @field_validator("candidates", "metrics", "family")
     @classmethod
     def _each_once(cls, names: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        """A test that stands twice in its family would double Holm's p of the others."""
+        """A test listed twice in its family would double Holm's p of the others."""
         return names if names is None else once(names, str(info.field_name))
+
+
+def check_comparisons(
+    comparisons: Iterable[ComparisonSpec], evaluation: EvaluationSpec | None
+) -> None:
+    """Refuse comparisons in unknown metrics.
+
+    Args:
+        comparisons: of a study.
+        evaluation: the study's; None where it has errors of its own.
+
+    Raises:
+        ValueError: as `check_metrics`.
+    """
+    for one in comparisons if evaluation else ():
+        check_metrics(
+            [*(one.metrics or ()), *one.equivalence], evaluation.own if evaluation else []
+        )

@@ -1,6 +1,6 @@
-"""What pydantic says of a wrong spec, as a person would say it: one mistake a place.
+"""pydantic's messages about a wrong spec, in plain words: one mistake a place.
 
-Of a value that may be one of several things (a list, or the word `each`) pydantic tells what is
+Of a value that may be one of several things (a list, or the word `each`) pydantic lists what is
 wrong with it as each of them. Here it is what is wrong with it as the one that it comes nearest to,
 or, where it is none of them, what they are.
 """
@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.spec.places import Place, is_label, known_keys
@@ -33,12 +34,43 @@ _OTHER_KIND = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
-    **dict.fromkeys(("literal_error", "enum"), ""),  # pydantic lists the words that may stand there
+    **dict.fromkeys(
+        ("literal_error", "enum"), ""
+    ),  # pydantic lists the words that are allowed there
 }
 _WORDS = {
     "missing": "this key is required",
     "union_tag_not_found": "give a `label`: which model it is",
     **{kind: f"expected {words}" for kind, words in _OTHER_KIND.items() if words},
+}
+# Limits, with pydantic's names of them in braces.
+_LIMITS = {
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must match `{pattern}`",
+    "string_too_long": "must have {max_length} characters or fewer",
+    "string_too_short": "must have {min_length} characters or more",
+}
+_LENGTHS = {"too_short": "{min_length} or more", "too_long": "{max_length} or fewer"}
+_OTHERS_CALL_IT = {  # elsewhere: here
+    "learning_rate": "lr",
+    "iterations": "steps",
+    "max_steps": "steps",
+    "max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "n_folds": "folds",
+    "num_folds": "folds",
+    "bs": "batch_size",
+    "crop_size": "image_size",
+    "num_workers": "workers",
+    "gpus": "gpus_per_worker",
+    "datasets": "tasks",
+    "seed": "seeds",
+    "type": "label",
 }
 _SHOWN = 60  # characters of a wrong value
 
@@ -74,8 +106,20 @@ def in_words(errors: Iterable[Mapping[str, Any]], values: Any) -> list[Mistake]:
         errors: of `pydantic.ValidationError.errors()`.
         values: what was validated.
     """
-    found = _merged([_Error(_parts(error["loc"], values), error) for error in errors])
+    every = [_Error(_parts(error["loc"], values), error) for error in errors]
+    # the length of a list is that of its right entries: of one with wrong ones it says nothing
+    counted = [one for one in every if not (_is_length(one) and _wrong_inside(one, every))]
+    found = _merged(counted)
     return list(dict.fromkeys(found))  # a list that is too short lacks several values
+
+
+def _is_length(error: _Error) -> bool:
+    return error.detail["type"] in _LENGTHS
+
+
+def _wrong_inside(error: _Error, every: Sequence[_Error]) -> bool:
+    at = len(error.parts)
+    return any(len(one.parts) > at and one.parts[:at] == error.parts for one in every)
 
 
 def _parts(loc: Sequence[str | int], values: Any) -> tuple[tuple[str | int, bool], ...]:
@@ -154,21 +198,57 @@ def _mistake(error: _Error) -> Mistake:
         return Mistake(place[:-2], f"the name {value!r} is no text: put it in quotes")
     if kind == "extra_forbidden":
         known = known_keys(place[:-1])
-        close = difflib.get_close_matches(str(place[-1]), known, n=1)
+        other = _OTHERS_CALL_IT.get(str(place[-1]).lower().replace("-", "_"))
+        close = [other] if other in known else difflib.get_close_matches(str(place[-1]), known, n=1)
         message = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         return Mistake(place, f"unknown key; {message}")
     if kind == "missing" and isinstance(place[-1], int):
         return Mistake(place[:-1], f"{len(value or ())} values are too few")
-    message = _WORDS.get(kind, str(detail["msg"]).removeprefix("Value error, "))
+    message = _words(kind, detail)
     if "input" in detail and kind not in ("missing", "union_tag_not_found"):
         is_said = isinstance(value, str) and repr(value) in message
         if not is_said and (kind in _OTHER_KIND or not isinstance(value, dict | list)):
             message = f"{message}, got {_shown(value)}"
+    return Mistake(place, message + _remedy(kind, value))
+
+
+def _words(kind: str, detail: Mapping[str, Any]) -> str:
+    about = detail.get("ctx", {})
+    if kind in _LIMITS:
+        return _LIMITS[kind].format(**about)
+    if kind in _LENGTHS:
+        return f"needs {_LENGTHS[kind].format(**about)} values, has {len(detail['input'])}"
+    return _WORDS.get(kind, str(detail["msg"]).removeprefix("Value error, "))
+
+
+def _remedy(kind: str, value: Any) -> str:
+    """How to write what is meant, where that is known."""
     if kind == "string_type" and isinstance(value, int | float):
-        message = f"{message}: put it in quotes"
-    return Mistake(place, message)
+        return ": put it in quotes"
+    if kind == "list_type" and isinstance(value, str | int | float):
+        return f": write [{_plain(value)}]"
+    if kind == "int_parsing" and (meant := _whole(str(value))) is not None:
+        return f": write {meant}"
+    return ""
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that a text means to a person (`1e3`, `0o10`), which YAML takes for text."""
+    try:
+        value = Decimal(int(text, 8)) if text.lower().startswith("0o") else Decimal(text)
+        known = abs(value) < 2**63 and value == value.to_integral_value()
+    except (ValueError, ArithmeticError):
+        return None
+    return int(value) if known else None
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    if value is None:
+        return "nothing"
+    text = _plain(value) if isinstance(value, bool) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""The official code's flags, and the spec that they stand for. Imports no torch."""
+"""The official code's flags, and the spec that they mean. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ from orchestrator.spec.study import Spec
 
 STUDIES = "official_runs"  # under the output folder: checkpoints, splits, results
 FRACTIONS = {"full": 1.0, "ten": 0.1, "thirty": 0.3}
+LLM_VARIABLE = "MEDVISION_LLM"  # instead of --llm, for command lines that are not to be changed
+SMALL = "small"
+# Real small checkpoints (BioGPT's has random weights) in the place of the paper's, by hub id.
+SMALL_SOURCES = {
+    "meta-llama/Llama-3.1-8B": "smollm2-135m",
+    "dmis-lab/biobert-base-cased-v1.2": "minilm-l6",
+    "emilyalsentzer/Bio_ClinicalBERT": "minilm-l6",
+    "microsoft/biogpt": "tiny-biogpt",
+}
+PATIENTS = "patients.csv"  # in the task's folder
 
 
 class FlagError(ValueError):
@@ -37,15 +47,21 @@ example:
       --epochs 100 --batch_size 4 --image_size 128,128,128 --patch_size 8,8,8 \\
       --lr 2e-3 --dataset_fraction full --model_label MedVisionLlama
 
-It writes TASK_MODEL[_10pct]_training_results.csv, curves of loss, Dice and NSD, slices,
-activations, the checkpoint for `python -m medvision.predict`, and a table of every test case. The
+Sizes are z,y,x, as in the official code. Its files have its names: TASK/TASK_training_results.csv
+with its seven columns, curves of loss, Dice and NSD beside it, new_model_TASK_....pth with weights
+and optimizer, and with --predictions, after every fifth epoch, predictions/TASK_..._epoch_N/
+epoch_N_slice_K_combined.png. Beside the CSV lie a table of every test case, slices, activations
+and the checkpoint for `python -m medvision.predict`, each named after task, model and fraction. The
 same command again goes on where it was stopped.
+
+Offline, `--llm small` (or MEDVISION_LLM=small) takes small checkpoints in the place of the paper's.
 
 The recipe is the official one (10 % of the cases test, then the fraction is drawn; Adam, plateau,
 Dice + BCE, rotations and intensity changes); its defects are not: splits are seeded and no copy of
 a validation case is trained on, every test case is scored, in mm on its own grid and only once, the
 epoch is chosen on validation cases, the Dice term has a gradient, the language model is really
-called, and one layer of it is read instead of the whole checkpoint. As everywhere in this product,
+called, and one layer of it is read instead of the whole checkpoint (--recipe official trains as the
+official code does, for comparison). As everywhere in this product,
 gradients are clipped and the output starts at the share of foreground.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,8 +80,8 @@ gradients are clipped and the output starts at the share of foreground.""",
     add("--task_name", metavar="NAME", help="by default the name of --data_dir")
     add("--epochs", type=_count, default=100)
     add("--batch_size", type=_count, default=4)
-    add("--image_size", type=_size, default=(128, 128, 128), metavar="X,Y,Z")
-    add("--patch_size", type=_size, default=(8, 8, 8), metavar="X,Y,Z")
+    add("--image_size", type=_size, default=(128, 128, 128), metavar="Z,Y,X")
+    add("--patch_size", type=_size, default=(8, 8, 8), metavar="Z,Y,X")
     add("--lr", type=_rate, default=2e-3)
     add(
         "--dataset_fraction",
@@ -84,8 +100,27 @@ gradients are clipped and the output starts at the share of foreground.""",
     add(
         "--llm",
         metavar="SOURCE",
-        help="checkpoint of the MedVision models' block: folder, file, asset (smollm2-135m) or "
-        "Hugging Face id; by default the paper's, from Hugging Face",
+        help="checkpoint of the MedVision models' block: folder, file, asset (smollm2-135m), "
+        f"Hugging Face id, or `{SMALL}` for a small one of the family; by default what the "
+        f"variable {LLM_VARIABLE} says, or the paper's, from Hugging Face",
+    )
+    add(
+        "--group_file",
+        metavar="CSV",
+        help="columns case and patient: scans of one patient keep to one role; by default "
+        f"{PATIENTS} in --data_dir, where there is one",
+    )
+    add(
+        "--predictions",
+        action="store_true",
+        help="every fifth epoch, draw the slices of a validation case",
+    )
+    add(
+        "--recipe",
+        choices=("corrected", "official"),
+        default="corrected",
+        help="official: networks, data, splits and training as the official code has them, with "
+        "their defects (docs/claims.md); by default corrected",
     )
     add(
         "--on_bad_case",
@@ -105,33 +140,40 @@ gradients are clipped and the output starts at the share of foreground.""",
 
 
 def spec_of(options: argparse.Namespace) -> Spec:
-    """The spec that the flags stand for.
+    """The spec that the flags mean.
 
     Raises:
         FlagError: values that do not go together.
     """
-    task = options.task_name or Path(options.data_dir).resolve().name
+    task = task_of(options)
     model: dict[str, Any] = {"label": options.model_label}
-    if options.model_label in PAPER_SOURCES:
-        model["llm"] = {"source": options.llm or PAPER_SOURCES[options.model_label]}
+    if source := block_source(options):
+        model["llm"] = {"source": source}
     elif options.llm:
         raise FlagError(f"--llm: {options.model_label} has no language-model block")
+    sizes = options.image_size, options.patch_size
+    if any(size % patch for size, patch in zip(*sizes, strict=True)):
+        image, patch = (",".join(map(str, size)) for size in sizes)
+        raise FlagError(f"--image_size {image} (z,y,x) must be a multiple of patch_size {patch}")
     share = "" if options.dataset_fraction == 1 else f"_{100 * options.dataset_fraction:g}pct"
+    share += "_official" if options.recipe == "official" else ""
     name = f"{task}_{options.model_label.replace('+', 'p')}{share}"
     storage = Path(options.output_dir).resolve() / STUDIES
     values = {
         "name": name,
+        "recipe": options.recipe,
         "models": [model],
         "tasks": [task],
         "fractions": [options.dataset_fraction],
         "seeds": [options.seed],
         "data": {
             "root": str(storage / name / "data"),
-            "image_size": options.image_size,
-            "patch_size": options.patch_size,
+            # SimpleITK's arrays are [z, y, x], this product's [x, y, z].
+            "image_size": options.image_size[::-1],
+            "patch_size": options.patch_size[::-1],
             "on_bad_case": options.on_bad_case,
         },
-        "splits": {"scheme": "holdout", "test_fraction": 0.1},
+        "splits": {"scheme": "holdout", "test_fraction": 0.1, "group_file": group_file(options)},
         "training": {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr},
         "resources": {"cpus_per_worker": _cores(), "max_attempts": 1},
         "storage": str(storage),
@@ -145,15 +187,52 @@ def spec_of(options: argparse.Namespace) -> Spec:
         raise FlagError("\n".join(lines)) from error
 
 
+def task_of(options: argparse.Namespace) -> str:
+    """The task's name: as given, or that of the data folder."""
+    return str(options.task_name or Path(options.data_dir).resolve().name)
+
+
+def block_source(options: argparse.Namespace) -> str | None:
+    """The checkpoint of the model's block, None for a model without one."""
+    papers = PAPER_SOURCES.get(options.model_label)
+    if papers is None:
+        return None
+    named = str(options.llm or os.environ.get(LLM_VARIABLE) or papers)
+    return SMALL_SOURCES[papers] if named == SMALL else named
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """The folder under which the listed files lie: --data_dir, or the task's folder in it.
+
+    Raises:
+        FlagError: there is no such folder.
+    """
+    folder = Path(options.data_dir)
+    if not folder.is_dir():
+        raise FlagError(f"--data_dir: there is no folder {folder}")
+    below = folder / task_of(options)
+    return below if below.is_dir() and not (folder / "imagesTr").is_dir() else folder
+
+
+def group_file(options: argparse.Namespace) -> str | None:
+    """The file that names the patients, if any: --group_file, or the task's own.
+
+    Raises:
+        FlagError: the file that was named is not there.
+    """
+    own = data_folder(options) / PATIENTS
+    if options.group_file is None:
+        return str(own.resolve()) if own.is_file() else None
+    return str(_found("--group_file", options.group_file, data_folder(options)).resolve())
+
+
 def case_list(options: argparse.Namespace) -> Path:
     """The file that lists the cases: as given, or beside the data.
 
     Raises:
         FlagError: there is none.
     """
-    folder = Path(options.data_dir)
-    if not folder.is_dir():
-        raise FlagError(f"--data_dir: there is no folder {folder}")
+    folder = data_folder(options)
     if options.data_file is None:
         found = [folder / name for name in LISTINGS if (folder / name).is_file()]
         if not found:
@@ -162,10 +241,15 @@ def case_list(options: argparse.Namespace) -> Path:
                 "cases"
             )
         return found[0]
-    given = Path(options.data_file)
-    if not given.is_file() and not (folder / given).is_file():
-        raise FlagError(f"--data_file: there is no file {given}")
-    return given if given.is_file() else folder / given
+    return _found("--data_file", options.data_file, folder)
+
+
+def _found(flag: str, given: str, folder: Path) -> Path:
+    """A file that was named, as it is or under the data folder."""
+    path = next((each for each in (Path(given), folder / given) if each.is_file()), None)
+    if path is None:
+        raise FlagError(f"{flag}: there is no file {given}")
+    return path
 
 
 def _cores() -> int:

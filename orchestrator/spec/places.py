@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from medvision.models.registry import MODEL_LABELS
+from medvision.models.registry import LABELS
 from orchestrator.spec.study import Spec
 
 Place = tuple[str | int, ...]
@@ -63,7 +63,7 @@ def known_keys(place: Place) -> list[str]:
 
 
 def kinds(place: Place) -> set[str]:
-    """What may stand at a place, in the words of JSON Schema (`integer`, `string`, ...); empty for
+    """What is allowed at a place, in the terms of JSON Schema (`integer`, `string`, ...); empty for
     places that the schema does not know.
     """
     found: set[str] = set()
@@ -120,5 +120,5 @@ def _variants(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def is_label(part: str | int) -> bool:
-    """Whether pydantic put this part into a place to tell which model it is about."""
-    return part in MODEL_LABELS
+    """Whether pydantic put this part into a place to say which model it is about."""
+    return part in LABELS

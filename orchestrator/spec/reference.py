@@ -1,12 +1,13 @@
 """`python -m orchestrator.spec.reference` prints docs/spec.md: every key of a spec, out of the JSON
 Schema that validates it.
 
-So the page cannot say anything else than the program does. Units, which JSON Schema has no word
-for, stand here.
+So the page always says what the program does. Units, which JSON Schema has no word
+for, are here.
 """
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from medvision.data.tasks import MSD_TASKS
 from medvision.metrics.definitions import METRICS
 from medvision.models.registry import PRESETS
 from orchestrator.spec.study import Spec
+from record.command import begin_command
+from record.terminal import say
 
 Node = Mapping[str, Any]
 
@@ -61,7 +64,7 @@ study](writing-a-study.md).
 
 A spec is a YAML file; an unknown key is an error. `KEY[]` is an entry of the list `KEY`, `NAME` a
 name that you choose. On the command line `--set` takes the same dotted keys, with the entry's
-number in the place of `[]`: `--set models.1.depth=4`. **Required** keys have no default, `null`
+number instead of `[]`: `--set models.1.depth=4`. **Required** keys have no default, `null`
 means not set, and `below` that the keys under it have their own.
 """
 MODELS = """\
@@ -140,7 +143,7 @@ def _rows(schema: Node, parent: Node, keys: Sequence[str], prefix: str = "") -> 
 
 
 def _mappings(schema: Node, node: Node) -> list[tuple[str, Node]]:
-    """The mappings with fixed keys that a key may hold, each with what stands between the key and
+    """The mappings with fixed keys that a key may hold, each with what lies between the key and
     theirs.
 
     Of one mapping and a list of the same (`comparisons`), the list is given.
@@ -251,5 +254,14 @@ def _tolerances() -> str:
     return f"## Tolerances of the MSD tasks\n\n{head}{''.join(rows)}"
 
 
+def main() -> None:
+    """Command line: no arguments."""
+    begin_command()
+    argparse.ArgumentParser(
+        prog="python -m orchestrator.spec.reference", description="Print docs/spec.md."
+    ).parse_args()
+    say(reference())
+
+
 if __name__ == "__main__":
-    print(reference())
+    main()

@@ -127,18 +127,76 @@ class SearchSpec(Settings):
 
 
 def tuned(spec: S, model: Any, settings: Mapping[str, Any]) -> tuple[S, Any]:
-    """Spec and model with dotted settings in the place of their own; raises as `with_settings`."""
-    if not settings:
+    """Spec and model with the model's overrides and then dotted settings instead of their own;
+    raises as `with_settings`.
+    """
+    every = {**model.overrides, **settings}
+    if not every:
         return spec, model
+    data = {key: value for key, value in every.items() if key.startswith("data.")}
+    rest = {key: value for key, value in every.items() if key not in data}
     # of a Spec
-    training, model = with_settings(spec.training, model, settings)  # type: ignore[attr-defined]
-    return spec.model_copy(update={"training": training}), model
+    training, model = with_settings(spec.training, model, rest)  # type: ignore[attr-defined]
+    update: dict[str, Any] = {"training": training}
+    if data:
+        values = {"data": spec.data.model_dump(mode="json")}  # type: ignore[attr-defined]
+        for key, value in data.items():
+            _put(values, key, value)
+        update["data"] = type(spec.data).model_validate(values["data"])  # type: ignore[attr-defined]
+    return spec.model_copy(update=update), model
+
+
+# What all models of a study have in common, whatever their overrides, and why.
+_COMMON = {
+    "data.root": "the models of a study see the same cases",
+    "data.on_bad_case": "the models of a study see the same cases",
+    "data.label_groups": "the models of a study have the same outputs",
+    "data.protocol": "the plan checks cases and modality by the study's; make a study of each",
+    "data.crop": "the plan checks by the study's which cases can be used; make a study of each",
+    "data.image_size": "figures and costs stand on one grid",
+    "data.patch_size": "figures and costs stand on one grid",
+    "training.batch_size": "a lack of memory is met by the study's",
+}
+
+
+def check_overrides(spec: Any) -> None:
+    """The overrides of every model must be settings that a single model can have.
+
+    Raises:
+        ValueError: one is not; the message names model and setting.
+    """
+    windows = [task.name for task in spec.tasks if task.ct_window is not None]
+    for model in spec.models:
+        where = f"overrides of {model.name or model.label}"
+        for key, value in model.overrides.items():
+            if key.startswith("data.ct_window") and windows:
+                raise ValueError(
+                    f"{where}: {key} would change nothing on {', '.join(windows)}, whose own "
+                    "ct_window comes first: write the window in one of the two places"
+                )
+            if key in ("training", "data"):
+                names = value if isinstance(value, Mapping) and value else ["NAME"]
+                dotted = ", ".join(f"{key}.{name}" for name in names)
+                raise ValueError(f"{where}: {key}: write its settings dotted: {dotted}")
+            if not key.startswith(("training.", "data.")):
+                raise ValueError(f"{where}: {key} is neither of `training` nor of `data`")
+            for name, why in _COMMON.items():
+                if f"{key}.".startswith(f"{name}."):
+                    raise ValueError(f"{where}: {key} cannot be one model's own: {why}")
+        try:
+            tuned(spec, model, {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{where}: {'.'.join(map(str, first['loc']))}: {message}") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def with_settings(
     training: Training, model: Any, settings: Mapping[str, Any]
 ) -> tuple[Training, Any]:
-    """Recipe and model with dotted settings in the place of their own: `training.lr` of the recipe,
+    """Recipe and model with dotted settings instead of their own: `training.lr` of the recipe,
     `lora.rank` of the model.
 
     Raises:

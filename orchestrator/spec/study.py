@@ -22,12 +22,16 @@ from pydantic import (
 from medvision.data.settings import LabelGroups, Preparation
 from medvision.data.tasks import tolerance_mm
 from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_label
-from medvision.settings import NotInIds, Settings
+from medvision.settings import NotInIds, Recipe, Settings
 from medvision.training.settings import Training
-from orchestrator.spec.data import NAME, DataSpec, Place, SplitsSpec, Task, TaskSpec
-from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec, once
+from orchestrator.spec.data import NAME, DataSpec, Fraction, Place, SplitsSpec, Task, TaskSpec
+from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec, check_comparisons, once
+from orchestrator.spec.limits import LimitsSpec
+from orchestrator.spec.recipe import official
 from orchestrator.spec.resources import ResourcesSpec
-from orchestrator.spec.search import SearchSpec, check_space
+from orchestrator.spec.search import SearchSpec, check_overrides, check_space
+from orchestrator.spec.tracking import TrackingSpec
+from record.names import FolderName
 
 
 def _expand_model(value: Any) -> Any:
@@ -46,10 +50,6 @@ def _spelled(name: Any) -> str:
         return str(name)
 
 
-def _fraction(value: Any) -> Any:
-    return 1.0 if value == "full" else value
-
-
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -58,36 +58,22 @@ Model = Annotated[
     ModelSettings,
     BeforeValidator(_expand_model, json_schema_input_type=Literal[MODEL_LABELS] | ModelSettings),
 ]
-Fraction = Annotated[
-    float,
-    BeforeValidator(_fraction, json_schema_input_type=float | Literal["full"]),
-    Field(gt=0, le=1),
-]
-
-
-class TrackingSpec(Settings):
-    """MLflow, a view of the results. `uri: null` is MLFLOW_TRACKING_URI, or SQLite beside the
-    studies.
-    """
-
-    enabled: bool = Field(default=True, description="false: no MLflow at all")
-    uri: Place | None = Field(
-        default=None, description="the tracking server or database; see docs/tracking.md"
-    )
-    log_model: bool = Field(
-        default=False, description="also log every trial's weights, as an MLflow model"
-    )
 
 
 class Spec(Settings):
     """One ablation study: model x task x fraction x fold x seed."""
 
-    name: Annotated[str, NotInIds("what people call the study")] = Field(
+    name: Annotated[FolderName, NotInIds("what people call the study")] = Field(
         pattern=NAME, max_length=200, description="the study's folder under storage"
+    )
+    recipe: Annotated[Recipe, NotInIds("counted by the settings that it stands for")] = Field(
+        default="corrected",
+        description="official: what is not given is as in the official code, defects of its "
+        "networks and training included (docs/claims.md); corrected: our defaults",
     )
     models: list[Model] = Field(
         min_length=1,
-        description="a label, or a label with settings; `name` tells two of one label apart",
+        description="a label, or a label with settings; `name` distinguishes two of one label",
     )
     tasks: list[Task] = Field(
         min_length=1, description="names of folders under data.root, or such a name with settings"
@@ -127,6 +113,20 @@ class Spec(Settings):
         default="runs", description="folder or fsspec URI that holds the studies"
     )
     tracking: Annotated[TrackingSpec, NotInIds("it changes no number")] = TrackingSpec()
+    limits: Annotated[LimitsSpec, NotInIds("when a run stops, no number")] = LimitsSpec()
+    notify: Annotated[Place | None, NotInIds("it changes no number")] = Field(
+        default=None,
+        description="a command, which gets JSON on its standard input, or a web address, which "
+        "gets it by POST: that the study is finished, was stopped, or a trial quarantined",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_recipe(cls, values: Any) -> Any:
+        """Fill in what `recipe: official` stands for."""
+        if isinstance(values, dict) and values.get("recipe") == "official":
+            return official(values)
+        return values
 
     @field_validator("models", mode="before")
     @classmethod
@@ -187,6 +187,7 @@ class Spec(Settings):
             if comparison.baseline in comparison.candidates:
                 raise ValueError(f"{comparison.baseline!r} is baseline and candidate at once")
         evaluation = info.data.get("evaluation") or EvaluationSpec()
+        check_comparisons(comparisons, info.data.get("evaluation"))
         tests = [
             f"{candidate} against {comparison.baseline} in {metric}"
             for comparison in comparisons
@@ -233,31 +234,40 @@ class Spec(Settings):
         return list(self.evaluation.tolerances)
 
     @model_validator(mode="after")  # of the whole, or the message would repeat the value
-    def _no_password(self) -> Spec:
+    def _whole(self) -> Spec:
         if re.search(r"//[^/@]*:[^@]*@", self.storage):
             raise ValueError(
                 "storage holds a password, which logs and results would show; give it to fsspec by "
                 "environment variables or its configuration file"
             )
+        check_overrides(self)
         return self
 
     def groups(self, task: TaskSpec) -> LabelGroups:
         """Label groups of one task; empty where they are `each` and the task was not read yet
         (`orchestrator.planning.inputs`).
         """
-        if task.label_groups is not None:
-            return task.label_groups
-        return {} if self.data.label_groups == "each" else self.data.label_groups
+        chosen = self.data.label_groups if task.label_groups is None else task.label_groups
+        return {} if chosen == "each" else chosen
 
     def preparation(self, task: TaskSpec) -> Preparation:
-        """What a network gets to see of the cases of one task.
+        """What a network sees of the cases of one task.
 
         Raises:
             pydantic.ValidationError: a task that was not read yet has no label groups or no
                 modality.
         """
         given = self.data.model_dump(
-            include={"image_size", "intensity", "protocol", "spacing", "crop"}
+            include={
+                "image_size",
+                "intensity",
+                "protocol",
+                "spacing",
+                "crop",
+                "scaled",
+                "resampling",
+                "mask_voxel",
+            }
         )
         modality = tuple(task.modality or ("MRI",))
         if task.channel != "all":

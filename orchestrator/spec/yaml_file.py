@@ -4,6 +4,7 @@ key.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from medvision.data.text import read_text
+from medvision.errors import DataError
+from medvision.models.sizes import Sizes
+from orchestrator.spec.data import DataSpec
 from orchestrator.spec.messages import Mistake, in_words
 from orchestrator.spec.places import Place, dotted, line_of, place_of, repeated_keys
+from orchestrator.spec.recipe import official
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_traps import traps
 
@@ -37,7 +43,15 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8")
+        text = read_text(source)
+    except DataError as error:
+        raise SpecError([str(error)]) from error
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(
+            source.name, [one.name for one in source.parent.glob("*.y*ml")], n=1
+        )
+        hint = f"; did you mean {source.with_name(near[0])}?" if near else ""
+        raise SpecError([f"{source}: there is no such file{hint}"]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([f"{source}: cannot be read: {error}"]) from error
     try:
@@ -67,10 +81,10 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     found += [trap for place, node in overridden.items() for trap in traps(node, place)]
     misread = [trap.place for trap in found]
     try:
-        spec = Spec.model_validate(values)
+        spec = Spec.model_validate(values, context=_surroundings(source, values))
     except ValidationError as error:
         wrong = in_words(error.errors(), values)
-        # What YAML misread is wrong, too, and of the places above it nothing else can be told.
+        # What YAML misread is wrong, too, and about the places above it nothing else can be said.
         found += [
             mistake
             for mistake in wrong
@@ -88,8 +102,21 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     return spec
 
 
+def _surroundings(source: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """What code of one's own is found and tried with: the spec's folder, and the images' sizes with
+    several channels and label groups, so that a network which ignores them is seen.
+    """
+    try:
+        data = (official(values) if values.get("recipe") == "official" else values).get("data", {})
+        given = DataSpec.model_validate(data)
+        sizes = Sizes(given.image_size, given.patch_size, 3, 4)
+    except (ValueError, TypeError, AttributeError):  # which have errors of their own
+        sizes = Sizes((32, 32, 32), (8, 8, 8), 3, 4)
+    return {"folder": source.parent, "sizes": sizes}
+
+
 def _is_among(place: Place, overridden: Iterable[Place]) -> bool:
-    """Whether an override decides what stands at a place, or a part of it."""
+    """Whether an override decides the value at a place, or a part of it."""
     return any(place[: len(given)] == given or given[: len(place)] == place for given in overridden)
 
 
@@ -102,7 +129,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """A YAML document as nodes with their lines, and as values.
 
     Raises:
-        ValueError: it is none, or holds what cannot even be told of: numbers of thousands of
+        ValueError: it is no YAML, or holds what cannot even be shown: numbers of thousands of
             digits, endless nesting.
     """
     try:

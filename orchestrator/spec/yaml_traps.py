@@ -1,7 +1,7 @@
-"""What YAML 1.1 reads as something else than people mean: `010` is 8, `1:30` is 90, `no` is false.
+"""What YAML 1.1 reads differently from what people mean: `010` is 8, `1:30` is 90, `no` is false.
 
-Such a value is refused with what it was read as and how to write what is meant, instead of becoming
-a wrong number without a word.
+Such a value is refused with what it was read as and how to write what is meant, instead of silently
+becoming a wrong number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 def traps(root: yaml.Node | None, place: Place = ()) -> Iterator[Mistake]:
-    """Every value and name that YAML reads as something else, in the order of the file.
+    """Every value and name that YAML reads differently, in the order of the file.
 
     Args:
         root: a document, or the value at `place`.
@@ -46,7 +46,7 @@ def _of_name(key: yaml.Node, place: Place) -> Iterator[Mistake]:
 
 
 def _number(node: yaml.ScalarNode) -> str | None:
-    """What is wrong with a number that is none, or another one."""
+    """What is wrong with a number that YAML reads as text, or as another number."""
     text = str(node.value)
     kind = node.tag.removeprefix(_TAG)
     if kind in ("int", "float") and ":" in text:
@@ -72,7 +72,7 @@ def _number(node: yaml.ScalarNode) -> str | None:
 
 
 def _other(node: yaml.ScalarNode, allowed: set[str]) -> str | None:
-    """What is wrong with a truth value or a date where none may stand."""
+    """What is wrong with a truth value or a date where neither is allowed."""
     text = str(node.value)
     kind = node.tag.removeprefix(_TAG)
     if kind == "timestamp":
@@ -85,4 +85,6 @@ def _other(node: yaml.ScalarNode, allowed: set[str]) -> str | None:
         return f"{read}, and a number is expected: write the number"
     if "string" in allowed:
         return f"{read}: put it in quotes, '{text}', if it is text"
+    if "object" in allowed:
+        return f"{read}, and keys with values are expected"
     return f"{read}, which is not expected here"

@@ -1,4 +1,4 @@
-"""How far each MLflow server has been told of a study, in a file beside the journal."""
+"""What each MLflow server has received of a study, in a file next to the journal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from record.redact import shown
 
 
 @dataclass
-class Told:
-    """`parent`: the study's run on that server; `failures`: whether the store's were told; `offset`
+class Sent:
+    """`parent`: the study's run on that server; `failures`: whether the store's were sent; `offset`
     in the journal; `commits`: evaluations; `report`: digest of the last one.
     """
 
@@ -24,28 +24,28 @@ class Told:
 
 
 class Delivered:
-    """What one server has been told (`told`); lost, it costs questions to the server and nothing
+    """What one server has received (`sent`); if lost, it costs requests to the server and nothing
     else.
     """
 
     def __init__(self, file: Path, uri: str) -> None:
         self.file, self.server = file, shown(uri)
-        self.told = Told(**self._every().get(self.server, {}))
+        self.sent = Sent(**self._every().get(self.server, {}))
 
     def forget(self) -> None:
-        """Take nothing for delivered."""
-        self.told = Told()
+        """Consider nothing delivered."""
+        self.sent = Sent()
         self.save()
 
     def save(self) -> None:
-        """Write it down, for the next run."""
+        """Write it to the file, for the next run."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._every() | {self.server: asdict(self.told)}))
+        fresh.write_text(json.dumps(self._every() | {self.server: asdict(self.sent)}))
         fresh.replace(self.file)
 
     def _every(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self.file.read_text()))
-        except (OSError, ValueError):  # without it the server is asked
+        except (OSError, ValueError):  # without it, the server is asked
             return {}

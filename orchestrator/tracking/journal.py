@@ -1,5 +1,5 @@
-"""Events of a study on local disk, one JSON object a line, so that a view that was away can be told
-later.
+"""Events of a study on local disk, one JSON object a line, so that a view that was away can catch
+up.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """A trial's weights as an MLflow model: a pyfunc flavour without pickle, which reads the checkpoint
-it stands beside.
+next to it.
 
 `mlflow.pyfunc.load_model("runs:/RUN/model").predict(images)` takes prepared images [B, 1, X, Y, Z]
 (see `medvision.data.views`) and gives probabilities [B, G, X, Y, Z] of the label groups. It needs
@@ -59,7 +59,8 @@ class _Segmentation:
     def __init__(self, path: Path) -> None:
         from medvision.training.checkpoint import load_checkpoint
 
-        self.model, self.about = load_checkpoint(path)
+        # MLflow's models run code by their nature: whoever loads one trusts it
+        self.model, self.about = load_checkpoint(path, trust_code=True)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 [B, G, X, Y, Z], of images, float32 [B, C, X, Y, Z]."""

@@ -7,8 +7,8 @@ already holds is asked of the server before anything is added to it.
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.identity import flattened
+from orchestrator.tracking.sqlite_file import database, repair_artifacts
+from record.command import NO_TELEMETRY, default_variables
 from record.schema import CELL, PlannedTrial
 
 TAG = "medvision.eval_id"
 STUDY_TAG = "medvision.study"
 PARENT_TAG = "mlflow.parentRunId"
+DICE = "Dice"  # a run's first metric, which MLflow's page compares by (`Server._opened`)
 TEXT_LIMIT = 5000  # characters of a tag that older servers keep, too
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits of one batch
+_LONGEST_KEY = 250  # characters that every database of MLflow keeps
 _CLIENT = {
     # One try, soon given up. What fails is tried again after asking the server what it holds,
     # because a blind repetition of "create a run" could make two.
@@ -40,8 +44,27 @@ def run_name(trial: PlannedTrial) -> str:
 
 
 def key(name: str) -> str:
-    """A name of letters that MLflow takes, at most 250 of them."""
-    return re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_"))[:250]
+    """A name as MLflow takes it: letters, digits and `-_. :`, of parts between `/`, at most 250
+    characters. One that is not such carries a hash of what it was, so that no two share a key.
+    """
+    plain = name.replace("@", "_at_")
+    parts = re.sub(r"[^\w\-. /:]", "_", plain).split("/")
+    # MLflow takes them for folders, and refuses what leads elsewhere.
+    shown = "/".join("_" if part in ("", ".", "..") else part for part in parts)
+    if shown == plain and len(shown) <= _LONGEST_KEY:
+        return shown
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{shown[: _LONGEST_KEY - 9]}-{digest[:8]}"
+
+
+def key_part(name: str) -> str:
+    """A name as one part of a key: a `/` in it begins no other part, and no other name has it."""
+    return re.sub("[/@]", "\0", name)
+
+
+def _quoted(text: str) -> str:
+    """A text in a condition of MLflow's search, which knows no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 @dataclass
@@ -62,35 +85,53 @@ class Server:
 
     Args:
         name: of the experiment.
-        study: what tells the study's parent run from others (its URI).
+        study: what distinguishes the study's parent run from others (its URI).
         git: the commit.
         artifacts: where an experiment of a SQLite file keeps its artifacts; by default MLflow
             decides.
+        beside: whether the SQLite file lies beside the study's folder, and so moves with it.
     """
 
-    def __init__(self, uri: str, name: str, study: str, git: str, artifacts: str | None) -> None:
-        self.uri, self.name, self.study, self.git, self.artifacts = uri, name, study, git, artifacts
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        study: str,
+        git: str,
+        artifacts: str | None = None,
+        *,
+        beside: bool = False,
+    ) -> None:
+        self.uri, self.name, self.study, self.git = uri, name, study, git
+        self.artifacts, self.beside = artifacts, beside
         self.client: Any = None
         self.experiment = self.parent = ""
         self._children: dict[str, Child] = {}
 
     def connect(self) -> Any:
         """The client, with experiment and parent run there."""
-        for name, value in _CLIENT.items():
-            os.environ.setdefault(name, value)
+        default_variables(NO_TELEMETRY | _CLIENT)
         from mlflow import MlflowClient
 
         if self.client is None:
-            if self.uri.startswith("sqlite:///"):
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if file := database(self.uri):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch(mode=0o600)  # MLflow asks nobody for a password
             self.client = MlflowClient(tracking_uri=self.uri)
         if not self.parent:
             self.experiment = self._find_experiment()
-            self.parent = self._find_parent()
+            file = database(self.uri)
+            own = self._search(f"tags.`{STUDY_TAG}` = {_quoted(self.study)}", 1)
+            moved = self._moved(file.parent) if file and self.beside and not own else []
+            if self.artifacts and file:
+                repair_artifacts(file, self.experiment, self.artifacts, anyway=bool(moved))
+            self.parent = self._parent_of(own or moved)
         return self.client
 
     def distrust(self) -> None:
-        """Forget what the server holds: after an error, what was sent may have arrived or not."""
+        """Forget what the server holds: after an error, what was sent may or may not have
+        arrived.
+        """
         self.parent = ""
         self._children.clear()
 
@@ -99,7 +140,7 @@ class Server:
 
         found = self.client.get_experiment_by_name(self.name)
         if found is None:
-            # Without this kind, MLflow's page takes the experiment for one of language models and
+            # Without this kind, MLflow's page takes the experiment for one with language models and
             # hides the runs.
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
@@ -112,16 +153,40 @@ class Server:
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def _find_parent(self) -> str:
-        found = self._search(f"tags.`{STUDY_TAG}` = '{self.study}'", 1)
+    def _moved(self, folder: Path) -> list[Any]:
+        """The study's parent run from before it was moved or renamed, if any: one whose study does
+        not lie in the database's folder as another one, of which this is a copy.
+        """
+        own = Path(self.study).name
+        return [
+            run
+            for run in self._search(f"tags.`{STUDY_TAG}` LIKE '%'", 100)
+            if (old := Path(run.data.tags[STUDY_TAG]).name) == own or not (folder / old).exists()
+        ][:1]
+
+    def _parent_of(self, found: list[Any]) -> str:
+        """The parent run's id; a new run's where none was found."""
         if not found:
             tags = {
                 STUDY_TAG: self.study,
                 "mlflow.runName": f"study {self.name}",
                 "medvision.git": self.git,
             }
-            found = [self.client.create_run(self.experiment, tags=tags)]
+            found = [self._opened(self.client.create_run(self.experiment, tags=tags))]
+        elif found[0].data.tags[STUDY_TAG] != self.study:
+            self.client.set_tag(found[0].info.run_id, STUDY_TAG, self.study)
         return str(found[0].info.run_id)
+
+    def _opened(self, run: Any) -> Any:
+        """A new run, whose first metric is its Dice, undefined until there is one: MLflow's page
+        compares runs by the first metric in the order in which a SQLite file got them. Its time is
+        0, because a trial's end is kept in whole seconds and may lie before the run's start.
+        """
+        from mlflow.entities import Metric
+
+        first = Metric(DICE, math.nan, 0, 0)
+        self.client.log_batch(run.info.run_id, metrics=[first])
+        return run
 
     def _search(self, condition: str, limit: int) -> list[Any]:
         return list(self.client.search_runs([self.experiment], condition, max_results=limit))
@@ -145,15 +210,17 @@ class Server:
                 tags |= {
                     f"medvision.{name}": str(getattr(trial, name)) for name in (*CELL, "train_id")
                 }
-                run = self.client.create_run(
-                    self.experiment, start, tags | {"medvision.git": self.git}
+                run = self._opened(
+                    self.client.create_run(
+                        self.experiment, start, tags | {"medvision.git": self.git}
+                    )
                 )
                 child = Child(str(run.info.run_id))
             self._children[eval_id] = child
         return self._children[eval_id]
 
     def ended(self, eval_id: str) -> None:
-        """A trial is through: its points need not be remembered."""
+        """A trial has ended: its points need not be remembered."""
         self._children.pop(eval_id, None)
 
     def add(
@@ -184,11 +251,11 @@ class Server:
         """Add parameters that the run lacks (MLflow changes none), and set tags."""
         from mlflow.entities import Param, RunTag
 
-        told = {key(name): str(value)[:TEXT_LIMIT] for name, value in flattened(params)}
-        new = [Param(name, value) for name, value in told.items() if name not in child.params]
+        given = {key(name): str(value)[:TEXT_LIMIT] for name, value in flattened(params)}
+        new = [Param(name, value) for name, value in given.items() if name not in child.params]
         for first in range(0, len(new), PARAMS_AT_ONCE):
             self.client.log_batch(child.run_id, params=new[first : first + PARAMS_AT_ONCE])
-        child.params |= told.keys()
+        child.params |= given.keys()
         self.client.log_batch(
             child.run_id, tags=[RunTag(key(name), str(tags[name])[:TEXT_LIMIT]) for name in tags]
         )

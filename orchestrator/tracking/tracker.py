@@ -1,7 +1,7 @@
-"""Tells MLflow of a study while it runs: one thread of the driver, which no trial ever waits for.
+"""Reports a study to MLflow while it runs: one thread of the driver, which no trial ever waits for.
 
 Events go to the study's journal on disk; the thread delivers from there, in batches. A server that
-is down, slow or refuses costs nothing but the delay: the thread tries again, then the next run
+is down, slow or refuses costs only the delay: the thread tries again, then the next run
 does, or `python -m orchestrator.track`.
 """
 
@@ -12,10 +12,10 @@ import os
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 
 from orchestrator.spec.study import Spec
+from orchestrator.tracking.sqlite_file import file_beside
 from orchestrator.tracking.view import View
 from record.events import (
     DriverStarted,
@@ -30,6 +30,7 @@ from record.events import (
 )
 from record.redact import shown
 from record.store import Store
+from record.study import StoredStudy
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 BATCH_SECONDS = 1.0
@@ -37,18 +38,14 @@ PAUSE_SECONDS = 60.0  # the longest between two tries
 PATIENCE_SECONDS = 60.0  # at the end, with a server that answered last time
 SHORT_PATIENCE_SECONDS = 5.0  # with one that did not
 _ENDS = (Finished, Failed, Quarantined, Interrupted)
-_TOLD = (DriverStarted, DriverStopped, Started, Epoch, *_ENDS)
+_SENT = (DriverStarted, DriverStopped, Started, Epoch, *_ENDS)
 
 
-def tracking_uri(spec: Spec) -> str:
-    """`tracking.uri`, MLFLOW_TRACKING_URI, or one SQLite file beside the studies (here, where
-    storage is remote).
+def tracking_uri(spec: Spec, store: Store) -> str:
+    """`tracking.uri`, MLFLOW_TRACKING_URI, or one SQLite file next to the studies (here, where
+    storage is remote): next to where the study lies now, wherever it was made.
     """
-    explicit = spec.tracking.uri or os.environ.get(URI_VARIABLE)
-    if explicit:
-        return explicit
-    folder = Path.cwd() if "://" in spec.storage else Path(spec.storage).resolve()
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    return spec.tracking.uri or os.environ.get(URI_VARIABLE) or file_beside(store)
 
 
 class Tracker:
@@ -57,12 +54,14 @@ class Tracker:
     As a context: what still trains when it is left by an exception is marked as killed.
     """
 
-    def __init__(self, store: Store, uri: str, *, log_model: bool = False) -> None:
+    def __init__(self, study: StoredStudy, uri: str, *, log_model: bool = False) -> None:
         self.where = (
-            shown(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown(uri)}"
+            shown(uri)
+            if uri.startswith("http")  # the variable is for MLflow's page, which else asks outside
+            else f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {shown(uri)}"
         )
         self.problem: str | None = None
-        self._view = View(store, uri, log_model=log_model)
+        self._view = View(study, uri, log_model=log_model)
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._complete: bool | None = None
@@ -86,9 +85,12 @@ class Tracker:
 
     def __call__(self, event: Event) -> None:
         """Take an event; never raises, never waits for the server."""
-        if not isinstance(event, _TOLD):
+        if not isinstance(event, _SENT):
             return
-        with self._lock, contextlib.suppress(OSError):  # a full disk is told of by the result store
+        with (
+            self._lock,
+            contextlib.suppress(OSError),
+        ):  # a full disk is reported by the result store
             if isinstance(event, Started):
                 self._running.add(event.eval_id)
             elif isinstance(event, _ENDS):
@@ -124,7 +126,7 @@ class Tracker:
         self._poked.clear()
         try:
             if self._complete is not None:
-                self._view.look = True  # a trial whose lane was lost after its commit told nobody
+                self._view.look = True  # a trial whose lane was lost after its commit sent no event
             if self._view.pending():
                 self._view.sync()
             if self._complete is not None:

@@ -1,17 +1,19 @@
 """One attempt at one trial: prepare, train, predict, score, commit. The same code runs in a lane
 and in-process.
 
-Everything but the job's few words is read from the study, and the ids are computed again from what
-is found there, so that a worker can never train something else than the plan meant.
+All but the few fields of the job is read from the study, and the ids are computed again from what
+is found there, so that a worker can never train anything but what was planned.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ import torch
 from torch import nn
 
 from medvision.activations import picture_arrays
+from medvision.data.preprocess import file_channels
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
 from medvision.training.ranks import Ranks
 from medvision.training.state import Trained, summed
@@ -29,12 +32,14 @@ from orchestrator.planning.identity import Job, split_and_metric
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
-from orchestrator.trial.scoring import ScoredCase, pack_masks, predict_and_score, score_kept_masks
+from orchestrator.trial.scoring import ScoredCase, predict_and_score, score_kept_masks
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
 from record import paths
 from record.damage import read_committed
 from record.events import Emit, Epoch, Outcome
+from record.manifest import environment
+from record.masks import pack_masks
 from record.schema import Attempt, Commit, Cost, Identity
 from record.store import DamagedError, Store, StoreError
 from record.tables import table_bytes
@@ -57,7 +62,7 @@ def run_attempt(
             random numbers.
 
     Raises:
-        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+        Interrupted: `watch.stop` asked for it; what was trained is in the checkpoint.
         Exception: whatever goes wrong; nothing is committed then.
     """
     LAST_WORDS.lines.clear()
@@ -66,15 +71,13 @@ def run_attempt(
     context = TrialContext(job, store)
     if job.tuning:
         return run_tuning(context, ranks, emit, watch)
-    if job.rescore_of:
-        rows, files, cost = _rescore(context, ranks, watch)
-    else:
-        rows, files, cost = _train_and_score(context, ranks, emit, watch, measure)
+    kept = _rescore(context, ranks, watch) if job.rescore_of else None
+    rows, files, cost = kept or _train_and_score(context, ranks, emit, watch, measure)
     if ranks.rank:
         return None
     files[paths.CASES] = paths.cases(context.folder, job.eval_id)
     store.write(files[paths.CASES], table_bytes(rows))
-    if not job.rescore_of:  # which keeps what the training took
+    if not kept:  # a rescore keeps what its training took
         cost["seconds"] += time.perf_counter() - started
     marker = Commit(
         eval_id=job.eval_id,
@@ -84,16 +87,18 @@ def run_attempt(
         identity=Identity.model_validate(context.identity),
         files=files,
         cost=Cost.model_validate(cost),
-        notes=list(context.roles.notes),
+        notes=list(context.roles.notes_for(context.spec.training.select)),
         attempt=Attempt(
             world=ranks.world,
             threads=torch.get_num_threads(),
             micro_batch=job.micro_batch,
             device=_device_name(ranks.device),
+            tf32=_rounds_to_tf32() if ranks.device.type == "cuda" else None,
             host=socket.gethostname(),
             pid=os.getpid(),
         ),
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        environment=environment(),
     )
     store.commit(marker)
     dice = [row["dice"] for row in rows]
@@ -112,33 +117,35 @@ class Cause(NamedTuple):
 
 
 def failure_of(error: Exception) -> Cause:
-    """The cause that an attempt's exception tells of."""
+    """The cause that an attempt's exception stands for."""
     kind = "exception"
     if isinstance(error, TrainingError):
         kind = "training"
     elif isinstance(error, StoreError) and not isinstance(error, DamagedError):
         kind = "storage"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in _NO_MEMORY
-    ):
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
         kind = "memory"
     reason = str(error) if kind == "storage" else f"{type(error).__name__}: {error}"
     details = "".join(traceback.format_exception(error)) + LAST_WORDS.text()
     return Cause(kind, reason.splitlines()[0] if kind == "memory" else reason, details)
 
 
-_NO_MEMORY = (
-    # torch's allocator on a CPU, which raises RuntimeError
-    "not enough memory", "can't allocate memory",
-    # What a GPU says outside of torch's allocator: contexts, pinned memory, libraries' own
-    # workspaces.
-    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
-)  # fmt: skip
+# What lack of memory raises outside of torch's allocator on a GPU, which has a class of its own.
+_NO_MEMORY = re.compile(
+    # the allocator on a CPU
+    r"not enough memory|can't allocate memory"
+    # contexts, pinned memory, the driver (also what NCCL and Triton hand on from it)
+    r"|(cuda|nccl|hip)[^\n]{0,200}out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
+    # libraries that find no room for their own workspace or, in a full GPU, for their handle
+    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|CUFFT_ALLOC_FAILED"
+    r"|CUDNN_STATUS_INTERNAL_ERROR_(HOST|DEVICE)_ALLOCATION_FAILED|unable to find an engine",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _meter(ranks: Ranks) -> Callable[[], dict[str, float]]:
-    """Tells what this attempt has spent since now: seconds, and the joules of all ranks' GPUs. All
-    ranks ask together.
+    """Gives what this attempt has spent from now on: seconds, and the joules of all ranks' GPUs.
+    All ranks ask together.
     """
     started, energy = time.perf_counter(), joules(ranks.device)
 
@@ -155,23 +162,24 @@ def _train_and_score(
     context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch, measure: Measure
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
     job, spec, roles = context.job, context.spec, context.roles
-    usage = SystemMetrics(ranks.device)
+    usage, epochs = SystemMetrics(ranks.device), spec.training.total_epochs(len(roles.train))
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        emit(Epoch(job.title, job.eval_id, epoch, {**metrics, **usage()}))
+        emit(Epoch(job.title, job.eval_id, epoch, {**metrics, **usage()}, epochs))
 
     model, trained = train_model(context, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
     mine = predict_and_score(context, model, ranks, watch)
     scored = [case for share in ranks.gather(mine) for case in share]
     scored.sort(key=lambda case: roles.test.index(case.case))
+    memory = sum(ranks.gather(_peak_memory(ranks.device)))
     spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
     files = {kind: paths.attempt_file(context.folder, kind) for kind in _KINDS}
     context.store.write(files[paths.HISTORY], table_bytes(_history_rows(trained)))
     context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
-    context.store.write(files[paths.MASKS], pack_masks(scored))
+    context.store.write(files[paths.MASKS], pack_masks({one.case: one.mask for one in scored}))
     if (
         job.cell.fold == 0 and job.cell.seed == spec.seeds[0]
     ):  # enough for the figures, and it keeps a study small
@@ -182,7 +190,7 @@ def _train_and_score(
         "chosen_epoch": trained.epoch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "peak_memory_bytes": _peak_memory(ranks.device),
+        "peak_memory_bytes": memory,  # of all ranks, training and prediction
         **summed(trained.spent, spent),  # with what earlier attempts at this training took
     }
     return [row for case in scored for row in case.rows], files, cost
@@ -190,19 +198,41 @@ def _train_and_score(
 
 def _rescore(
     context: TrialContext, ranks: Ranks, watch: Watch
-) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]]:
-    """Score the kept masks of an earlier evaluation of the same training with other definitions."""
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]] | None:
+    """Score the kept masks of an earlier evaluation of the same training with other definitions;
+    None, with a warning, where what was kept of it is damaged: it is trained anew then.
+    """
+    earlier = kept = None
+    try:
+        earlier, kept = _kept(context, ranks)
+    except DamagedError as error:
+        message = f"{context.job.title} is trained anew, because it cannot be scored again: {error}"
+        warnings.warn(message, stacklevel=2)
+    if ranks.any(earlier is None):
+        return None
+    assert earlier is not None  # noqa: S101  # on no rank
+    rows = score_kept_masks(context, kept[paths.MASKS], watch) if kept else []
+    return rows, _files_of(earlier), earlier.cost.to_json()
+
+
+def _kept(context: TrialContext, ranks: Ranks) -> tuple[Commit, dict[str, bytes]]:
+    """The marker of the evaluation to score again, and on rank 0 what its files hold: all of them,
+    because the new commit's checksums are of that.
+
+    Raises:
+        DamagedError: one is not what was committed.
+        StoreError: there is no such evaluation any more.
+    """
     name = paths.commit(str(context.job.rescore_of))
     earlier = context.store.load(name, Commit)
     if earlier is None:
         raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
-    files = {kind: file for kind, file in earlier.files.items() if kind in (*_KINDS, paths.ARRAYS)}
-    rows: list[dict[str, Any]] = []
-    if ranks.rank == 0:
-        # All of them, because the new commit's checksums are of what they hold then.
-        kept = {kind: read_committed(context.store, earlier, kind) for kind in files}
-        rows = score_kept_masks(context, kept[paths.MASKS], watch)
-    return rows, files, earlier.cost.to_json()
+    kinds = () if ranks.rank else tuple(_files_of(earlier))
+    return earlier, {kind: read_committed(context.store, earlier, kind) for kind in kinds}
+
+
+def _files_of(marker: Commit) -> dict[str, str]:
+    return {kind: file for kind, file in marker.files.items() if kind in (*_KINDS, paths.ARRAYS)}
 
 
 _KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves
@@ -210,13 +240,16 @@ _KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leav
 
 def _about(context: TrialContext, model: nn.Module) -> About:
     """What `medvision.predict` needs to know of the weights."""
+    case, wanted = context.roles.test[0], context.preparation
+    by_file = wanted.scaled == "file"
     return About(
         model=context.model_spec,
         block=block_fingerprint(model),
         task=context.task.name,
         patch_size=context.spec.data.patch_size,
-        in_channels=len(context.prepared(context.roles.test[0]).image),
-        preparation=context.preparation,
+        in_channels=len(context.prepared(case).image),
+        file_channels=file_channels(context.cases[case].images) if by_file else None,
+        preparation=wanted,
         precision=context.spec.training.precision,
     )
 
@@ -253,6 +286,10 @@ def _peak_memory(device: torch.device) -> int:
     return (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )  # of the process, over all its trials so far
+
+
+def _rounds_to_tf32() -> bool:
+    return torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
 
 
 def _device_name(device: torch.device) -> str:

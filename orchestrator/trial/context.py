@@ -19,8 +19,11 @@ from medvision.data.preprocess import prepare
 from medvision.data.readers.base import Case
 from medvision.data.readers.registry import read_task
 from medvision.data.settings import LabelGroups, Preparation
-from medvision.data.splits import Roles, from_split
+from medvision.data.split_files import from_split
+from medvision.data.splits import Roles
 from medvision.data.views.base import PreprocessedCase
+from medvision.device import make_deterministic
+from medvision.llm.scrambled import changed_fingerprint
 from medvision.models import build_model
 from medvision.seeds import derive_seed
 from medvision.training.checkpoint import block_fingerprint
@@ -101,7 +104,7 @@ class TrialContext:
 
     @functools.cached_property
     def preparation(self) -> Preparation:
-        """What a network gets to see of the cases of its task."""
+        """What a network sees of the cases of its task."""
         return self.spec.preparation(self.task)
 
     def prepared(self, case: str) -> PreprocessedCase:
@@ -125,11 +128,11 @@ def train_model(
     on_epoch: Callable[[int, dict[str, float]], None],
     measure: Measure = lambda context, model: {},
 ) -> tuple[nn.Module, Trained]:
-    """Build and train the context's model, going on from its checkpoint; what it gives back is of
-    `medvision.training.loop.train`.
+    """Build and train the context's model, going on from its checkpoint; returns what
+    `medvision.training.loop.train` does.
     """
     job, spec, roles = context.job, context.spec, context.roles
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    make_deterministic()
     torch.manual_seed(derive_seed("initialisation", context.draw))
     model = build_model(
         image_size=spec.data.image_size,
@@ -172,25 +175,32 @@ def _refuse_another_block(context: TrialContext, model: nn.Module) -> None:
     """
     found, llm = block_fingerprint(model), context.model_spec.block
     if found is None or llm is None or llm.weights == "random":
-        return  # a matched control has no block, a random one none of the checkpoint's weights
-    if found != context.block:
+        return  # a matched control has no block, a random one not the checkpoint's weights
+    planned = context.block
+    if llm.seeded:
+        planned = changed_fingerprint(llm.control, int(llm.random_seed or 0), str(planned))
+    if found != planned:
         raise RuntimeError(
             f"{socket.gethostname()} finds another language-model block for "
             f"{context.job.cell.model} than the study was planned with ({found[:12]} instead of "
-            f"{str(context.block)[:12]}): put the driver's checkpoint at {llm.source} there, and "
+            f"{str(planned)[:12]}): put the driver's checkpoint at {llm.source} there, and "
             "run the same command again; if the checkpoint was meant to change, that plans its "
             "trials anew"
         )
 
 
 def checkpoints_of(context: TrialContext, ranks: Ranks) -> Checkpoints:
-    """The trial's checkpoint in the study, kept apart by world size, threads and device: others
-    would give other numbers.
-    """
-    device = "" if ranks.device.type == "cpu" else f"-{ranks.device.type}"
-    kind = f"{ranks.world}x{torch.get_num_threads()}{device}"
-    name = paths.checkpoint(context.job.train_id, kind)
+    """The trial's checkpoint in the study."""
+    name = checkpoint_path(context.job.train_id, ranks.world, ranks.device)
     return Checkpoints(
         load=functools.partial(context.store.read, name),
         save=functools.partial(context.store.write, name),
     )
+
+
+def checkpoint_path(train_id: str, world: int, device: torch.device) -> str:
+    """Where a training keeps its checkpoint: apart by world size, threads of this process and
+    device, because others would give other numbers.
+    """
+    kind = "" if device.type == "cpu" else f"-{device.type}"
+    return paths.checkpoint(train_id, f"{world}x{torch.get_num_threads()}{kind}")

@@ -23,11 +23,11 @@ class LastWords(logging.Handler):
         self.lines.append(self.format(record).rstrip())
         if logging.lastResort and logging.getLogger().handlers == [
             self
-        ]:  # what Python does where nobody listens
+        ]:  # what Python does without a handler
             logging.lastResort.handle(record)
 
     def text(self) -> str:
-        """To be put after a traceback; empty where nothing was said."""
+        """To be appended to a traceback; empty where nothing was logged."""
         return "\n".join(["", "Last log lines:", *self.lines]) if self.lines else ""
 
     @contextlib.contextmanager

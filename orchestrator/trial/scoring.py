@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +9,22 @@ import numpy as np
 from torch import nn
 
 from medvision.data.nifti import Truth
-from medvision.evaluation import predict, score
+from medvision.evaluation import predict
+from medvision.scoring import score
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Interrupted, Watch
 from orchestrator.trial.context import TrialContext
+from record.masks import Packed, packed, unpack_masks
 
 
 @dataclass(frozen=True)
 class ScoredCase:
-    """A test case: its predicted mask (bool [groups, X, Y, Z]) as `bits`, one a voxel, with its
-    `shape`, and its rows of cases.parquet.
+    """A test case: its predicted mask (bool [groups, X, Y, Z]), packed, and its rows of
+    cases.parquet.
     """
 
     case: str
-    bits: np.ndarray
-    shape: tuple[int, ...]
+    mask: Packed
     rows: list[dict[str, Any]]
 
 
@@ -35,7 +34,7 @@ def predict_and_score(
     """This rank's share of the test cases.
 
     Raises:
-        Interrupted: `watch.stop` said so.
+        Interrupted: `watch.stop` asked for it.
     """
     scored = []
     for position in range(0, len(context.roles.test), ranks.world):
@@ -53,12 +52,12 @@ def predict_and_score(
             precision=context.spec.training.precision,
         )
         rows = _rows(context, case, mask, truth)
-        scored.append(ScoredCase(case, np.packbits(mask), mask.shape, rows))
+        scored.append(ScoredCase(case, packed(mask), rows))
     return scored
 
 
 def score_kept_masks(context: TrialContext, content: bytes, watch: Watch) -> list[dict[str, Any]]:
-    """The rows of every test case, out of masks that `pack_masks` made."""
+    """The rows of every test case, from masks that `record.masks.pack_masks` made."""
     masks, rows = unpack_masks(content), list[dict[str, Any]]()
     for case in context.roles.test:
         watch.beat()
@@ -80,28 +79,3 @@ def _rows(context: TrialContext, case: str, mask: np.ndarray, truth: Truth) -> l
     )
     ids = {"train_id": job.train_id, "eval_id": job.eval_id, "case": case}
     return [{**job.to_json()["cell"], **ids, **row} for row in scored]
-
-
-def pack_masks(scored: Sequence[ScoredCase]) -> bytes:
-    """Masks as one bit a voxel, compressed; `shape/CASE` holds each shape."""
-    arrays = {f"bits/{one.case}": one.bits for one in scored}
-    arrays |= {f"shape/{one.case}": np.asarray(one.shape) for one in scored}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def unpack_masks(content: bytes) -> dict[str, np.ndarray]:
-    """Case -> mask, bool [groups, X, Y, Z]."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        shapes = {
-            name.removeprefix("shape/"): arrays[name]
-            for name in arrays.files
-            if name.startswith("shape/")
-        }
-        return {
-            case: np.unpackbits(arrays[f"bits/{case}"], count=int(np.prod(shape)))
-            .reshape(shape)
-            .astype(bool)
-            for case, shape in shapes.items()
-        }

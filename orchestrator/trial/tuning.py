@@ -16,7 +16,7 @@ from orchestrator.planning.suggestions import is_hopeless
 from orchestrator.trial.context import TrialContext, checkpoints_of, train_model
 from record import paths
 from record.events import Emit, Epoch, Outcome
-from record.schema import SearchTrial
+from record.search import SearchTrial
 
 
 def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) -> Outcome | None:
@@ -24,14 +24,14 @@ def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) ->
     others None.
 
     Raises:
-        Interrupted: `watch.stop` said so; what was trained is in the checkpoint.
+        Interrupted: `watch.stop` asked for it; what was trained is in the checkpoint.
         FencedError: another attempt holds the claim; nothing is recorded.
     """
     job, tuning, started = context.job, context.job.tuning, time.perf_counter()
     assert tuning is not None  # noqa: S101  # the caller's choice
     recipe, cases = context.spec.training, len(context.roles.train)
     total, per_epoch = recipe.total_steps(cases), recipe.steps_per_epoch(cases)
-    # Rank 0 decides; a trial that goes on knows what it did before.
+    # Rank 0 decides; a resumed trial knows what it did before.
     before = (unpacked(checkpoints_of(context, ranks).load()) if ranks.rank == 0 else None) or {}
     dice: list[float] = [metrics["val_dice"] for metrics in before.get("history", ())]
 
@@ -40,7 +40,7 @@ def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) ->
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         dice.append(metrics["val_dice"])
-        emit(Epoch(job.title, job.eval_id, epoch, metrics))
+        emit(Epoch(job.title, job.eval_id, epoch, metrics, recipe.total_epochs(cases)))
 
     def hopeless() -> bool:
         return is_hopeless(curve(), tuning.medians)
@@ -70,6 +70,6 @@ def run_tuning(context: TrialContext, ranks: Ranks, emit: Emit, watch: Watch) ->
             seconds=seconds,
         )
         context.store.save(job.record, record)
-    # No later run would: `Study.tidy` knows the grid's trials only.
+    # No later run would: `Study.tidy` only knows the grid's trials.
     context.store.remove(paths.checkpoints(job.train_id))
     return Outcome(seconds, value, state == "pruned")

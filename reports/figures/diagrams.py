@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from record.schema import StudyPlan
-from reports.figures.canvas import new_figure
+from reports.figures.canvas import new_figure, right_is_better
 from reports.figures.curves import PALETTE, finish
 from reports.render.html import Figure
 from reports.render.layout import share
+from reports.render.tex import file_part
 from reports.sections.model_ranks import Ranking
+from reports.sections.significance import ONLY_CASES, trainings_only
+from reports.sections.significance_layout import bounds
+
+MOST = 20  # models of a critical-difference diagram
 
 
 def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPlan) -> list[Figure]:
     """Candidate minus baseline for every case, per task: one figure per comparison and metric
     group.
 
-    The mean with its interval comes from the significance table, so that figure and table
-    agree.
+    The difference with its interval comes from the significance table, so that figure and table
+    agree: that of the methods, or the mean over cases, without an interval, where they cannot be
+    tested.
     """
     figures = []
     fraction = max(plan.fractions)
@@ -40,6 +45,8 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPla
                 wide = here[here["task"] == task].pivot_table(
                     index="case", columns="model", values=metric, observed=True
                 )
+                # Without structure in any test case no model has a column.
+                wide = wide.reindex(columns=[baseline, candidate])
                 found = rows[
                     (rows["task"] == task)
                     & (rows["metric"] == metric)
@@ -49,19 +56,20 @@ def paired_differences(scores: pd.DataFrame, table: pd.DataFrame, plan: StudyPla
             info = plan.metrics[metric]
             axis.locator_params(axis="x", nbins=4)
             axis.axvline(0, color="black", linewidth=0.8)
-            axis.set_xlabel(
-                f"difference in {info.title}" + (f" [{info.unit}]" if info.unit else "")
-            )
-            axis.set_title(
-                "right is better" if info.higher_is_better else "left is better", fontsize=8
-            )
+            right_is_better(axis, info)
             axis.grid(axis="x", alpha=0.25)
         axes[0][0].set_yticks(range(len(tasks)), tasks, fontsize=8)
         axes[0][0].set_ylim(len(tasks) - 0.4, -0.6)
-        name = f"paired_differences_{candidate}_vs_{baseline}".replace("+", "p").replace(" ", "_")
+        axes[0][0].set_title("< baseline better", fontsize=8, loc="left")
+        axes[0][-1].set_title("candidate better >", fontsize=8, loc="right")
+        pair = file_part(str(candidate), str(baseline), among=plan.models)
+        name = f"paired_differences_{pair}"
         caption = (
-            f"{candidate} minus {baseline}, a dot per test case, {share(fraction)} training data; "
-            "diamond and bar: mean with its 95 % interval."
+            f"{candidate} minus {baseline}, a dot per test case, {share(fraction)} training data, "
+            "to the right the candidate is better; diamond and bar: the difference between the "
+            "methods with its 95 % interval, on new trainings, training sets and cases. Hollow, "
+            "without a bar: not testable for methods. "
+            f"'{ONLY_CASES}': the test over cases finds a difference, that of the methods does not."
         )
         figures.append(finish(figure, name, caption))
     return figures
@@ -74,28 +82,36 @@ def _strip(axis: Any, place: int, differences: np.ndarray, found: pd.DataFrame) 
     axis.scatter(order, place + 0.5 * jitter, s=9, color=PALETTE[0], alpha=0.45, linewidths=0)
     if len(found):
         row = found.iloc[0]
-        if np.isfinite([row["difference_low"], row["difference_high"]]).all():
-            axis.plot(
-                [row["difference_low"], row["difference_high"]],
-                [place, place],
-                color="black",
-                linewidth=2,
-            )
+        ends = bounds(row.to_dict())
+        tested = bool(np.isfinite(ends).all())
+        if tested:
+            axis.plot(ends, [place, place], color="black", linewidth=2)
         axis.plot(
-            [row["difference"]],
+            [row["method_difference"] if tested else row["difference"]],
             [place],
             marker="D",
-            color=PALETTE[1],
+            color=PALETTE[1] if tested else "white",
             markeredgecolor="black",
             markersize=6,
         )
+        if trainings_only(row):
+            axis.text(
+                0.99,
+                place - 0.3,
+                ONLY_CASES,
+                transform=axis.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=6,
+                style="italic",
+            )
 
 
 def critical_difference_diagram(ranking: Ranking | None) -> list[Figure]:
     """Mean ranks on a line, a bar over models that no test tells apart (Demsar 2006); from three
-    models upward.
+    models upward, where there is a test of them, and of no more than can be read.
     """
-    if ranking is None or len(ranking.models) < 3:
+    if ranking is None or not 3 <= len(ranking.models) <= MOST or ranking.unit == "cases":
         return []
     count = len(ranking.models)
     order = np.argsort(ranking.mean_ranks, kind="stable").tolist()
@@ -142,19 +158,8 @@ def critical_difference_diagram(ranking: Ranking | None) -> list[Figure]:
             va="bottom",
             fontsize=8,
         )
-        how = "Nemenyi's critical difference at 0.05"
-    else:
-        how = "pairwise Wilcoxon tests over the cases, Holm at 0.05"
     caption = (
-        f"Mean ranks by Dice over {ranking.n} {ranking.unit}, 1 is best (Friedman p = "
-        f"{ranking.p:.2g}); a bar joins models that are not told apart ({how})."
+        f"Mean ranks by Dice over {ranking.n} {ranking.unit}, 1 is best ({ranking.friedman}); a "
+        f"bar joins models that are not told apart at 0.05 ({ranking.how})."
     )
     return [finish(figure, "critical_difference", caption)]
-
-
-def draw_comparisons(
-    scores: pd.DataFrame, table: pd.DataFrame, ranking: Ranking | None, plan: StudyPlan
-) -> list[Figure]:
-    """Both kinds of figures."""
-    drawn = [] if table.empty or scores.empty else paired_differences(scores, table, plan)
-    return list(itertools.chain(critical_difference_diagram(ranking), drawn))

@@ -39,19 +39,44 @@ def recipe_deviations(conditions: Mapping[str, Any], study: Study) -> tuple[list
     """In what its trials' recipes differ from the paper's: what refuses the study, and what the
     file declares ours.
     """
-    declared = conditions.get("declared", [])
-    ours = {one["setting"]: one["values"] for one in declared if "setting" in one}
-    accepted = {
-        key: [*values, *ours.get(key, [])] for key, values in conditions.get("recipe", {}).items()
-    }
-    refused = [one for recipe in study.recipes for one in deviations(recipe, accepted)]
-    told = [
-        one["text"]
-        for one in declared
-        if "setting" not in one
-        or any(_fits(_at(recipe, one["setting"]), one["values"]) for recipe in study.recipes)
-    ]
+    papers = conditions.get("recipe", {})
+    declared = [one for one in conditions.get("declared", []) if "model" not in one]
+    found = [unlike(recipe, papers, declared, "setting") for recipe in study.recipes]
+    refused = [one for refuses, _ in found for one in refuses]
+    ours = {one for _, told in found for one in told}
+    told = [one["text"] for one in declared if "setting" not in one or one["text"] in ours]
     return list(dict.fromkeys(refused)), told
+
+
+def model_deviations(
+    values: Mapping[str, Any], papers: Mapping[str, Any], conditions: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """In what a model's settings differ from the paper's: what refuses it, and what the file
+    declares ours.
+
+    Args:
+        papers: the accepted values of its label's settings.
+    """
+    declared = [one for one in conditions.get("declared", []) if "model" in one]
+    return unlike(values, papers, declared, "model")
+
+
+def unlike(
+    values: Mapping[str, Any],
+    papers: Mapping[str, Sequence[Any]],
+    declared: Sequence[Mapping[str, Any]],
+    key: str,
+) -> tuple[list[str], list[str]]:
+    """What of `values` is neither the paper's nor declared, and the texts of what is declared."""
+    ours = {one[key]: one for one in declared if key in one}
+    told, rest = [], {}
+    for name, accepted in papers.items():
+        value = _at(values, name)
+        if name in ours and not _fits(value, accepted) and _fits(value, ours[name]["values"]):
+            told.append(ours[name]["text"])
+        else:
+            rest[name] = accepted
+    return list(deviations(values, rest)), list(dict.fromkeys(told))
 
 
 def deviations(values: Mapping[str, Any], accepted: Mapping[str, Sequence[Any]]) -> Iterator[str]:

@@ -7,29 +7,29 @@ modality) those that count.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import bdtrc
 
+from reports.render.layout import fixed
+from reports.sections.claim_counts import BY_CHANCE, counted
 from reports.sections.claim_curves import convergence, few_shot, focus
 from reports.sections.claim_study import (
-    ALPHA,
     Claim,
     Evidence,
     Study,
     UntestableError,
     at_least,
     interval_text,
+    with_methods,
 )
 from reports.sections.significance import CASES_TESTED, TESTED
 from reports.statistics import Interval, mean_difference, paired_wilcoxon, place
+from reports.statistics.adjustment import ALPHA
 from reports.statistics.scores import common_tasks, matrix
 
-LUCK = 0.025  # how often a claim may be agreed with where the models do not differ
 MARGIN = 0.01  # the largest difference of a ratio without practical importance
 ROUNDED = 0.005  # the paper's numbers have two digits
 WITHIN = 0.05  # an interval that is wider says nothing about a level; the paper's own spread
@@ -52,55 +52,12 @@ def _rows(claim: Claim, study: Study) -> pd.DataFrame:
     return rows
 
 
-def _counted(
-    claim: Claim,
-    rows: pd.DataFrame,
-    count: int,
-    text: str,
-    rule: str,
-    *,
-    by_chance: float,
-    undecided: int = 0,
-) -> Evidence:
-    """`least` of `of` rows. Other numbers of rows leave it open: a share of them is not what is
-    claimed; so do rows without an answer that could turn it, and a count that luck reaches.
-
-    Args:
-        by_chance: the probability that a row counts where the models do not differ.
-        undecided: rows that have no answer.
-    """
-    if len(rows) != claim["of"]:
-        lacks = f"it has {len(rows)} of the {claim['of']} comparisons that the claim counts"
-        return Evidence(None, text, rule, (lacks,))
-    if count + undecided < claim["least"]:
-        return Evidence(False, text, rule)
-    if count < claim["least"]:
-        return Evidence(None, text, f"{rule}; {undecided} rows have no answer")
-    if (luck := _luck(rows, claim["least"], by_chance)) > LUCK:
-        return Evidence(None, text, f"{rule}; so many come by luck in {luck:.0%} of studies")
-    return Evidence(True, text, rule)
-
-
-def _luck(rows: pd.DataFrame, least: int, by_chance: float) -> float:
-    """How often models that do not differ reach a count.
-
-    Metrics of a task may all say the same, or each go its own way: the more likely of the two.
-    """
-    tasks = rows["task"].nunique()
-    together = math.ceil(least * tasks / len(rows))
-    chances = [
-        float(bdtrc(least_of - 1, number, by_chance))
-        for least_of, number in ((together, tasks), (least, len(rows)))
-    ]
-    return max(chances)
-
-
 def _better(claim: Claim, study: Study) -> Evidence:
     rows = _rows(claim, study)
     count = int((rows["better"] == rows["candidate"]).sum())
     text = f"better in {count} of {len(rows)}"
     rule = f"claimed: {claim['least']} of {claim['of']}"
-    return _counted(claim, rows, count, text, rule, by_chance=0.5)
+    return counted(claim, rows, count, text, rule, by_chance=0.5)
 
 
 def _significant(claim: Claim, study: Study) -> Evidence:
@@ -119,11 +76,11 @@ def _significant(claim: Claim, study: Study) -> Evidence:
         f"speaks of these trainings only, in {papers}"
     )
     rule = f"claimed: {claim['least']} of {claim['of']}, by raw p of the methods"
-    return _counted(claim, rows, raw, text, rule, by_chance=ALPHA / 2, undecided=untestable)
+    return counted(claim, rows, raw, text, rule, by_chance=BY_CHANCE, undecided=untestable)
 
 
-def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Means per task of candidate and baseline at the full data."""
+def _task_values(claim: Claim, study: Study, metric: str) -> pd.DataFrame:
+    """Means per task of candidate and baseline, in this order, at the full data."""
     candidate, baseline = claim["candidate"], claim["baseline"]
     if metric not in study.means:
         raise UntestableError(f"{metric} was not scored")
@@ -141,17 +98,34 @@ def _task_values(claim: Claim, study: Study, metric: str) -> tuple[np.ndarray, n
             f"{candidate} and {baseline} have finished {len(values)} of {len(planned)} tasks on "
             "the full data"
         )
-    return values[candidate].to_numpy(dtype=float), values[baseline].to_numpy(dtype=float)
+    _require_values(values, metric)
+    return values[[candidate, baseline]]
+
+
+def _gain(values: pd.DataFrame, study: Study, metric: str, sign: int = 1) -> Interval:
+    """The first column's gain over the second, times `sign`: over tasks, and of the methods."""
+    x, y = (sign * values.iloc[:, place].to_numpy(dtype=float) for place in (0, 1))
+    candidate, baseline = values.columns
+    found = study.methods(candidate, baseline, metric, list(values.index), sign)
+    return with_methods(mean_difference(x, y), found)
+
+
+def _require_values(values: pd.DataFrame, metric: str) -> None:
+    """Raise UntestableError where the mean of a task is of no case."""
+    if lacking := int(values.isna().any(axis=1).sum()):
+        raise UntestableError(f"{metric} applies to no case of {lacking} of {len(values)} tasks")
 
 
 def _change(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
-    x, y = _task_values(claim, study, metric)
+    values = _task_values(claim, study, metric)
+    x, y = (values.iloc[:, place].to_numpy(dtype=float) for place in (0, 1))
     sign = 1 if study.info(metric).higher_is_better else -1
     claimed = abs(claim["percent"]) / 100 * float(y.mean())
-    interval = mean_difference(sign * x, sign * y)
+    interval = _gain(values, study, metric, sign)
     change = 100 * (x.mean() - y.mean()) / y.mean() if y.mean() else np.nan
-    text = f"{y.mean():.3f} to {x.mean():.3f} ({change:+.1f} %); gain {interval_text(interval)}"
+    text = f"{y.mean():.3f} to {x.mean():.3f} ({fixed(change, 1, sign=True)} %)"
+    text += f"; gain {interval_text(interval)}"
     rule = (
         f"the 95 % interval of the gain must lie above 0 and reach {claimed:.3f} "
         f"({abs(claim['percent']):g} %)"
@@ -161,9 +135,10 @@ def _change(claim: Claim, study: Study) -> Evidence:
 
 def _better_mean(claim: Claim, study: Study) -> Evidence:
     metric = claim["metric"]
-    x, y = _task_values(claim, study, metric)
+    values = _task_values(claim, study, metric)
+    x, y = (values.iloc[:, place].to_numpy(dtype=float) for place in (0, 1))
     sign = 1 if study.info(metric).higher_is_better else -1
-    interval = mean_difference(sign * x, sign * y)
+    interval = _gain(values, study, metric, sign)
     agrees = at_least(interval, 0.0)
     gain, title = interval_text(interval), study.info(metric).title
     text = f"{title} {x.mean():.3f} against {y.mean():.3f}; gain {gain}"
@@ -186,7 +161,9 @@ def _level(claim: Claim, study: Study) -> Evidence:
         raise UntestableError(
             f"{model} has finished {len(tasks)} of {len(study.plan.tasks)} tasks on the full data"
         )
-    values = matrix(study.means, [model], 1.0, metric)[model].to_numpy(dtype=float)
+    found = matrix(study.means, [model], 1.0, metric)
+    _require_values(found, metric)
+    values = found[model].to_numpy(dtype=float)
     interval = mean_difference(values, np.zeros(len(values)))
     text = f"mean {values.mean():.3f}"
     if not np.isfinite(interval.low):
@@ -204,8 +181,9 @@ def _level(claim: Claim, study: Study) -> Evidence:
 
 
 def _no_difference(claim: Claim, study: Study) -> Evidence:
-    x, y = _task_values(claim, study, claim["metric"])
-    interval, margin = mean_difference(x, y), claim.get("margin", MARGIN)
+    values = _task_values(claim, study, claim["metric"])
+    x, y = (values.iloc[:, place].to_numpy(dtype=float) for place in (0, 1))
+    interval, margin = _gain(values, study, claim["metric"]), claim.get("margin", MARGIN)
     test = paired_wilcoxon(x, y)
     papers = (
         f"p = {test.p:.2g} over tasks" if test.p_floor < ALPHA else "too few tasks for the test"
@@ -244,10 +222,11 @@ def _best_rank(claim: Claim, study: Study) -> Evidence:
             f"all ranks have finished {len(values)} of {len(study.plan.tasks)} tasks on the "
             "full data"
         )
+    _require_values(values, claim["metric"])
     means, ours = values.mean(), {rank: name for name, rank in ranks.items()}[claim["rank"]]
     sign = 1 if study.info(claim["metric"]).higher_is_better else -1
     leads = {
-        name: mean_difference(sign * values[ours].to_numpy(), sign * values[name].to_numpy())
+        name: _gain(values[[ours, name]], study, claim["metric"], sign)
         for name in sorted(names, key=lambda name: ranks[name])
         if name != ours
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import pandas as pd
 
 from record.metric import Metric
 from record.schema import Commit, StudyPlan
+from reports.render.layout import fixed
 from reports.sections.details import model_settings
 from reports.statistics import Interval
+from reports.statistics.over_tasks import Estimate, over_tasks
 from reports.statistics.scores import complete_cells
 
 Claim = Mapping[str, Any]
-
-ALPHA = 0.05
 
 
 def at_least(interval: Interval, claimed: float) -> bool | None:
@@ -30,11 +30,29 @@ def at_least(interval: Interval, claimed: float) -> bool | None:
 def interval_text(interval: Interval, digits: int = 3) -> str:
     """`+0.020 [+0.013, +0.027] over 5 tasks`; without bounds where there is one task."""
     bounds = (
-        f" [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+        f" [{fixed(interval.low, digits, sign=True)}, {fixed(interval.high, digits, sign=True)}]"
         if np.isfinite(interval.low)
         else ""
     )
-    return f"{interval.estimate:+.{digits}f}{bounds} over {interval.n} tasks"
+    return f"{fixed(interval.estimate, digits, sign=True)}{bounds} over {interval.n} tasks"
+
+
+def with_methods(interval: Interval, found: Sequence[Estimate]) -> Interval:
+    """An interval over tasks, with its ends moved out to those of the methods over these tasks.
+
+    Over tasks: other tasks, each with trainings of its own; of the methods: these tasks, trained
+    again. Where the methods cannot be tested in all of the tasks, it stays as it is.
+
+    Args:
+        interval: over tasks.
+        found: the methods' difference in every task.
+    """
+    methods = over_tasks(found)
+    if not np.isfinite([methods.low, methods.high]).all():
+        return interval
+    return replace(
+        interval, low=min(interval.low, methods.low), high=max(interval.high, methods.high)
+    )
 
 
 class UntestableError(ValueError):
@@ -55,7 +73,7 @@ class Evidence:
 @dataclass(frozen=True)
 class Study:
     """What the rules see: the plan, models' settings, recipes of its trials, trained parameters,
-    table 1 and the scores.
+    table 1, the scores and the finished trials.
     """
 
     plan: StudyPlan
@@ -68,10 +86,39 @@ class Study:
     history: pd.DataFrame
     focus: pd.DataFrame  # columns model, task, case, stage, focus
     complete: Set[tuple[str, str, float]]  # model, task and fraction with all folds and seeds
+    commits: Mapping[str, Commit]
 
     def info(self, metric: str) -> Metric:
         """Title and direction of a metric."""
         return self.plan.metrics[metric]
+
+    def methods(
+        self, candidate: str, baseline: str, metric: str, tasks: Sequence[str], sign: int = 1
+    ) -> list[Estimate]:
+        """The methods' differences in these tasks at the full data, times `sign`; empty unless
+        table 1 has all of them.
+        """
+        if "method_low" not in self.table:
+            return []
+        rows = self.table[
+            (self.table["candidate"] == candidate)
+            & (self.table["baseline"] == baseline)
+            & (self.table["fraction"] == 1.0)
+            & (self.table["metric"] == metric)
+            & self.table["task"].isin(tasks)
+        ].drop_duplicates("task")
+        if len(rows) < len(tasks):
+            return []
+        return [
+            Estimate(
+                sign * row["method_difference"],
+                min(sign * row["method_low"], sign * row["method_high"]),
+                max(sign * row["method_low"], sign * row["method_high"]),
+                row["p_methods"],
+                row["method_df"],
+            )
+            for row in rows.to_dict("records")
+        ]
 
 
 def study_of(
@@ -95,6 +142,7 @@ def study_of(
         history,
         focus,
         complete_cells(plan, commits),
+        commits,
     )
 
 

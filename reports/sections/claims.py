@@ -9,6 +9,7 @@ this service does differently on purpose is named beside every other verdict.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 import yaml
 
 from reports.render.layout import Cell, Section, Table
-from reports.sections.claim_conditions import deviations, recipe_deviations, unmet_data
+from reports.sections.claim_conditions import model_deviations, recipe_deviations, unmet_data
 from reports.sections.claim_rules import RULES
 from reports.sections.claim_study import Evidence, Study, UntestableError
 
@@ -54,7 +55,8 @@ class Finding:
 
 
 def read_claims(path: Path) -> dict[str, Any]:
-    """A claims file; conditions that are the name of a file beside it are those of that file.
+    """A claims file; conditions that are the name of a file beside it are those of that file, and
+    with `like: FILE` those that they do not give themselves.
 
     Raises:
         ClaimsError: no mapping with `claims`, an unknown rule, a claim without id, text or
@@ -73,6 +75,10 @@ def read_claims(path: Path) -> dict[str, Any]:
             )
     if isinstance(conditions := content.get("conditions", {}), str):
         return content | {"conditions": read_claims(path.with_name(conditions))["conditions"]}
+    if "like" in conditions:
+        others = read_claims(path.with_name(conditions["like"]))["conditions"]
+        conditions = others | {key: part for key, part in conditions.items() if key != "like"}
+        content |= {"conditions": conditions}
     for where, accepted in {
         "recipe": conditions.get("recipe", {}),
         **conditions.get("models", {}),
@@ -111,8 +117,10 @@ def _judge(claim: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
     aliases = [f"{claim[role]}: {name}" for role, name in names.items() if name != claim[role]]
     evidence = "; ".join([found.text, *aliases])
     unmet = [*found.lacks, *unmet_data(claim, tasks, conditions, study)]
-    unmet += [f"{name}: {one}" for name, unlike in found_models.values() for one in unlike]
+    unmet += [f"{name}: {one}" for name, (refused, _) in found_models.values() for one in refused]
     refused, declared = recipe_deviations(conditions, study)
+    of_models = [text for _, (_, told) in found_models.values() for text in told]
+    declared = list(dict.fromkeys([*of_models, *declared]))
     if unmet := [*unmet, *refused]:
         return Finding(
             claim["id"], claim["text"], OPEN, found.agrees, evidence, NOT_THE_PAPERS, tuple(unmet)
@@ -124,9 +132,11 @@ def _judge(claim: Mapping[str, Any], conditions: Mapping[str, Any], study: Study
     )
 
 
-def _model(label: str, conditions: Mapping[str, Any], study: Study) -> tuple[str, list[str]]:
+def _model(
+    label: str, conditions: Mapping[str, Any], study: Study
+) -> tuple[str, tuple[list[str], list[str]]]:
     """The model that a label stands for, the nearest to the paper's of those with it, and its
-    deviations.
+    deviations: those that refuse it, and those that are declared ours.
 
     Raises:
         UntestableError: there is none, or several are equally near.
@@ -134,27 +144,38 @@ def _model(label: str, conditions: Mapping[str, Any], study: Study) -> tuple[str
     settings = {name: study.settings.get(name, {}) for name in study.plan.models}
     accepted = conditions.get("models", {}).get(label, {})
     lacks = {
-        name: list(deviations(values, accepted))
+        name: model_deviations(values, accepted, conditions)
         for name, values in settings.items()
         if values.get("label", name) == label
     }
     if not lacks:
         raise UntestableError(f"no {label} in the study")
-    fewest = min(map(len, lacks.values()))
-    nearest = [name for name, found in lacks.items() if len(found) == fewest]
+    counts = {name: (len(refused), len(ours)) for name, (refused, ours) in lacks.items()}
+    fewest = min(counts.values())
+    nearest = [name for name, count in counts.items() if count == fewest]
     if len(nearest) > 1:
-        told = [f"{name} ({', '.join(lacks[name])})" if fewest else name for name in nearest]
+        told = [f"{name} ({', '.join(lacks[name][0])})" if fewest[0] else name for name in nearest]
         raise UntestableError(
             f"{label} is ambiguous, these are equally near to the paper's: {', '.join(told)}"
         )
     return nearest[0], lacks[nearest[0]]
 
 
+def claim_hashes() -> dict[str, str]:
+    """File -> sha256 of the claims that every report judges."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(FOLDER.glob("*.yaml"))
+    }
+
+
 def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section:
-    """The verdicts, one table per claims file (title and findings)."""
+    """The verdicts, one table per claims file (title and findings); the page shows those files of
+    which the study decides a claim.
+    """
     header = ["Claim", "Verdict", "In this study", "Evidence", "Reason"]
     words = {True: "agrees", False: "disagrees", None: "says nothing"}
-    tables, made = [], []
+    tables, decided, made = [], [], []
     for title, found in findings:
         numbers = {
             text: str(number)
@@ -181,6 +202,8 @@ def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section
         told = " ".join(f"({number}) {text}." for text, number in numbers.items())
         footer = f"Verdicts: {counts}." + (f" Reasons: {told}" if told else "")
         tables.append(Table(f"Claims of {title}", header, "lllll", rows, footer=footer))
+        if any(one.verdict != OPEN for one in found):
+            decided.append(tables[-1])
         made += [
             {
                 "id": one.id,
@@ -198,4 +221,12 @@ def claims_section(findings: Sequence[tuple[str, Sequence[Finding]]]) -> Section
         "paper's can neither confirm nor contradict it; the third column says which way its own "
         "rows point."
     ]
-    return Section("claims", "The paper's claims", tables, pd.DataFrame(made), notes)
+    return Section(
+        "claims",
+        "The paper's claims",
+        tables,
+        pd.DataFrame(made),
+        notes,
+        short=decided if len(decided) < len(tables) else (),
+        place="shown" if decided else "file",  # a study that is not the paper's decides none
+    )

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from record.external import EXTERNAL
 from record.schema import Commit, StudyPlan
-from reports.render.layout import Cell, Section, Table, number, spread
+from reports.render.layout import Cell, Section, Table, number, spread, spread_over, stands_out
 from reports.statistics.scores import common_tasks, matrix
 
 Commits = Mapping[str, Commit]
@@ -31,7 +32,7 @@ def ablations_section(means: pd.DataFrame, plan: StudyPlan, commits: Commits) ->
     varies.
     """
     settings, fraction = model_settings(plan, commits), max(plan.fractions)
-    reference = _reference(plan, settings)
+    reference = reference_model(plan, settings)
     done = [
         model
         for model in plan.models
@@ -82,16 +83,21 @@ def ablations_section(means: pd.DataFrame, plan: StudyPlan, commits: Commits) ->
     ]
     notes = [
         f"What each model varies against {reference}; the frozen block counts in the parameters, "
-        f"not in the trained ones. Dice and NSD: mean ± standard deviation over {len(tasks)} "
-        "task(s) that all of them have finished. Tests: Table 1."
+        f"not in the trained ones. Dice and NSD: {spread_over(len(tasks))} that all of them have "
+        "finished. Tests: the table of significance."
     ]
     header = ["Varies", "Model", "Frozen block", "Mappers", "Trained", "Parameters", "Dice", "NSD"]
     return Section(
-        "ablations", "Ablations", [Table("", header, "llllrrrr", rows, notes[0])], frame, notes
+        "ablations",
+        "Ablations",
+        [Table("", header, "llllrrrr", rows, notes[0], keys=2)],
+        frame,
+        notes,
+        place="shown" if len(plan.models) > 1 else "file",
     )
 
 
-def _reference(plan: StudyPlan, settings: Mapping[str, Mapping[str, Any]]) -> str:
+def reference_model(plan: StudyPlan, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """The first model labelled MedVisionLlama, otherwise the first candidate or model."""
     labelled = [
         name for name in plan.models if settings.get(name, {}).get("label") == "MedVisionLlama"
@@ -121,9 +127,16 @@ def _is_control(llm: Mapping[str, Any]) -> bool:
     """Whether the block is left out, untrained, trained with the rest, or changed as the official
     code changes it; `control` stands in a trial's identity.
     """
-    left_out = llm.get("block") == "identity" or "control" in llm
+    left_out = llm.get("block") == "identity"
+    stands_in = llm.get("control", "none") != "none"
     changed = llm.get("kv_pairing") == "tiled" or llm.get("final_norm_weights") == "ones"
-    return left_out or changed or llm.get("weights") == "random" or bool(llm.get("trainable"))
+    return (
+        left_out
+        or stands_in
+        or changed
+        or llm.get("weights") == "random"
+        or bool(llm.get("trainable"))
+    )
 
 
 def _lora_rank(known: Mapping[str, Any]) -> float:
@@ -137,7 +150,7 @@ def _lora_rank(known: Mapping[str, Any]) -> float:
 def _block(known: Mapping[str, Any]) -> str:
     llm = known.get("llm")
     if not llm:
-        return "none"
+        return "unknown" if known.get("label") == EXTERNAL else "none"
     source = llm.get("source") or str(llm.get("block") or "unknown")[:12]
     return f"{source}, layer {llm.get('layer', -1)}"
 
@@ -151,14 +164,15 @@ def _score(row: Mapping[Any, Any], frame: pd.DataFrame, metric: str) -> Cell:
     name = f"{metric}_mean"
     if name not in frame:
         return Cell("")
-    return spread(row[name], row[f"{metric}_sd"], best=bool(row[name] == frame[name].max()))
+    best = stands_out(row[name], frame[name].max(), frame[name])
+    return spread(row[name], row[f"{metric}_sd"], best=best)
 
 
 def _costs(plan: StudyPlan, commits: Commits, model: str) -> pd.DataFrame:
     """Cost of each finished trial of a model, with its device and processes."""
     found = []
     for trial, marker in plan.finished(commits):
-        if trial.model == model:
+        if trial.model == model and marker.cost.known:
             attempt = marker.attempt
             gpus = trial.gpus or attempt.world  # an old plan does not say
             told = {"device": attempt.device, "world": attempt.world, "gpus": gpus}
@@ -215,12 +229,22 @@ def cost_section(plan: StudyPlan, commits: Commits) -> Section:
         "Chosen epoch",
     ]
     header += ["Peak memory [GiB]", "Energy [kWh]"]
+    unknown = [
+        model for model in plan.models if plan.settings.get(model, {}).get("label") == EXTERNAL
+    ]
     notes = [
         "Finished trials only, reading, training and scoring together; process-hours: seconds "
         "times processes. Peak memory: of the device on a GPU, of the whole process (all its "
         "trials so far) on a CPU. Chosen epoch: mean over trials. A training that several folds or "
         "fractions share counts in each of them, though it ran once."
     ]
+    if unknown:
+        notes.append(f"Made by other tools, at unknown cost: {', '.join(unknown)}.")
     return Section(
-        "cost", "Cost", [Table("", header, "llrrrrrrr", rows, notes[0])], pd.DataFrame(made), notes
+        "cost",
+        "Cost",
+        [Table("", header, "llrrrrrrr", rows, " ".join(notes))],
+        pd.DataFrame(made, columns=None if made else ["model"]),
+        notes,
+        place="folded",
     )

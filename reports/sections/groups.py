@@ -74,7 +74,7 @@ def groups_section(rows: pd.DataFrame, plan: StudyPlan) -> Section | None:
     return Section(
         "groups",
         "Label groups",
-        [Table("", header, align, table, notes[0])],
+        [Table("", header, align, table, notes[0], grouped=2)],
         data.reset_index(),
         notes,
     )

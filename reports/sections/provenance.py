@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from record import paths
-from record.damage import FinishedTrials
 from record.manifest import Manifest
-from record.schema import Commit, SearchOutcome, Split, StudyPlan
-from record.store import Store
+from record.schema import Commit, StudyPlan
+from record.search import SearchOutcome
+from record.study import StoredStudy
 from reports.render.layout import Section, Table, share, text_cell
 
 Commits = Mapping[str, Commit]
 
 
-def provenance_section(
-    store: Store, plan: StudyPlan, found: FinishedTrials, table: pd.DataFrame
-) -> Section:
+def provenance_section(study: StoredStudy, table: pd.DataFrame) -> Section:
     """Table 7: versions, commit, hardware, data, weights, splits, definitions, exclusions and what
     failed.
     """
-    manifest, commits = store.load(paths.MANIFEST, Manifest), found.commits
+    plan, manifest, commits = study.plan, study.manifest, study.finished.commits
     facts = [
         *_software(manifest),
+        *(("software", f"mixture: {name}", said) for name, said in mixtures(plan, commits)),
         *_hardware(manifest, plan, commits),
-        *_data(store, plan, manifest),
+        *_data(study),
         *_training(plan, commits),
-        *_search(store, plan),
+        *_search(study.searched),
         *_definitions(plan),
         *_exclusions(plan, table),
-        *_trials(store, plan, found),
+        *_trials(study),
     ]
     data = pd.DataFrame(facts, columns=["part", "what", "value"])
     rows = [[text_cell(value) for value in fact] for fact in facts]
@@ -45,9 +44,10 @@ def provenance_section(
     return Section(
         "provenance",
         "Provenance",
-        [Table("", ["Part", "What", "Value"], "lll", rows, note)],
+        [Table("", ["Part", "What", "Value"], "lll", rows, note, keys=2)],
         data,
         [note],
+        place="folded",
     )
 
 
@@ -70,6 +70,18 @@ def _software(manifest: Manifest | None) -> list[Fact]:
     ]
 
 
+def mixtures(plan: StudyPlan, commits: Commits) -> list[tuple[str, str]]:
+    """Versions in which finished trials differ: `torch`, `2.13.0 in 4 trials, 2.12.0 in 2`."""
+    known = [one.environment for _, one in plan.finished(commits) if one.environment]
+    found = []
+    for name in dict.fromkeys(name for one in known for name in one):
+        counts = Counter(one.get(name, "none") for one in known)
+        if len(counts) > 1:
+            said = ", ".join(f"{version} in {count}" for version, count in sorted(counts.items()))
+            found.append((name, f"{said} trials"))
+    return found
+
+
 def _hardware(manifest: Manifest | None, plan: StudyPlan, commits: Commits) -> list[Fact]:
     facts = []
     if manifest and (hardware := manifest.hardware):
@@ -81,23 +93,19 @@ def _hardware(manifest: Manifest | None, plan: StudyPlan, commits: Commits) -> l
                 f"{hardware.processor}, {hardware.cores} cores, GPUs: {gpus}",
             )
         )
-    attempts = [marker.attempt for _, marker in plan.finished(commits)]
+    attempts = [marker.attempt for _, marker in plan.finished(commits) if marker.cost.known]
     kinds: dict[str, int] = {}
     for attempt in attempts:
-        kind = f"{attempt.device}, {attempt.world} x {attempt.threads} threads"
-        kinds[kind] = kinds.get(kind, 0) + 1
+        kinds[str(attempt)] = kinds.get(str(attempt), 0) + 1
     return [
         *facts,
         *(("hardware", kind, f"{count} trials") for kind, count in sorted(kinds.items())),
     ]
 
 
-def _data(store: Store, plan: StudyPlan, manifest: Manifest | None) -> list[Fact]:
-    facts = []
-    for task in plan.tasks:
-        split = store.load(paths.split(task), Split)
-        if split is None:
-            continue
+def _data(study: StoredStudy) -> list[Fact]:
+    facts, plan, manifest = [], study.plan, study.manifest
+    for task, split in study.splits.items():
         if split.cases:
             facts.append(("data", task, f"{len(split.cases)} cases, sha256 {_short(split.cases)}"))
         if split.settings:
@@ -122,7 +130,7 @@ def _training(plan: StudyPlan, commits: Commits) -> list[Fact]:
     used = [
         marker.identity
         for key, marker in commits.items()
-        if key in planned and marker.identity.train
+        if key in planned and "training" in marker.identity.train  # not of other tools' masks
     ]
     if not used:
         return []
@@ -139,12 +147,11 @@ def _training(plan: StudyPlan, commits: Commits) -> list[Fact]:
     return facts
 
 
-def _search(store: Store, plan: StudyPlan) -> list[Fact]:
+def _search(searched: Sequence[SearchOutcome]) -> list[Fact]:
     """What was searched before the grid, on which cases, and what every model got."""
-    frozen = ran_searches(store, plan)
     facts = []
     for search in {
-        json.dumps(one.identity["search"], sort_keys=True): one for one in frozen
+        json.dumps(one.identity["search"], sort_keys=True): one for one in searched
     }.values():
         settings = search.identity["search"]
         ranges = {
@@ -154,7 +161,7 @@ def _search(store: Store, plan: StudyPlan) -> list[Fact]:
         facts.append(("search", "space", _flat(ranges)))
         own = {key: value for key, value in settings.items() if key != "space"}
         facts.append(("search", "budget of every model", _flat(own)))
-    for one in frozen:
+    for one in searched:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(one.counts.items()))
         cases = f"on {one.cases['train']} + {one.cases['validation']} cases"
         found = one.reason
@@ -162,12 +169,6 @@ def _search(store: Store, plan: StudyPlan) -> list[Fact]:
             found = f"{_flat(one.settings)}; validation Dice {one.value:.4f} in trial {one.number}"
         facts.append(("search", _place(one), f"{found}; {counts}, {cases}"))
     return facts
-
-
-def ran_searches(store: Store, plan: StudyPlan) -> list[SearchOutcome]:
-    """The outcomes of the current plan's searches, in its order."""
-    frozen = store.outcomes() if plan.searches else {}
-    return [frozen[name] for name in plan.searches if name in frozen]
 
 
 def _place(search: SearchOutcome) -> str:
@@ -232,12 +233,12 @@ def excluded_cases(plan: StudyPlan) -> list[tuple[str, str, str]]:
     ]
 
 
-def _trials(store: Store, plan: StudyPlan, found: FinishedTrials) -> list[Fact]:
-    missing = plan.missing(found.commits)
-    facts = [("trials", "finished", f"{len(plan.trials) - len(missing)} of {len(plan.trials)}")]
-    failures = store.failures() if missing else {}
+def _trials(study: StoredStudy) -> list[Fact]:
+    missing, total = study.missing, len(study.plan.trials)
+    facts = [("trials", "finished", f"{total - len(missing)} of {total}")]
+    failures = study.failures if missing else {}
     for trial in missing:
-        if problem := found.damaged.get(trial.eval_id or ""):
+        if problem := study.finished.damaged.get(trial.eval_id or ""):
             facts.append(("trials", f"damaged: {trial.place}", problem))
             continue
         if failed := failures.get(trial.eval_id or ""):

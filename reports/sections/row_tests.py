@@ -22,11 +22,11 @@ from reports.statistics import (
     rank_biserial,
     wilcoxon_over_runs,
 )
-from reports.statistics.methods import COMPONENTS
+from reports.statistics.adjustment import ALPHA
+from reports.statistics.methods import COMPONENTS, Variance
 from reports.statistics.pairing import Pairs
 from reports.statistics.run_scores import Differences
 
-ALPHA = 0.05
 POWER = 0.8
 NOT_TESTABLE = "not testable"
 NOT_FOR_METHODS = "not testable for methods"
@@ -77,12 +77,20 @@ def over_cases(pairs: Pairs, models: tuple[str, str], *, higher_is_better: bool)
     }
 
 
+def equivalence(low: float, high: float, margin: float) -> str:
+    """Where an interval of the methods lies against a margin: `equivalent`, `above`, `below` or
+    `undecided`.
+    """
+    return _EQUIVALENCE.get(place(low, high, margin), "undecided")
+
+
 def of_methods(
     differences: Differences,
     models: tuple[str, str],
     *,
     higher_is_better: bool,
     margin: float | None = None,
+    variance: Variance = "independent",
 ) -> dict[str, Any]:
     """Columns of the difference between the methods, its test, its components and its margin.
 
@@ -91,11 +99,19 @@ def of_methods(
         models: baseline and candidate.
         higher_is_better: of the metric.
         margin: the largest difference without practical importance, if the spec names one.
+        variance: the comparison's setting.
     """
     if not len(differences.values):
         return {"method": f"{NOT_TESTABLE}: no case applies"}
     values, fold, training = differences.values, differences.fold, differences.training
-    found = method_difference(values, fold=fold, training=training, case=differences.case)
+    found = method_difference(
+        values,
+        fold=fold,
+        training=training,
+        case=differences.case,
+        repeat=differences.repeat,
+        variance=variance,
+    )
     runs = wilcoxon_over_runs(values, fold=fold, training=training)
     columns = {
         "folds": found.folds,
@@ -111,14 +127,14 @@ def of_methods(
         "p_methods": found.p,
         "p_runs": runs.p,
         "p_runs_floor": runs.p_floor,
-        "detectable": _detectable(found, differences.seeds),
+        "detectable": _detectable(found, differences, variance),
     }
     if margin:
-        place_of = place(found.low, found.high, margin)
+        place_of = equivalence(found.low, found.high, margin)
         probable = practical(found, margin)
         columns |= {
             "margin": margin,
-            "equivalence": _EQUIVALENCE.get(place_of, "undecided") if found.testable else "",
+            "equivalence": place_of if found.testable else "",
             "probability_below": probable.below,
             "probability_within": probable.within,
             "probability_beyond": probable.beyond,
@@ -126,7 +142,7 @@ def of_methods(
     return columns
 
 
-def _detectable(found: MethodDifference, seeds: int) -> float:
+def _detectable(found: MethodDifference, of: Differences, variance: Variance) -> float:
     """The smallest difference that this design finds with 80 % power; NaN where none can be told:
     without a test, or where the differences do not vary.
     """
@@ -135,7 +151,18 @@ def _detectable(found: MethodDifference, seeds: int) -> float:
         components["fold"] = 0.0
     if not found.testable or not np.nansum(list(components.values())) > 0:
         return np.nan
-    return detectable(components, folds=found.folds, seeds=seeds, cases=found.cases, power=POWER)
+    repeats = len(set(of.repeat)) if of.repeat else 1
+    if found.folds == repeats > 1:  # trainings that all test the same cases: no folds to plan with
+        return np.nan
+    return detectable(
+        components,
+        folds=max(round(found.folds / repeats), 2),
+        seeds=of.seeds,
+        cases=found.cases,
+        repeats=repeats,
+        power=POWER,
+        variance=variance,
+    )
 
 
 def towards(gain: float, models: tuple[str, str], higher_is_better: bool) -> str:

@@ -12,23 +12,27 @@ import numpy as np
 import pandas as pd
 
 from record.schema import Commit, Comparison, StudyPlan
+from reports.sections.exploratory import Exploratory, Test
 from reports.sections.row_tests import (
-    ALPHA,
     NOT_FOR_METHODS,
     NOT_TESTABLE,
     of_methods,
     over_cases,
 )
 from reports.statistics import adjust
-from reports.statistics.adjustment import Adjustment
+from reports.statistics.adjustment import ALPHA, Adjustment
 from reports.statistics.pairing import (
     PairingError,
-    by_case,
-    pair_sorted,
+    paired,
     planned_cells,
-    seed_spread,
+    require_same_cases,
 )
-from reports.statistics.run_scores import run_differences, run_scores, trainings_of
+from reports.statistics.place_scores import Places
+from reports.statistics.run_scores import (
+    repeats_of,
+    run_differences,
+    trainings_of,
+)
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
 ONLY_CASES = "these trainings only"
@@ -92,13 +96,17 @@ COLUMNS = (
     "probability_within",
     "probability_beyond",
     "family",
+    "exploratory",
     "verdict",
 )
 _WORDS = ("better", "favours", "favours_cases", "equivalence", "cases_test", "method", "verdict")
 
 
 def significance_table(
-    rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commit]
+    rows: pd.DataFrame,
+    plan: StudyPlan,
+    commits: Mapping[str, Commit],
+    frozen: Exploratory | None = None,
 ) -> pd.DataFrame:
     """One row per comparison x task x fraction x metric, in the spec's order.
 
@@ -119,18 +127,17 @@ def significance_table(
     `verdict`: `significant` (Holm of the methods at 0.05), `these trainings only` (Holm over cases
     is below 0.05, that of the methods is not), `not significant`, `not testable for methods` (one
     training set), `not testable` (p_floor >= 0.05) or `incomplete: ...`.
+
+    `exploratory`: whether the row is not in the frozen analysis, NaN where none was frozen. Tests
+    that are no part of a frozen family are families of their own, and change no p of the others.
     """
-    keys = ["model", "task", "fraction"]
     used = {
         name
         for comparison in plan.comparisons
         for name in (comparison.baseline, *comparison.candidates)
     }
     compared = rows[rows["model"].isin(used)]
-    here: Cells = {
-        key: by_case(group) for key, group in compared.groupby(keys, sort=False, observed=True)
-    }
-    here[NOTHING] = by_case(rows[:0])
+    here = Places(compared, plan)
     table = pd.DataFrame(
         [
             _row(
@@ -151,8 +158,18 @@ def significance_table(
         ],
         columns=list(COLUMNS),
     )
+    if frozen is not None:
+        tests = [_test(row) for row in table.to_dict("records")]
+        table["exploratory"] = [frozen.row(test) for test in tests]
+        table.loc[[frozen.apart(test) for test in tests], "family"] += " | exploratory"
     _judge(table)
     return table
+
+
+def _test(row: Mapping[Any, Any]) -> Test:
+    """The row's test, as an analysis names it."""
+    baseline, candidate, task = (str(row[name]) for name in ("baseline", "candidate", "task"))
+    return baseline, candidate, task, float(row["fraction"]), str(row["metric"])
 
 
 def _judge(table: pd.DataFrame) -> None:
@@ -176,6 +193,12 @@ def _correct(
     """Fill a column of the table with these rows' p, corrected within their families."""
     for _, family in members.groupby("family", sort=False):
         table.loc[family.index, column] = adjust(family[p].to_numpy(dtype=float), how)
+
+
+def trainings_only(row: Mapping[Any, Any] | pd.Series) -> bool:
+    """Whether only the cases support a difference: these trainings differ, the methods may not."""
+    supported = row["verdict"] in (ONLY_CASES, NOT_FOR_METHODS)
+    return bool(supported and row["p_cases_holm"] < ALPHA)
 
 
 def counts(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -203,12 +226,8 @@ def count_line(table: pd.DataFrame) -> str:
     return f"{', '.join(recommended)}; {paper}"
 
 
-NOTHING = ()
-Cells = dict[Any, pd.DataFrame]  # (model, task, fraction) -> rows by case
-
-
 def _row(
-    here: Cells,
+    here: Places,
     plan: StudyPlan,
     commits: Mapping[str, Commit],
     comparison: Comparison,
@@ -232,32 +251,26 @@ def _row(
     ]
     if missing := sum(cell.eval_id not in commits for cell in cells):
         return row | {"n": 0, "verdict": f"incomplete: {missing} of {len(cells)} trials missing"}
-    about, both_empty = plan.metrics[metric], plan.both_empty
+    about, places = plan.metrics[metric], [(model, task, fraction) for model in models]
+    of_baseline, of_candidate = places
     try:
-        y, x = (here.get((model, task, fraction), here[NOTHING]) for model in models)
-        pairs = pair_sorted(
-            x,
-            y,
-            candidate=candidate,
-            baseline=models[0],
-            metric=metric,
-            about=about,
-            both_empty=both_empty,
-        )
+        require_same_cases(here.cases(of_candidate), here.cases(of_baseline), models[::-1])
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
-    row |= {
-        f"{name}_seed_sd": seed_spread(rows, metric, about, both_empty)
-        for name, rows in (("baseline", y), ("candidate", x))
-    }
-    differences = run_differences(
-        run_scores(x, metric, about, both_empty),
-        run_scores(y, metric, about, both_empty),
-        trainings_of(plan, commits, candidate, task, fraction),
-    )
+    y, x = (here.scores(metric, place) for place in places)
+    pairs = paired(x.cases, y.cases)
+    row |= {"baseline_seed_sd": y.seed_spread, "candidate_seed_sd": x.seed_spread}
+    trainings = trainings_of(plan, commits, candidate, task, fraction, comparison.baseline)
+    differences = run_differences(x.runs, y.runs, trainings, repeats_of(plan))
     higher, margin = about.higher_is_better, comparison.equivalence.get(metric)
     row |= over_cases(pairs, models, higher_is_better=higher)
-    row |= of_methods(differences, models, higher_is_better=higher, margin=margin)
+    row |= of_methods(
+        differences,
+        models,
+        higher_is_better=higher,
+        margin=margin,
+        variance=comparison.variance,
+    )
     if row["verdict"] == NOT_TESTABLE:
         return row | {"equivalence": "", "favours": "", "detectable": np.nan}
     return row | {"verdict": NOT_FOR_METHODS if np.isnan(row["p_methods"]) else ""}

@@ -10,8 +10,10 @@ import pandas as pd
 
 from record.schema import StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share, titled
-from reports.sections.row_tests import ALPHA, NOT_TESTABLE
+from reports.sections.printed_column import marked
+from reports.sections.row_tests import NOT_TESTABLE
 from reports.sections.significance_layout import interval, p_text
+from reports.statistics.adjustment import ALPHA
 
 _PLACE = ["candidate", "baseline", "task", "fraction", "metric"]
 _PLACE_HEADER = ["Candidate", "Baseline", "Task", "Data", "Metric"]
@@ -67,8 +69,9 @@ _METHODS_NOTE = (
     "components finds with p < 0.05, uncorrected, in 80 % of its repetitions."
 )
 _MARGIN_NOTE = (
-    "Below, within, beyond: Bayesian probabilities (flat prior) that the methods' difference lies "
-    "below the margin of practical equivalence, within it, or beyond it."
+    "Below, within, beyond: Bayesian probabilities that the methods' difference lies below the "
+    "margin of practical equivalence, within it, or beyond it: the t behind the interval, read as "
+    "a posterior (flat prior)."
 )
 
 
@@ -99,6 +102,7 @@ def details_section(table: pd.DataFrame, plan: StudyPlan) -> Section:
             "lllllrrrrlrrrrrrr",
             [_place(row, plan) + _over_cases(row, plan) for row in complete],
             _CASES_NOTE,
+            grouped=4,
         ),
         Table(
             "The methods: over training sets, trainings and cases",
@@ -106,17 +110,18 @@ def details_section(table: pd.DataFrame, plan: StudyPlan) -> Section:
             "lllll" + "rrrrl" + "r" * (len(methods_header) - 5),
             [_place(row, plan) + _of_methods(row, plan, margins) for row in complete],
             " ".join(notes[1:]),
+            grouped=4,
         ),
     ]
     data = table[[*_PLACE, *_CASES, *_METHODS]]
-    return Section("tests", "The tests in detail", tables, data, notes)
+    return Section("tests", "The tests in detail", tables, data, notes, place="folded")
 
 
 def _place(row: Mapping[Any, Any], plan: StudyPlan) -> list[Cell]:
     return [
         *(Cell(row[name]) for name in ("candidate", "baseline", "task")),
         Cell(share(row["fraction"]), sort=row["fraction"]),
-        Cell(titled(plan.metrics[row["metric"]])),
+        Cell(marked(titled(plan.metrics[row["metric"]]), row)),
     ]
 
 

@@ -6,6 +6,7 @@ m = method_difference(d, fold=f, training=s, case=c)      m.p, m.low, m.high, m.
 """
 
 from reports.statistics.adjustment import adjust
+from reports.statistics.against_itself import SelfComparison, self_comparison
 from reports.statistics.effects import (
     Interval,
     equivalence,
@@ -19,14 +20,13 @@ from reports.statistics.power import detectable, power
 from reports.statistics.ranking import (
     Friedman,
     PairwiseWilcoxon,
-    RankingStability,
     cliques,
     critical_difference,
     friedman,
     pairwise_wilcoxon,
-    ranking_stability,
 )
-from reports.statistics.runs import SelfComparison, self_comparison, wilcoxon_over_runs
+from reports.statistics.runs import wilcoxon_over_runs
+from reports.statistics.stability import RankingStability, mean_bounds, ranking_stability
 from reports.statistics.wilcoxon import PairedWilcoxon, paired_differences, paired_wilcoxon
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "equivalence",
     "friedman",
     "hodges_lehmann",
+    "mean_bounds",
     "mean_difference",
     "method_difference",
     "paired_differences",

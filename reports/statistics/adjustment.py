@@ -11,6 +11,7 @@ from reports.statistics.arrays import as_floats
 from reports.statistics.wilcoxon import Floats
 
 Adjustment = Literal["holm", "bh"]
+ALPHA = 0.05  # the level of every test of a report
 
 
 def adjust(p: ArrayLike, method: Adjustment) -> Floats:

@@ -7,9 +7,9 @@ pairs would inflate false positives to several times the nominal rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,9 +34,9 @@ class Pairs:
     """Scores of the same cases, [n] each, sorted by case id; where a grouping is given of patients,
     means over their cases.
 
-    `x`: candidate, `y`: baseline, with infinite distances as they are; `x_capped`, `y_capped`:
-    infinities replaced by the volume's diagonal in mm. `capped`: how many of the 2n scores that
-    were; `dropped`: cases left out because the truth has nothing in them.
+    `x`: candidate, `y`: baseline, with infinite distances as they are (`told_apart`); `x_capped`,
+    `y_capped`: infinities replaced by the volume's diagonal in mm. `capped`: how many of the 2n
+    scores that were; `dropped`: cases left out because the truth has nothing in them.
     """
 
     cases: tuple[str, ...]
@@ -73,22 +73,16 @@ def pair(
         PairingError: the models' (case, seed, group) sets differ.
     """
     x_rows, y_rows = (by_case(rows[rows["model"] == name]) for name in (candidate, baseline))
-    return pair_sorted(
-        x_rows,
-        y_rows,
-        candidate=candidate,
-        baseline=baseline,
-        metric=metric,
-        about=about or Metric.known(metric),
-        both_empty=both_empty,
-    )
+    require_same_cases(x_rows.index, y_rows.index, (candidate, baseline))
+    known = about or Metric.known(metric)
+    return paired(*(per_case(one, metric, known, both_empty) for one in (x_rows, y_rows)))
 
 
-def by_case(rows: pd.DataFrame) -> pd.DataFrame:
-    """One model's rows in the order that `pair_sorted` needs."""
+def by_case(rows: pd.DataFrame, place: Sequence[str] = ()) -> pd.DataFrame:
+    """One model's rows in the order that `per_case` needs, or those of several places (columns)."""
     if "patient" not in rows:
         rows = rows.assign(patient=rows["case"])
-    return rows.set_index(["patient", "case", "seed", "group"]).sort_index()
+    return rows.set_index([*place, "patient", "case", "seed", "group"]).sort_index()
 
 
 def with_patients(rows: pd.DataFrame, patients: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
@@ -104,60 +98,95 @@ def with_patients(rows: pd.DataFrame, patients: Mapping[str, Mapping[str, str]])
     return rows.assign(patient=pd.concat(parts).reindex(rows.index).fillna(rows["case"]))
 
 
-def pair_sorted(
-    x_rows: pd.DataFrame,
-    y_rows: pd.DataFrame,
-    *,
-    candidate: str,
-    baseline: str,
-    metric: str,
-    about: Metric,
-    both_empty: str,
-) -> Pairs:
-    """`pair` of rows that went through `by_case`, for many metrics of the same rows."""
-    if not x_rows.index.equals(y_rows.index):
-        raise PairingError(_difference(candidate, x_rows.index, baseline, y_rows.index))
-    x, y = (_per_case(rows, metric, about, both_empty) for rows in (x_rows, y_rows))
+def require_same_cases(x: pd.Index, y: pd.Index, names: Sequence[str]) -> None:
+    """Raises PairingError where the rows of `by_case` are not of the same cases and seeds.
+
+    Args:
+        x: the index of the candidate's rows.
+        y: that of the baseline's.
+        names: of the two models.
+    """
+    if not x.equals(y):
+        candidate, baseline = names
+        raise PairingError(_difference(candidate, x, baseline, y))
+
+
+def paired(x: pd.DataFrame, y: pd.DataFrame) -> Pairs:
+    """The pairs of candidate and baseline, both as `per_case` gives them, of the same cases."""
     keep = ~(x["empty"] | y["empty"])
     dropped = int((~keep).sum())
     x, y = (frame[keep].groupby(level="patient", sort=True).mean() for frame in (x, y))
+    x_raw, y_raw, x_capped, y_capped = (
+        frame[name].to_numpy(dtype=np.float64) for name in ("raw", "capped") for frame in (x, y)
+    )
+    x_told, y_told = told_apart(x_raw, y_raw, x_capped, y_capped)
     return Pairs(
         cases=tuple(map(str, x.index)),
-        x=x["raw"].to_numpy(dtype=np.float64),
-        y=y["raw"].to_numpy(dtype=np.float64),
-        x_capped=x["capped"].to_numpy(dtype=np.float64),
-        y_capped=y["capped"].to_numpy(dtype=np.float64),
+        x=x_told,
+        y=y_told,
+        x_capped=x_capped,
+        y_capped=y_capped,
         capped=int(np.isinf(x["raw"]).sum() + np.isinf(y["raw"]).sum()),
         dropped=dropped,
     )
 
 
-def _per_case(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.DataFrame:
+def told_apart(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    x_capped: NDArray[np.float64],
+    y_capped: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x and y with their capped values where both are infinite, so that a case in which one model
+    misses one structure and the other misses both is no tie; all of one shape.
+    """
+    both = np.isinf(x) & np.isinf(y)
+    return np.where(both, x_capped, x), np.where(both, y_capped, y)
+
+
+def per_case(
+    rows: pd.DataFrame,
+    metric: str,
+    about: Metric,
+    both_empty: str,
+    place: Sequence[str] = (),
+) -> pd.DataFrame:
     """Mean over groups, then over seeds: columns raw, capped, empty, indexed by patient and
     case.
+
+    Args:
+        rows: as `by_case` gives them.
+        metric: its column.
+        about: how it is read.
+        both_empty: the plan's rule for cases without structure.
+        place: levels of the index that come before, where the rows are of several models or tasks.
     """
     values = counted_scores(rows, metric, about, both_empty)
     capped = _capped(values, rows, about)
     left_out = _left_out(rows, about, both_empty)
     frame = pd.DataFrame({"raw": values, "capped": capped, "empty": left_out})
-    levels = ["patient", "case", "seed"]
+    levels = [*place, "patient", "case", "seed"]
     by_seed = frame.groupby(level=levels, sort=True).agg(
         {"raw": "mean", "capped": "mean", "empty": "all"}
     )
-    return by_seed.groupby(level=levels[:2], sort=True).agg(
+    return by_seed.groupby(level=levels[:-1], sort=True).agg(
         {"raw": "mean", "capped": "mean", "empty": "any"}
     )
 
 
-def seed_spread(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> float:
-    """Standard deviation over seeds of one model's mean over cases, groups averaged; NaN with one
-    seed.
-
-    rows: as `by_case` gives them. Infinite distances are capped at the diagonal.
+def seed_means(
+    rows: pd.DataFrame,
+    metric: str,
+    about: Metric,
+    both_empty: str,
+    place: Sequence[str] = (),
+) -> pd.Series:
+    """One model's mean over cases by seed, groups averaged; arguments as of `per_case`. Infinite
+    distances are capped at the diagonal.
     """
     scores = capped_scores(rows, metric, about, both_empty)
-    by_case = scores.groupby(level=["patient", "case", "seed"]).mean()
-    return float(by_case.groupby(level="seed").mean().std(ddof=1))
+    by_case = scores.groupby(level=[*place, "patient", "case", "seed"]).mean()
+    return by_case.groupby(level=[*place, "seed"]).mean()
 
 
 def capped_scores(rows: pd.DataFrame, metric: str, about: Metric, both_empty: str) -> pd.Series:
@@ -202,10 +231,32 @@ def _difference(candidate: str, x: pd.Index, baseline: str, y: pd.Index) -> str:
     return f"{candidate} and {baseline} were not tested on the same cases: " + "; ".join(parts)
 
 
-def planned_cells(plan: StudyPlan, **where: Any) -> list[PlannedTrial]:
-    """The plan's trials whose columns equal the given values."""
-    return [
-        trial
-        for trial in plan.trials
-        if all(getattr(trial, key) == value for key, value in where.items())
-    ]
+def planned_cells(
+    plan: StudyPlan, *, model: str, task: str, fraction: float
+) -> Sequence[PlannedTrial]:
+    """The plan's trials of one cell, every fold and seed."""
+    return _by_place(_Same(plan.trials)).get((model, task, fraction), ())
+
+
+class _Same:
+    """A list as the key of a cache: the same one while it has not grown."""
+
+    def __init__(self, trials: list[PlannedTrial]) -> None:
+        self.trials, self._count = trials, len(trials)
+
+    def __hash__(self) -> int:
+        return hash((id(self.trials), self._count))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Same) and other.trials is self.trials and other._count == self._count
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _by_place(of: _Same) -> Mapping[tuple[str, str, float], Sequence[PlannedTrial]]:
+    """One pass over all trials for all cells: a report asks for each of them, twice a test."""
+    found: dict[tuple[str, str, float], list[PlannedTrial]] = {}
+    for trial in of.trials:
+        found.setdefault((trial.model, trial.task, trial.fraction), []).append(trial)
+    return found

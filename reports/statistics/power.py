@@ -36,6 +36,7 @@ def power(
     cases: float,
     level: float = 0.95,
     variance: Variance = "independent",
+    repeats: int = 1,
 ) -> float:
     """The probability that `method_difference` finds p < 1 - level where this is the difference.
 
@@ -43,18 +44,20 @@ def power(
         difference: true mean difference of the two methods.
         components: variances of fold, training, case and rest, as `method_difference` gives them.
             What a pilot could not tell apart (NaN) stays where more seeds do not make it smaller.
-        folds: training sets; with one, nothing can be found.
+        folds: training sets of one cross-validation; with one, nothing can be found.
         seeds: trainings of each model on each training set.
         cases: of all folds together.
         level: of the interval.
         variance: the setting of `method_difference`.
+        repeats: cross-validations of the same cases, each with training sets of its own.
 
     Raises:
         ValueError: a component is negative, all are 0, fold is NaN, or the design is impossible.
     """
     if folds == 1:
         return 0.0
-    deviation, critical = _critical_values(components, folds, seeds, cases, level, variance)
+    design = (components, folds, seeds, cases, level, variance)
+    deviation, critical = _repeated(*design, repeats) if repeats > 1 else _critical_values(*design)
     return _exceeding(difference / deviation, critical)
 
 
@@ -67,6 +70,7 @@ def detectable(
     power: float = 0.8,
     level: float = 0.95,
     variance: Variance = "independent",
+    repeats: int = 1,
 ) -> float:
     """The smallest difference that `method_difference` finds with this power.
 
@@ -79,7 +83,8 @@ def detectable(
         raise ValueError(f"power must lie between {1 - level:g} and 1, but is {power}")
     if folds == 1:
         return math.inf
-    deviation, critical = _critical_values(components, folds, seeds, cases, level, variance)
+    design = (components, folds, seeds, cases, level, variance)
+    deviation, critical = _repeated(*design, repeats) if repeats > 1 else _critical_values(*design)
     top = float(critical.max()) + 10
     return deviation * float(brentq(lambda shift: _exceeding(shift, critical) - power, 0, top))
 
@@ -132,6 +137,61 @@ def _critical_values(
         by_folds = relaxed = by_folds * shared_training_factor(folds)
     pooled = np.maximum(relaxed, by_components)
     return deviation, np.where(fold_square > within_square, by_folds, pooled)
+
+
+def _repeated(
+    components: Mapping[str, float],
+    folds: int,
+    seeds: int,
+    cases: float,
+    level: float,
+    variance: Variance,
+    repeats: int,
+) -> tuple[float, Floats]:
+    """As `_critical_values`, for several cross-validations of the same cases, roughly.
+
+    A fold's mean varies by `own` (its training set, its trainings, the rest), which every fold
+    draws anew, and by its cases, whose mean over a cross-validation is the same in all of them.
+    """
+    parts = {name: float(components[name]) for name in COMPONENTS}
+    if math.isnan(parts["fold"]) or folds < 2 or seeds < 1 or cases < folds or not 0 < level < 1:
+        _variances(components, seeds)
+        raise ValueError(
+            f"a repeated cross-validation of {folds} folds, {seeds} seeds and {cases} cases at "
+            f"level {level} is no design"
+        )
+    fold, training, case, rest = (0.0 if math.isnan(one) else one for one in parts.values())
+    each, number = cases / folds, folds * repeats
+    within = training / seeds + rest / (each * seeds)
+    if seeds == 1:  # trainings and training sets are one
+        fold, within = fold + training, rest / each
+    own, of_cases = fold + within, case / each
+    if own + of_cases <= 0:
+        raise ValueError(f"power needs variances above 0, but has {parts}")
+    total = own / number + case / cases
+    deviation, share = math.sqrt(total), (total - fold / number) / total
+    # Contrasts of folds: within a cross-validation, where the cases of its test sets widen what is
+    # not told by the other repeats, and between two.
+    contrasts, between = repeats * (folds - 1), repeats - 1
+    own = max(own, 1e-9 * (own + of_cases))
+    weight = (1 / repeats) / (own + repeats * of_cases) + (1 - 1 / repeats) / own
+    fold_df = (contrasts * weight + between / own) ** 2 / (contrasts * weight**2 + between / own**2)
+    case_part, own_part = case / cases, within / number
+    spread = case_part**2 / max(cases - folds, 1)
+    spread += own_part**2 / (number * max(seeds - 1, each - 1 if seeds == 1 else 1))
+    within_df = (case_part + own_part) ** 2 / spread
+    tail, drawn = (1 - level) / 2, _mean_square(fold_df, _FOLD_POINTS)[:, None]
+    fold_square = (own / number * drawn + case / cases) / total
+    by_folds = -stdtrit(fold_df, tail) * np.sqrt(fold_square)
+    relaxed = -stdtrit(fold_df, tail * relaxation(number)) * np.sqrt(share * drawn)
+    if variance == "nadeau-bengio":
+        once = own / folds + case / cases
+        by_folds = relaxed = by_folds * math.sqrt(1 + folds / (folds - 1) * once / total)
+    within_square = share * _mean_square(within_df, _WITHIN_POINTS)
+    pooled_df = within_df + fold_df
+    pooled_square = (within_df * within_square + fold_df * share * drawn) / pooled_df
+    pooled = np.maximum(relaxed, -stdtrit(pooled_df, tail) * np.sqrt(pooled_square))
+    return deviation, np.where(drawn > within_square / share, by_folds, pooled)
 
 
 def _mean_square(df: float, points: int) -> Floats:

@@ -1,9 +1,8 @@
-"""Several models at once: Friedman's test, pairwise tests, critical differences and how stable a
-ranking is.
+"""Several models at once: Friedman's test, pairwise tests and critical differences.
 
-`scores` is [n, k]: a row per case (or task) and a column per model, compared after rounding to
-1e-9. A row that is NaN for every model is left out and counted; NaN for some models only is an
-error, because every model must have seen the same cases.
+`scores` is [n, k]: a row per case (or fold, or task) and a column per model, compared after
+rounding to 1e-9. A row that is NaN for every model is left out and counted; NaN for some models
+only is an error, because every model must have seen the same cases.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,37 +54,27 @@ class PairwiseWilcoxon:
     matrix: Floats  # [k, k], p_holm of each pair, NaN on the diagonal
 
 
-@dataclass(frozen=True, eq=False)
-class RankingStability:
-    """A ranking and what becomes of it when the cases are drawn anew."""
-
-    ranks: Integers  # [k], 1 is best, ties share the better rank
-    low: Floats  # [k], bounds of each model's rank at the given level
-    high: Floats
-    frequency: Floats  # [k, k], share of the resamples in which model i has rank j + 1
-    tau: Floats  # [resamples], Kendall's tau-b of each resampled ranking with the observed one
-    n_dropped: int = 0
-
-
 def friedman(scores: ArrayLike, *, higher_is_better: bool = True) -> Friedman:
     """Do k models differ over n cases (or tasks)? Two rows and two models at least.
 
     M. Friedman, JASA 32 (1937); R. L. Iman and J. M. Davenport, Commun. Stat. A 9 (1980), whose F
-    is the less conservative for few rows (J. Demsar, JMLR 7 (2006)). Both p are approximations; p
-    is 1 where all models tie everywhere.
+    is the less conservative for few rows (J. Demsar, JMLR 7 (2006)). Both p are approximations;
+    that of F is never below the smallest that n rows allow, k! to the power of 1 - n, where it
+    would be 0. p is 1 where all models tie everywhere.
 
     Raises ValueError for scores that are not [n >= 2, k >= 2] and for NaN on some models of a row.
     """
-    table, _, dropped = _complete_rows(scores)
+    table, _, dropped = complete_rows(scores)
     n, k = table.shape
     if n < 2:
         raise ValueError(f"Friedman's test needs at least 2 rows without NaN, but has {n}")
-    ranks = _midranks(-table if higher_is_better else table)
+    ranks = midranks(-table if higher_is_better else table)
     centred = ranks - (k + 1) / 2
     between, within = float((centred.sum(axis=0) ** 2).sum()), float((centred**2).sum())
     statistic = (k - 1) * between / within if within else 0.0
     rest = n * (k - 1) - statistic
     f_statistic = (n - 1) * statistic / rest if rest > 0 else math.inf
+    least = math.exp((1 - n) * math.lgamma(k + 1))
     return Friedman(
         n=n,
         k=k,
@@ -94,7 +82,7 @@ def friedman(scores: ArrayLike, *, higher_is_better: bool = True) -> Friedman:
         statistic=statistic,
         p=float(chdtrc(k - 1, statistic)),
         f_statistic=f_statistic,
-        f_p=float(fdtrc(k - 1, (k - 1) * (n - 1), f_statistic)),
+        f_p=max(float(fdtrc(k - 1, (k - 1) * (n - 1), f_statistic)), least),
         n_dropped=dropped,
     )
 
@@ -109,7 +97,7 @@ def pairwise_wilcoxon(scores: ArrayLike, *, zeros: Zeros = "pratt") -> PairwiseW
 
     Raises ValueError as `friedman` does for the shape and NaN.
     """
-    table, _, _ = _complete_rows(scores)
+    table, _, _ = complete_rows(scores)
     k = table.shape[1]
     pairs = tuple(combinations(range(k), 2))
     tests = tuple(paired_wilcoxon(table[:, i], table[:, j], zeros=zeros) for i, j in pairs)
@@ -155,101 +143,20 @@ def cliques(mean_ranks: ArrayLike, differs: ArrayLike) -> list[tuple[int, ...]]:
     return runs
 
 
-Aggregation = Literal["mean", "rank"]
-
-
-def ranking_stability(
-    scores: ArrayLike,
-    *,
-    tasks: ArrayLike | None = None,
-    by: Aggregation = "mean",
-    higher_is_better: bool = True,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> RankingStability:
-    """Rank k models, and again on bootstrap samples of the cases (M. Wiesenfarth et al., Sci. Rep.
-    11 (2021), challengeR).
-
-    by: "mean" ranks the mean scores (which must be finite: cap first), "rank" the mean of each
-    case's ranks. With `tasks` [n], a label per case, cases are drawn within their task, models
-    ranked in each task, and the tasks' ranks averaged, so that every task counts the same. The same
-    seed gives the same result.
-
-    Raises ValueError as `friedman` does for the shape and NaN, for infinite scores with "mean", and
-    for arguments out of range.
-    """
-    if by not in get_args(Aggregation) or not 0 < level < 1 or resamples < 1:
-        raise ValueError(
-            f"by must be one of {list(get_args(Aggregation))}, level between 0 and 1 and resamples "
-            f"at least 1, but they are {by!r}, {level} and {resamples}"
-        )
-    table, kept, dropped = _complete_rows(scores)
-    labels = np.zeros(len(kept)) if tasks is None else np.asarray(tasks)
-    if labels.shape != kept.shape or not len(table):
-        raise ValueError(
-            f"tasks must label each of the {len(kept)} rows, one at least, but has shape "
-            f"{labels.shape}"
-        )
-    if by == "mean" and np.isinf(table).any():
-        raise ValueError("scores hold infinite values: cap them, or rank with by='rank'")
-    cost = -table if higher_is_better else table
-    if by == "rank":
-        cost = _midranks(cost)
-    rng = np.random.default_rng(seed)
-    observed, resampled = np.zeros((1, table.shape[1])), np.zeros((resamples, table.shape[1]))
-    for label in np.unique(labels[kept]):
-        group = cost[labels[kept] == label]
-        observed += _midranks(rounded(group.mean(axis=0, keepdims=True)))
-        resampled += _midranks(
-            rounded(_draw_counts(rng, resamples, len(group)) @ group / len(group))
-        )
-    ranks, drawn = _shared_ranks(observed)[0], _shared_ranks(resampled)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    frequency = (drawn[:, :, None] == np.arange(1, len(ranks) + 1)).mean(axis=0)
-    return RankingStability(ranks, low, high, frequency, _kendall_tau_b(drawn, ranks), dropped)
-
-
-def _midranks(cost: Floats) -> Floats:
+def midranks(cost: Floats) -> Floats:
     """Rank of each value [n, k] in its row: 1 is the smallest, ties share the mean rank."""
     mine, other = cost[:, :, None], cost[:, None, :]
     ranks: Floats = (other < mine).sum(axis=2) + ((other == mine).sum(axis=2) + 1) / 2
     return ranks
 
 
-def _shared_ranks(mean_ranks: Floats) -> Integers:
-    """1 + the number of smaller values in the row: ties share the better rank, as in a league
-    table.
-    """
-    ranks: Integers = 1 + (mean_ranks[:, None, :] < mean_ranks[:, :, None]).sum(axis=2)
-    return ranks
-
-
-def _draw_counts(rng: np.random.Generator, resamples: int, n: int) -> Floats:
-    """How often each of n cases is drawn in each bootstrap sample: [resamples, n]."""
-    drawn = rng.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
-    return (
-        np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
-    )
-
-
-def _kendall_tau_b(rankings: Integers, reference: Integers) -> Floats:
-    """Kendall's tau-b of each row of rankings [b, k] with reference [k]; NaN where one of them ties
-    all.
-    """
-    i, j = np.triu_indices(len(reference), 1)
-    ours, theirs = np.sign(rankings[:, i] - rankings[:, j]), np.sign(reference[i] - reference[j])
-    untied = np.sqrt((ours**2).sum(axis=1) * float((theirs**2).sum()))
-    tau: Floats = np.divide(ours @ theirs, untied, out=np.full(len(ours), np.nan), where=untied > 0)
-    return tau
-
-
-def _complete_rows(scores: ArrayLike) -> tuple[Floats, NDArray[np.bool_], int]:
+def complete_rows(scores: ArrayLike, least: int = 2) -> tuple[Floats, NDArray[np.bool_], int]:
     """The rows without NaN, which rows they are, and how many were left out."""
     table = as_floats(scores)
-    if table.ndim != 2 or table.shape[1] < 2:
+    if table.ndim != 2 or table.shape[1] < least:
         raise ValueError(
-            f"scores must be [cases, models] with two models at least, but have shape {table.shape}"
+            f"scores must be [cases, models] with {least} models at least, but have shape "
+            f"{table.shape}"
         )
     missing: Integers = np.isnan(table).sum(axis=1)
     partly = (missing > 0) & (missing < table.shape[1])

@@ -12,6 +12,7 @@ from record.schema import Commit, StudyPlan
 from reports.statistics.pairing import capped_scores
 
 KEYS = ["model", "task", "fraction"]
+RUN = ["fold", "seed"]
 
 
 def scored_metrics(plan: StudyPlan, rows: pd.DataFrame) -> list[str]:
@@ -56,6 +57,35 @@ def case_scores(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commi
         by_patient = scores.assign(case=named).groupby([*KEYS, "case"], sort=False, observed=True)
         scores = by_patient[metrics].mean().reset_index()
     return scores.reset_index(drop=True)
+
+
+def run_scores_of(
+    rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commit], metric: str
+) -> pd.DataFrame:
+    """One metric, one row per model, task, fraction, fold, seed and case: groups averaged, nothing
+    else; infinite distances capped.
+
+    Columns `KEYS`, `RUN`, case (the patient where a grouping is given) and the metric; without the
+    cells that have missing trials, and the cases that do not apply.
+    """
+    complete = complete_cells(plan, commits)
+    if metric not in rows or rows.empty or not complete:
+        return pd.DataFrame(columns=[*KEYS, *RUN, "case", metric])
+    if len(complete) < len(rows[KEYS].drop_duplicates()):
+        rows = rows[pd.MultiIndex.from_frame(rows[KEYS]).isin(list(complete))]
+    unit = "patient" if "patient" in rows else "case"
+    frame = rows[[*KEYS, *RUN]].copy()
+    frame["case"] = rows[unit]
+    frame[metric] = capped_scores(rows, metric, plan.metrics[metric], plan.both_empty)
+    frame = frame.dropna(subset=[metric])
+    if unit == "case" and rows["group"].nunique() == 1:
+        return frame.reset_index(drop=True)
+    if unit == "patient":  # label groups within a case first, then the cases of a patient
+        frame["scan"] = rows["case"]
+        keys = [*KEYS, *RUN, "case", "scan"]
+        frame = frame.groupby(keys, sort=False, observed=True)[metric].mean().reset_index()
+    keys = [*KEYS, *RUN, "case"]
+    return frame.groupby(keys, sort=False, observed=True)[metric].mean().reset_index()
 
 
 def task_means(scores: pd.DataFrame) -> pd.DataFrame:

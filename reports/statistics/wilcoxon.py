@@ -30,6 +30,7 @@ EXACT_N = 1000
 # up to 1,000 is exact, and so is a longer list that holds mostly zeros, where a normal
 # approximation is poor.
 _EXACT_WORK = EXACT_N * EXACT_N * (EXACT_N + 1)
+_FEW, _OFF = 50, 0.005  # of `near_level`
 
 
 @dataclass(frozen=True)
@@ -237,3 +238,27 @@ def _normal_p(ranks: Integers, smaller: int) -> float:
     exact = ranks.astype(np.float64)
     distance = max(float(exact.sum()) / 2 - smaller - 1, 0.0)  # 1 is the 1/2 of undoubled ranks
     return math.erfc(distance / math.sqrt(float(exact @ exact) / 2))
+
+
+def near_level(d: Floats, *, level: float = 0.05) -> float:
+    """Two-sided p of signed-rank tests that are only counted: on the same side of `level` as
+    `paired_wilcoxon`'s, and equal to it for few pairs and near the level.
+
+    Elsewhere it is the normal approximation, which from `_FEW` differences on is off by less than
+    `_OFF` there (its next term is 0.002 or less). NaN where no signs reach the level.
+
+    Args:
+        d: [n] differences, rounded, without NaN.
+        level: between 0.01 and 0.1.
+    """
+    signed, _ = signed_ranks(d, "pratt")
+    ranks = np.abs(signed)
+    if 2.0 ** (1 - len(ranks)) >= level:
+        return math.nan
+    plus = int(ranks[signed > 0].sum())
+    smaller = min(plus, int(ranks.sum()) - plus)
+    p = _normal_p(ranks, smaller)
+    clear = len(ranks) > _FEW and abs(p - level) > _OFF
+    if clear or not exact_is_feasible(ranks):
+        return p
+    return min(1.0, 2.0 * SignedRankNull.of(ranks).cdf(smaller))

@@ -106,7 +106,7 @@ def test_two_trials_share_one_gpu(tiny_spec: Path, barrier: Barrier) -> None:
         barrier.lift()
 
     barrier.hold(0)
-    together = threading.Thread(target=let_both_pass)
+    together = threading.Thread(target=let_both_pass, daemon=True)
     together.start()
     attempts = run(tiny_spec, "resources.gpus_per_worker=0.5", "resources.max_lanes=2")
     together.join()

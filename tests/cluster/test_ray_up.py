@@ -23,7 +23,7 @@ import pytest
 from orchestrator.executors.lanes.preflight import ROOMS
 from orchestrator.run import main
 from record.store import Store
-from tests.cluster.conftest import command
+from tests.cluster.machines import command
 from tests.waiting import Barrier, end, ended_at_last, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -7,67 +7,21 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from medvision.data.settings import Preparation
-from medvision.models import build_model
-from medvision.models.registry import resolve_settings
-from medvision.predict import main, predict_scan
+from medvision.predict import predict_scan
 from medvision.training.checkpoint import (
-    KEY,
-    About,
     CheckpointError,
-    block_fingerprint,
     load_checkpoint,
     read_about,
     save_checkpoint,
 )
-
-VIT = {"embed_dim": 16, "depth": 2, "heads": 2}
-SIZES = {"image_size": (16, 16, 16), "patch_size": (4, 4, 4)}
-
-
-def checkpoint(
-    path: Path, label: str = "ViT_Baseline", preparation: dict[str, Any] | None = None, **more: Any
-) -> Path:
-    """A checkpoint of an untrained network that predicts something."""
-    torch.manual_seed(0)
-    wanted = {"groups": {"foreground": "all"}, "image_size": SIZES["image_size"]} | (
-        preparation or {}
-    )
-    model = build_model(label, **SIZES, out_channels=len(wanted["groups"]), **VIT, **more)
-    about = About(
-        model=resolve_settings(label, **VIT, **more),
-        block=block_fingerprint(model),
-        task="Task99_Spheres",
-        patch_size=SIZES["patch_size"],
-        in_channels=1,
-        preparation=Preparation.model_validate(wanted),
-        precision="fp32",
-    )
-    path.write_bytes(save_checkpoint(model, about))
-    return path
-
-
-def scan(path: Path, shape: tuple[int, ...] = (17, 20, 13), seed: int = 0) -> Path:
-    """An oblique scan with unequal voxels."""
-    affine = nibabel.affines.from_matvec([[0, -1.5, 0.2], [0.8, 0, 0], [0, 0.1, 3]], [-40, 12, 7])
-    values = np.random.default_rng(seed).normal(100, 30, shape).astype(np.float32)
-    image = nibabel.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    nibabel.save(image, path)
-    return path
-
-
-def run(*flags: object) -> int:
-    return main([str(flag) for flag in flags])
+from tests.medvision.checkpoints import checkpoint, run, scan
 
 
 @pytest.mark.parametrize(("channel", "shape"), [(0, (17, 20, 13)), (1, (17, 20, 13, 2))])
@@ -109,6 +63,28 @@ def test_each_label_group_has_its_own_value(
     assert set(np.unique(made.dataobj)) <= {0, *values.values()}
 
 
+@pytest.mark.parametrize(
+    ("bias", "said"),
+    [
+        ([-50.0, -50.0], "the mask is empty: the model found nothing in this image"),
+        ([50.0, -50.0], "the mask fills the whole image: the model took everything for structure"),
+        ([0.0, -50.0], "the mask has no voxel of dark"),
+        ([0.0, 0.0], ""),
+    ],
+)
+def test_an_empty_and_a_full_mask_are_said_to_be_so(
+    bias: list[float], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bias`: the logit that each group starts from."""
+    groups = {"bright": [1], "dark": [2]}
+    weights = checkpoint(tmp_path / "c.safetensors", preparation={"groups": groups}, bias=bias)
+    image, output = scan(tmp_path / "x.nii.gz"), tmp_path / "y.nii.gz"
+    assert run("--checkpoint", weights, "--image", image, "--output", output) == 0
+    shown = capsys.readouterr()
+    assert shown.err == (f"warning: {output}: {said}\n" if said else "")
+    assert "1 = bright, 2 = dark" in shown.out
+
+
 def test_the_frozen_block_comes_from_its_source_and_must_be_the_same(
     tmp_path: Path, tiny_llama: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,84 +108,6 @@ def test_the_frozen_block_comes_from_its_source_and_must_be_the_same(
     assert "was trained with the language-model block" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="has no language-model block"):
         load_checkpoint(checkpoint(tmp_path / "v.safetensors"), source=str(tiny_llama))
-
-
-def foreign(path: Path) -> None:
-    save_file({"weight": torch.zeros(3)}, path)
-
-
-def truncated(path: Path) -> None:
-    content = checkpoint(path).read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def changed_about(path: Path) -> None:
-    rewrite(path, lambda about, weights: about.update(precision="fp8"))
-
-
-def no_such_patch(path: Path) -> None:
-    rewrite(path, lambda about, weights: about.update(patch_size=[3, 4, 4]))
-
-
-def claims_a_block(path: Path) -> None:
-    rewrite(path, lambda about, weights: about.update(block="0" * 64))
-
-
-def another_size(path: Path) -> None:
-    rewrite(path, lambda about, weights: about["model"].update(embed_dim=32))
-
-
-def lacking_weight(path: Path) -> None:
-    rewrite(path, lambda about, weights: weights.pop(next(iter(weights))))
-
-
-def rewrite(path: Path, change) -> None:
-    checkpoint(path)
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()[KEY])
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    change(about, weights)
-    save_file(weights, path, metadata={KEY: json.dumps(about)})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "expected"),
-    [
-        (foreign, "is a safetensors file of something else"),
-        (truncated, "cannot be read as safetensors"),
-        (changed_about, "its description is wrong or of another version: precision"),
-        (
-            no_such_patch,
-            "its model cannot be built: image_size (16, 16, 16) must be a multiple of patch_size",
-        ),
-        (claims_a_block, "was trained with the language-model block 000000"),
-        (another_size, "its weights do not fit its ViT_Baseline"),
-        (lacking_weight, "1 tensors are lacking and 0 unknown"),
-        (lambda path: path.write_bytes(b""), "cannot be read as safetensors"),
-        (lambda path: None, "cannot be read as safetensors"),
-    ],
-)
-def test_a_wrong_checkpoint_is_one_clear_error(
-    spoil, expected, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    path = tmp_path / "c.safetensors"
-    spoil(path)
-    assert (
-        run(
-            "--checkpoint",
-            path,
-            "--image",
-            scan(tmp_path / "x.nii.gz"),
-            "--output",
-            tmp_path / "y.nii.gz",
-        )
-        == 2
-    )
-    shown = capsys.readouterr().err
-    assert expected in shown
-    assert str(path) in shown
-    assert len(shown.splitlines()) == 1
-    assert not (tmp_path / "y.nii.gz").exists()
 
 
 def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +138,50 @@ def test_wrong_images_and_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert image.read_bytes() == before
 
 
+def test_several_files_are_one_scan_in_the_order_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = checkpoint(tmp_path / "c.safetensors", preparation={"channel": 1})
+    both = scan(tmp_path / "x.nii.gz", (17, 20, 13, 2))
+    whole = nibabel.load(both)
+    parts = []
+    for channel in range(2):
+        parts.append(tmp_path / f"x_000{channel}.nii.gz")
+        values = np.asarray(whole.dataobj)[..., channel]
+        nibabel.save(nibabel.Nifti1Image(values, whole.affine, whole.header), parts[-1])
+    out = tmp_path / "y.nii"
+    assert run("--checkpoint", weights, "--image", *parts, "--output", out) == 0
+    made, expected = nibabel.load(out), predict_scan(weights, both)[0]
+    np.testing.assert_array_equal(made.dataobj, expected.dataobj)
+    np.testing.assert_array_equal(made.affine, expected.affine)
+    assert np.asarray(made.dataobj).any()
+    turned = predict_scan(weights, parts[::-1])[0]
+    assert not np.array_equal(turned.dataobj, expected.dataobj)
+    assert run("--checkpoint", weights, "--image", parts[0], "--output", out) == 2
+    assert "channel 1 was asked for" in capsys.readouterr().err
+    assert run("--checkpoint", weights, "--image", *parts, "--output", parts[1]) == 2
+    assert "is the image itself" in capsys.readouterr().err
+    odd = scan(tmp_path / "odd.nii.gz", (17, 20, 12))
+    assert run("--checkpoint", weights, "--image", parts[0], odd, "--output", out) == 2
+    assert "differs from its image's" in capsys.readouterr().err
+
+
+def test_a_file_is_scaled_by_as_many_channels_as_in_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = checkpoint(
+        tmp_path / "c.safetensors", preparation={"scaled": "file"}, file_channels=2
+    )
+    one, both = scan(tmp_path / "x.nii.gz"), scan(tmp_path / "xx.nii.gz", (17, 20, 13, 2))
+    flags = ("--checkpoint", weights, "--output", tmp_path / "y.nii", "--image")
+    assert run(*flags, one) == 2
+    shown = capsys.readouterr().err
+    assert "x.nii.gz: 1 channels in all, the model was trained on files of 2" in shown
+    assert not (tmp_path / "y.nii").exists()
+    assert run(*flags, both) == 0
+    assert run(*flags, one, one) == 0
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
 def test_a_device_that_is_not_there_is_one_clear_error(
     device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -258,3 +200,83 @@ def test_a_device_that_is_not_there_is_one_clear_error(
 def test_equal_models_give_equal_files(tmp_path: Path) -> None:
     assert checkpoint(tmp_path / "a").read_bytes() == checkpoint(tmp_path / "b").read_bytes()
     assert read_about(tmp_path / "a").preparation.image_size == (16, 16, 16)
+
+
+def test_a_folder_of_scans_becomes_a_folder_of_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, scans = checkpoint(tmp_path / "c.safetensors"), tmp_path / "scans"
+    scans.mkdir()
+    for number, name in enumerate(("a.nii.gz", "b.nii")):
+        scan(scans / name, seed=number)
+    (scans / "notes.txt").write_text("no scan")
+    flags = ("--checkpoint", weights, "--image", scans, "--output", tmp_path / "masks")
+    assert run(*flags) == 0
+    assert "2 of 2 scans segmented" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"a.nii.gz", "b.nii"}
+    alone = predict_scan(weights, scans / "b.nii")[0].to_bytes()
+    assert (tmp_path / "masks" / "b.nii").read_bytes() == alone
+
+    (scans / "broken.nii").write_text("no scan")
+    assert run(*flags) == 2
+    told = capsys.readouterr()
+    assert "2 of 3 scans segmented" in told.out
+    assert "broken.nii: cannot be read as NIfTI" in told.err
+    for flags, expected in (
+        (("--image", scans, "--output", scans), "is the images' own folder"),
+        (("--image", scans, "--output", tmp_path / "y.nii"), "is a folder, so name a folder"),
+        (("--image", tmp_path / "masks" / "..", "--output", tmp_path / "m"), "holds no .nii.gz or"),
+    ):
+        assert run("--checkpoint", weights, *flags) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_several_checkpoints_cut_the_mean_of_their_probabilities(tmp_path: Path) -> None:
+    """One that is sure of everything and one that is a little against it: together everything."""
+    image = scan(tmp_path / "x.nii.gz")
+    paths = {}
+    for name, logit in (("sure", 9.0), ("against", -0.5), ("much against", -9.0)):
+        path = checkpoint(tmp_path / f"{name}.safetensors")
+        model, about = load_checkpoint(path)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+            model.set_output_bias(torch.tensor([logit]))
+        path.write_bytes(save_checkpoint(model, about))
+        paths[name] = path
+    for names, share in (
+        (["sure"], 1),
+        (["against"], 0),
+        (["sure", "against"], 1),
+        (["sure", "much against", "against"], 0),
+    ):
+        made, _ = predict_scan([paths[name] for name in names], image)
+        assert np.mean(np.asarray(made.dataobj)) == share, names
+
+
+def test_checkpoints_of_other_images_do_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = checkpoint(tmp_path / "one.safetensors")
+    other = checkpoint(tmp_path / "other.safetensors", preparation={"protocol": "corrected"})
+    image = scan(tmp_path / "x.nii.gz")
+    assert run("--checkpoint", one, other, "--image", image, "--output", tmp_path / "y.nii") == 2
+    assert "other.safetensors: was trained on other images than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "give --checkpoint, or --study with --model"),
+        (["--checkpoint", "c", "--study", "s"], "give --checkpoint, or --study with --model"),
+        (["--checkpoint", "c", "--model", "m"], "--model goes with --study"),
+        (["--checkpoint", "c", "--image", "x.nii"], "give --image and --output"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*flags)
+    assert stopped.value.code == 2
+    assert expected in capsys.readouterr().err

@@ -14,6 +14,7 @@ from record.events import Epoch, Event, Failed, Finished, Quarantined, Started
 from record.manifest import Git, Manifest
 from record.schema import Claim, StudyFile
 from record.store import Store
+from record.study import StoredStudy
 from record.tables import table_bytes
 from tests.record.builders import commit, study_plan
 
@@ -46,10 +47,15 @@ class FakeStudy:
             "tasks": ["Task99_Spheres"],
             "storage": str(root),
         }
-        plan = study_plan(name=name, trials=self.trials, metrics={"dice": {}, "nsd": {}})
+        grid = {name: spec[name] for name in ("name", "models", "tasks")}
+        plan = study_plan(**grid, trials=self.trials, metrics={"dice": {}, "nsd": {}})
         self.store.save(paths.PLAN, plan)
         self.store.save(paths.STUDY, StudyFile(spec=spec, blocks={}, data_root=""))
         self.store.save(paths.MANIFEST, Manifest(git=Git(commit="abc123")))
+
+    @property
+    def stored(self) -> StoredStudy:
+        return StoredStudy.opened(self.store)
 
     def losses(self, fold: int) -> list[float]:
         return [1 / (epoch + fold + 1) for epoch in range(1, EPOCHS + 1)]

@@ -18,6 +18,9 @@ import pytest
 from medvision.predict import predict_scan
 from orchestrator.official import main
 from record.store import Store
+from record.study import StoredStudy
+from reports.findings import in_lines
+from reports.health import health_of
 
 ROOT = Path(__file__).parents[2]
 MSD = Path(os.environ.get("MEDVISION_DATA", "/nonexistent")) / "Task04_Hippocampus"
@@ -33,7 +36,9 @@ TINY = [
     "--lr",
     "2e-3",
 ]
-KINDS = ("loss_curve.png", "dice_curve.png", "nsd_curve.png", "slices.png", "activations.png")
+CURVES = ("loss_curve.png", "dice_curve.png", "nsd_curve.png")
+OURS = ("slices.png", "activations.png")
+FILES = 8  # in the task's folder
 COLUMNS = ["Epoch", "Train Loss", "Val Loss", "Train Dice", "Val Dice", "Train NSD", "Val NSD"]
 
 needs_msd = pytest.mark.skipif(
@@ -53,16 +58,17 @@ def official(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def check_files(folder: Path, name: str) -> None:
-    for kind in KINDS:
-        assert (folder / f"{name}_{kind}").read_bytes().startswith(b"\x89PNG"), kind
-    with (folder / f"{name}_training_results.csv").open() as file:
+def check_files(folder: Path, task: str, name: str, epochs: int = 2) -> None:
+    here = folder / task
+    for file in (*(f"{task}_{kind}" for kind in CURVES), *(f"{name}_{kind}" for kind in OURS)):
+        assert (here / file).read_bytes().startswith(b"\x89PNG"), file
+    with (here / f"{task}_training_results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["Epoch"] for row in rows] == ["1", "2"]
+    assert [row["Epoch"] for row in rows] == [str(epoch + 1) for epoch in range(epochs)]
     assert list(rows[0]) == COLUMNS
     for row in rows:
         assert all(0 <= float(row[column]) <= 1 for column in COLUMNS[3:])
-    assert (folder / f"{name}.safetensors").stat().st_size > 1000
+    assert (here / f"{name}.safetensors").stat().st_size > 1000
 
 
 @pytest.mark.slow
@@ -98,13 +104,13 @@ def test_a_handful_of_real_cases(
         *("--dataset_fraction", "full", "--model_label", label, *flags),
     )
     assert done.returncode == 0, done.stderr
-    check_files(folder, name)
+    check_files(folder, "Task04_Hippocampus", name)
     store = Store(str(folder / "official_runs" / name))
     tested = store.read_json("splits/Task04_Hippocampus.json")["folds"][0]["test"]
-    with (folder / f"{name}_test_cases.csv").open() as file:
+    with (folder / "Task04_Hippocampus" / f"{name}_test_cases.csv").open() as file:
         assert sorted(row["case"] for row in csv.DictReader(file)) == sorted(tested)
     assert len(tested) == 2
-    assert f"wrote {name}_training_results.csv" in done.stdout
+    assert "wrote Task04_Hippocampus/Task04_Hippocampus_training_results.csv" in done.stdout
     assert not list(folder.glob("**/mlflow*"))
 
 
@@ -114,13 +120,18 @@ def test_the_same_command_again_trains_nothing_and_a_fraction_has_its_own_name(
     flags = ["--data_dir", str(spheres / "Task99_Spheres"), *TINY, "--model_label", "ViT_Baseline"]
     flags += ["--output_dir", str(tmp_path), "--device", "cpu", "--dataset_fraction"]
     assert main([*flags, "thirty"]) == 0
-    assert "epoch 2/2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "epoch 2/2" in shown
     name = "Task99_Spheres_ViT_Baseline_30pct"
-    first = {path.name: path.read_bytes() for path in tmp_path.glob(f"{name}*.*")}
-    assert len(first) == 8
+    lines = in_lines(health_of(StoredStudy.opened(Store(str(tmp_path / "official_runs" / name)))))
+    assert lines  # two epochs teach nothing
+    assert shown.splitlines()[-len(lines) :] == list(map(str, lines))
+    folder = tmp_path / "Task99_Spheres"
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(first) == FILES
     assert main([*flags, "0.3"]) == 0
     assert "epoch 1/" not in capsys.readouterr().out.split("wrote")[0]
-    assert {path.name: path.read_bytes() for path in tmp_path.glob(f"{name}*.*")} == first
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
     # The checkpoint gives for a scan what the trial predicted for it, bit for bit.
     store = Store(str(tmp_path / "official_runs" / name))
@@ -129,7 +140,7 @@ def test_the_same_command_again_trains_nothing_and_a_fraction_has_its_own_name(
         cases = [entry.removeprefix("bits/") for entry in masks.files if entry.startswith("bits/")]
         for case in cases:
             image = spheres / "Task99_Spheres" / "imagesTr" / f"{case}.nii.gz"
-            found, values = predict_scan(tmp_path / f"{name}.safetensors", image)
+            found, values = predict_scan(folder / f"{name}.safetensors", image)
             assert values == {"foreground": 1}
             np.testing.assert_array_equal(
                 np.packbits(np.asarray(found.dataobj)[None] > 0), masks[f"bits/{case}"]
@@ -152,7 +163,7 @@ def test_a_training_that_fails_says_so_and_leaves_its_traceback(
     assert main([*flags, "--output_dir", str(tmp_path), "--device", "cpu"]) == 1
     assert "RuntimeError: no such luck" in capsys.readouterr().err
     assert "in explode" in (tmp_path / "Task99_Spheres_ViT_Baseline_error.log").read_text()
-    assert not list(tmp_path.glob("*.csv"))
+    assert not list(tmp_path.glob("**/*.csv"))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +177,7 @@ def test_a_training_that_fails_says_so_and_leaves_its_traceback(
         (["--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
         (["--image_size", "10,16,16"], "must be a multiple of patch_size"),
         (["--data_file", "absent.txt"], "--data_file: there is no file absent.txt"),
+        (["--group_file", "absent.csv"], "--group_file: there is no file absent.csv"),
         (["--data_dir", "absent"], "--data_dir: there is no folder absent"),
         (
             ["--model_label", "ViT_MLP", "--llm", "smollm2-135m"],
@@ -245,6 +257,29 @@ def test_one_broken_case_stops_unless_it_is_left_out(
     assert "note: left out: imagesTr/case_03.nii.gz" in capsys.readouterr().out.replace(
         f"{folder}/", ""
     )
+
+
+def run_here(folder: Path, data: Path, *flags: str) -> int:
+    """main.py's `main` on the spheres with a tiny baseline, unless flags say otherwise."""
+    given = ["--data_dir", str(data), *TINY, "--model_label", "ViT_Baseline", "--device", "cpu"]
+    return main([*given, "--output_dir", str(folder), *flags])
+
+
+def test_a_checkpoint_that_cannot_be_had_is_one_line_with_the_ways_out(
+    spheres: Path,
+    tmp_path: Path,
+    isolated_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    flags = ("--model_label", "MedVisionLlama")
+    assert run_here(tmp_path, spheres / "Task99_Spheres", *flags) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert "needs meta-llama/Llama-3.1-8B" in shown[0]
+    assert "--llm small (or MEDVISION_LLM=small)" in shown[0]
 
 
 def test_help_has_an_example_and_says_what_is_done_differently(

@@ -21,7 +21,10 @@ from medvision.assets import ASSETS, AssetError, fetch
 from medvision.models import MODEL_LABELS
 from orchestrator.run import main
 from record.store import Store
+from record.study import StoredStudy
 from record.tables import read_results
+from reports.findings import in_lines
+from reports.health import health_of, shares
 from tools.tracking_screenshots import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -36,17 +39,33 @@ needs_msd = pytest.mark.skipif(
 def test_the_quickstart_on_real_images_and_a_real_block(
     tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every part real; one epoch and two folds, to be quick."""
-    options = ["--set", f"storage={tmp_path}", "--set", "training.epochs=1", "--set", "folds=2"]
+    """Every part real; six steps, two folds and one seed, to be quick."""
+    options = ["--set", f"storage={tmp_path}", "--set", "training.steps=6", "--set", "folds=2"]
+    options += ["--set", "seeds=[0]"]
     assert main([str(ROOT / "ablations" / "quickstart.yaml"), *options]) == 0
     shown = capsys.readouterr().out
-    assert "| MNI152_GreyMatter | full | Dice | 49 |" in shown
+    assert re.search(r"\| MNI152_GreyMatter \| full \| Dice \| [^|]+ \| 49 \|", shown)
     assert "no subjects, no MSD scores" in shown
     store = Store(str(tmp_path / "quickstart"))
     assert store.read_json("study.json")["blocks"]["MedVisionLlama"]
     rows = read_results(store, "cases")
     assert len(rows) == 2 * 49
     assert (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_models_of_the_quickstart_segment(tmp_path: Path, isolated_cache: Path) -> None:
+    options = ["--set", f"storage={tmp_path}", "--set", "tracking.enabled=false"]
+    assert main([str(ROOT / "ablations" / "quickstart.yaml"), *options]) == 0
+    study = StoredStudy.opened(Store(str(tmp_path / "quickstart")))
+    assert not [line for line in in_lines(health_of(study)) if line.failed]
+    rows = study.rows("cases")
+    share = shares(rows)["truth"]
+    rows = rows.assign(everything=2 * share / (1 + share))
+    means = rows.groupby("model")[["dice", "everything"]].mean()
+    assert means["everything"].to_list() == pytest.approx([0.463, 0.463], abs=5e-4)
+    assert (means["dice"] > means["everything"] + 0.25).all()
 
 
 @pytest.mark.slow

@@ -112,6 +112,7 @@ def test_every_event_survives_its_line_in_a_journal() -> None:
         events.DriverStarted(time=1.0),
         events.Started(*about, 2, lane=7, time=1.0),
         events.Epoch(*about, 3, {"train_loss": 0.5, "system/cpu_percent": 99.0}, lane=7),
+        events.Epoch(*about, 3, {"train_loss": 0.5}, 10),
         events.Finished(*about, 8.0, 0.25),
         events.Finished(*about, 8.0, 0.25, True),
         events.Failed(*about, "why", "lost"),

@@ -195,7 +195,7 @@ def test_a_driver_whose_lock_was_taken_over_stops_and_leaves_it_alone(tmp_path: 
     def run() -> None:
         with study_lock(store, lease_seconds=0.4):
             store.write_json("lock.json", successor)
-            time.sleep(30)
+            time.sleep(PATIENCE_SECONDS)  # ends with the interrupt
             pytest.fail("was not interrupted")
 
     try:

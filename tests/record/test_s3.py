@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,45 +15,13 @@ from record.lock import StudyLockedError, study_lock
 from record.schema import Claim
 from record.store import FencedError, Store, StoreError
 from record.stored import Stored
+from record.study import StoredStudy
 from record.tables import read_results
 from reports.build import build_report
 from tests.record.builders import commit
 from tests.waiting import PATIENCE_SECONDS
 
 BUCKET = "studies"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty bucket, and the surroundings that lead to it: what docs/cluster.md says to set."""
-    import boto3
-    import s3fs
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    yield f"s3://{BUCKET}/lab"
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-        for entry in page.get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=entry["Key"])
-    client.delete_bucket(Bucket=BUCKET)
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_files_are_written_read_listed_and_removed(s3: str) -> None:
@@ -180,7 +146,7 @@ def test_a_whole_study_on_s3_gives_the_table_of_a_local_one(
     name = "report/significance.csv"
     assert there.read(name) == here.read(name)
     there.remove("report")
-    report = build_report(Store(f"{s3}/tiny"))
+    report = build_report(StoredStudy.opened(Store(f"{s3}/tiny")))
     assert report.complete
     assert there.read(name) == here.read(name)
     assert there.read("lock.json") is None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
+import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,3 +126,44 @@ def test_a_storage_that_cannot_be_used_says_why_in_one_line(
     assert "\n" not in line
     assert len(line) < 500
     assert "secret" not in line
+
+
+def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+    """As `| head -1` does: what follows is written to nobody, and the command goes on to its
+    end.
+    """
+    program = (
+        "import sys\n"
+        "from record.command import begin_command\n"
+        "begin_command()\n"
+        "print('first', flush=True)\n"
+        "sys.stdin.readline()\n"  # until the reader is gone
+        "for number in range(10_000):\n"
+        "    print('more', number)\n"
+        "    print('more', number, file=sys.stderr)\n"
+        "open('done', 'w').write('to the end')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdin
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert (tmp_path / "done").read_text() == "to the end"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "completion"])
+def test_every_command_begins_so(command: str) -> None:
+    """A command whose reader is gone before it starts shows no traceback and ends as ever."""
+    module = COMMANDS[command][0] if command in COMMANDS else "orchestrator.cli"
+    text = Path(str(importlib.util.find_spec(module).origin)).read_text()  # type: ignore[union-attr]
+    assert re.search(r"def main\(.*?\n    begin_command\(\)\n", text, flags=re.S)

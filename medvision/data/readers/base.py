@@ -1,6 +1,6 @@
 """What every reader gives: which cases a task has, and what the task says of them.
 
-A new layout is a module beside this one with a `Reader`, and a line in `registry.READERS`. Nothing
+A new layout is a module next to this one with a `Reader`, and a line in `registry.READERS`. Nothing
 here opens a volume or imports anything heavy.
 """
 
@@ -16,14 +16,6 @@ from medvision.data.settings import Modality
 
 IGNORED = "ignore"  # nnU-Net's label of voxels that count for nothing
 CHANNEL = re.compile(r"(.+)_\d{4}")  # nnU-Net's names of the channels of one image
-
-
-def without_suffixes(name: str) -> str:
-    """A volume's file name without `.nii.gz` or `.nii`, in capitals, too."""
-    for suffix in (".nii.gz", ".nii"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Case:
 @dataclass(frozen=True)
 class Declared:
     """What a task says of itself. `labels`: name to values, background left out; `modality`: of
-    each channel. Empty where nothing is said.
+    each channel. Empty where it says nothing.
     """
 
     labels: Mapping[str, list[int]] = field(default_factory=dict)
@@ -71,7 +63,8 @@ class Declared:
 @dataclass(frozen=True)
 class Task:
     """`cases` are those with which a study is made; `test_cases` those that the task itself sets
-    aside for tests, where they are labelled; `description` is the task's own."""
+    aside for tests, where they are labelled; `description` is the task's own; `layout` as of
+    `Listing`."""
 
     name: str
     folder: Path
@@ -79,27 +72,31 @@ class Task:
     test_cases: tuple[Case, ...]
     description: str = ""
     declared: Declared = Declared()
+    layout: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A case as a listing names it: `images` and `label` are paths, relative to the task's folder
-    or absolute.
+    or absolute; `case` is its id, where the listing says it.
     """
 
     images: tuple[str, ...]
     label: str
+    case: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
     """What a reader finds: the cases of a task in any order, its own test cases, its
-    description.
+    description; `layout`: what the reader took the folder for, in a line, where that is no matter
+    of course.
     """
 
     cases: tuple[Entry, ...]
     test_cases: tuple[Entry, ...] = ()
     description: str = ""
+    layout: str = ""
 
 
 class Reader(Protocol):
@@ -107,7 +104,12 @@ class Reader(Protocol):
 
     @property
     def listing(self) -> str:
-        """Name of the file in a task's folder by which the layout is known."""
+        """Name of the file in a task's folder that lists its cases; empty where the folder itself
+        does.
+        """
+
+    def knows(self, folder: Path) -> bool:
+        """Whether a folder is of this layout."""
 
     def read(self, path: Path) -> Listing:
         """What the task lists, out of the file at `path`. Whether the listed files are there is

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medvision.data.readers.base import Declared, Entry, Listing
-from medvision.data.readers.msd import known_modality, test_entries
-from medvision.data.readers.text import read_text
+from medvision.data.readers.layout import known_modality, test_entries
+from medvision.data.text import read_text
 from medvision.errors import DataError
 
 
@@ -14,6 +14,9 @@ class DataFileReader:
     """It names no labels and no channels; test cases are those of MSD's imagesTs."""
 
     listing = "data_file.txt"
+
+    def knows(self, folder: Path) -> bool:
+        return (folder / self.listing).is_file()
 
     def read(self, path: Path) -> Listing:
         try:

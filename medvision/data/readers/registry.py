@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +15,41 @@ from medvision.data.readers.base import (
     Listing,
     Reader,
     Task,
-    without_suffixes,
 )
+from medvision.data.readers.csv_file import CsvReader
 from medvision.data.readers.data_file import DataFileReader
 from medvision.data.readers.msd import MsdReader
+from medvision.data.readers.nnunet import NnUNetReader
+from medvision.data.readers.patients import PatientFoldersReader
+from medvision.data.tasks import MSD_TASKS
+from medvision.data.volume_file import without_suffixes
 from medvision.errors import DataError
 
-READERS: tuple[Reader, ...] = (MsdReader(), DataFileReader())  # the first that fits reads a folder
-LISTINGS = tuple(reader.listing for reader in READERS)
+READERS: tuple[Reader, ...] = (  # the first that knows a folder reads it
+    MsdReader(),
+    NnUNetReader(),
+    DataFileReader(),
+    CsvReader(),
+    PatientFoldersReader(),
+)
+LISTINGS = tuple(dict.fromkeys(reader.listing for reader in READERS if reader.listing))
 
 
 def is_task(folder: Path) -> bool:
     """Whether a folder lists cases."""
     return _reader(folder) is not None
+
+
+def _instead(root: Path, name: str) -> str:
+    """What else may be meant where a task's folder is not there."""
+    there = sorted(one.name for one in root.iterdir() if one.is_dir()) if root.is_dir() else []
+    there = [one for one in there if is_task(root / one)]
+    close = difflib.get_close_matches(name, [*there, *MSD_TASKS], n=1)
+    if close and close[0] != name:
+        return f"did you mean {close[0]}?"
+    listed = f"; {root} holds {', '.join(there[:12])}" if there else ""
+    fetch = f", or `python -m medvision.data fetch {name}` gets it" if name in MSD_TASKS else ""
+    return f"set data.root or MEDVISION_DATA to the folder that holds it{fetch}{listed}"
 
 
 def read_task(root: Path, name: str) -> Task:
@@ -39,13 +62,13 @@ def read_task(root: Path, name: str) -> Task:
     """
     folder = root / name
     if not folder.is_dir():
-        raise DataError(
-            f"task {name!r}: there is no folder {folder}; set data.root or MEDVISION_DATA to the "
-            "folder above"
-        )
+        raise DataError(f"task {name!r}: there is no folder {folder}; {_instead(root, name)}")
     reader = _reader(folder)
     if reader is None:
-        raise DataError(f"task {name!r}: {folder} holds neither {' nor '.join(LISTINGS)}")
+        raise DataError(
+            f"task {name!r}: {folder} holds neither {' nor '.join(LISTINGS)} nor a folder for "
+            "each patient with a label and images"
+        )
     listing = _printable(folder / reader.listing, reader)
     cases, tested = _cases(folder, listing.cases), _cases(folder, listing.test_cases)
     _check(name, cases)
@@ -61,6 +84,7 @@ def read_task(root: Path, name: str) -> Task:
         tuple(tested),
         listing.description,
         reader.declared(folder),
+        listing.layout,
     )
 
 
@@ -70,8 +94,10 @@ def read_listing(path: Path) -> Listing:
     Raises:
         DataError: the file is missing or is of no reader's kind.
     """
-    alike = (reader for reader in READERS if Path(reader.listing).suffix == path.suffix)
-    return _printable(path, next(alike, READERS[-1]))
+    lists = [reader for reader in READERS if reader.listing]
+    alike = (reader for reader in lists if Path(reader.listing).suffix == path.suffix)
+    plain = next(reader for reader in lists if reader.listing.endswith(".txt"))
+    return _printable(path, next(alike, plain))
 
 
 def read_declared(folder: Path) -> Declared:
@@ -82,13 +108,13 @@ def read_declared(folder: Path) -> Declared:
 
 
 def _reader(folder: Path) -> Reader | None:
-    return next((reader for reader in READERS if (folder / reader.listing).is_file()), None)
+    return next((reader for reader in READERS if reader.knows(folder)), None)
 
 
 def _printable(path: Path, reader: Reader) -> Listing:
     listing = reader.read(path)
     for entry in (*listing.cases, *listing.test_cases):
-        for name in (*entry.images, entry.label):
+        for name in (*entry.images, entry.label, *([entry.case] if entry.case else [])):
             if not name or not name.isprintable():
                 raise DataError(f"{path}: {name!r} cannot be the name of a file")
     return listing
@@ -96,7 +122,8 @@ def _printable(path: Path, reader: Reader) -> Listing:
 
 def _cases(folder: Path, entries: Sequence[Entry]) -> list[Case]:
     files = [tuple(_file(folder, image) for image in entry.images) for entry in entries]
-    ids = _ids(files)
+    found = _ids(files)
+    ids = [entry.case or name for entry, name in zip(entries, found, strict=True)]
     return [
         Case(name, images, _file(folder, entry.label))
         for name, images, entry in zip(ids, files, entries, strict=True)

@@ -2,7 +2,7 @@
 
 A view shows an image as the network's input and gives a `Placement`, which knows the way of
 everything else: of the label to the network's grid, and of the network's answer to the case's own.
-A new way of showing a case (patches, slices) is a module beside this one with a view and a
+A new way of showing a case (patches, slices) is a module next to this one with a view and a
 placement, and two lines in `registry`.
 """
 
@@ -42,7 +42,7 @@ class Placement(Protocol):
         """
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept beside a prepared case; the class's `from_json` reads it."""
+        """As it is stored with a prepared case; the class's `from_json` reads it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class PreprocessedCase:
 
 class View(Protocol):
     """One way of showing a case."""
+
+    def placement(self, shape: tuple[int, ...]) -> Placement | None:
+        """Where a case of this shape lies; None where only its image tells."""
 
     def show(self, source: Image) -> tuple[np.ndarray, Placement]:
         """The network's input, float16 [C, *image_size], and where it lies in the case.

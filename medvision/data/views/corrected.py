@@ -17,7 +17,7 @@ from medvision.data.settings import Intensity, Modality, Preparation
 from medvision.data.views.base import Network, Placement
 
 PERCENTILES = (0.5, 99.5)  # of an image that is no CT: what is clipped away
-BODY_HU = -500.0  # half way between air and water
+BODY_HU = -500.0  # halfway between air and water
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class CorrectedView:
     """See the module."""
 
     settings: Preparation
+
+    def placement(self, shape: tuple[int, ...]) -> None:
+        """Orientation, spacing and box are those of the image."""
 
     def show(self, source: Image) -> tuple[np.ndarray, Placement]:
         settings, shape = self.settings, source.channels.shape[1:]
@@ -108,7 +111,7 @@ def _clipped(
 
 
 def _body_box(source: Image, kinds: Sequence[Modality]) -> Box | None:
-    """Smallest box, in voxels of the case, around what is no air in any channel; None where all is
+    """Smallest box, in voxels of the case, around what is not air in any channel; None where all is
     air.
 
     Air is below -500 HU in CT, otherwise below a tenth of the way from the 2nd to the 98th

@@ -1,10 +1,11 @@
 """Protocol `paper`: the whole volume is stretched to image_size, whatever its proportions, and
-scaled by the extremes of what is then seen.
+scaled by the extremes of what is then seen, or, as the official code does, of the whole file
+before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,58 +14,110 @@ import torch
 from torch.nn import functional as F
 
 from medvision.data.nifti import Image
-from medvision.data.settings import Intensity, Preparation
+from medvision.data.settings import Intensity, MaskVoxel, Preparation, Resampling
 from medvision.data.views.base import Network, Placement
 
 
 @dataclass(frozen=True)
 class Stretched:
-    """The case's whole grid fills the network's: trilinear, voxel centres at i + 1/2."""
+    """The case's whole grid fills the network's, trilinearly.
+
+    Attributes:
+        shape: of the case.
+        size: of the network's grid.
+        resampling: `centres`: voxel centres lie at i + 1/2, so that both grids have one field of
+            view; `corners`: the first and the last voxels of both grids lie on each other, as
+            scipy's zoom has it.
+        mask_voxel: a voxel of a mask is one that is filled by at least `half`, or at `any` part.
+    """
 
     shape: tuple[int, ...]
     size: tuple[int, ...]
+    resampling: Resampling = "centres"
+    mask_voxel: MaskVoxel = "half"
 
     def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
-        return _resized(mask[None, None].float(), self.size)[0, 0] >= 0.5
+        share = _resized(mask[None, None].float(), self.size, self.resampling)[0, 0]
+        return share > 0 if self.mask_voxel == "any" else share >= 0.5
 
     def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
-        return _resized(network(image[None]), self.shape)[0] > 0.5
+        return _resized(network(image[None]), self.shape, self.resampling)[0] > 0.5
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Stretched:
-        return Stretched(tuple(value["shape"]), tuple(value["size"]))
+        return Stretched(**{**value, "shape": tuple(value["shape"]), "size": tuple(value["size"])})
 
 
 @dataclass(frozen=True)
 class PaperView:
-    """See the module; of the settings it takes `image_size` and `intensity`."""
+    """See the module; of the settings it takes `image_size`, `intensity`, and those of the official
+    code.
+    """
 
     settings: Preparation
 
+    def placement(self, shape: tuple[int, ...]) -> Placement:
+        settings, size = self.settings, tuple(self.settings.image_size)
+        return Stretched(tuple(shape), size, settings.resampling, settings.mask_voxel)
+
     def show(self, source: Image) -> tuple[np.ndarray, Placement]:
-        size = self.settings.image_size
-        resized = [
-            _normalise(resize(channel[None], size), self.settings.intensity)
-            for channel in source.channels
-        ]
-        placement = Stretched(tuple(source.channels.shape[1:]), tuple(size))
-        return np.concatenate(resized).astype(np.float16), placement
+        settings = self.settings
+        if settings.scaled == "file":
+            chosen = self._of_whole_file(source.channels)
+            resized = [resize(chosen, settings.image_size, settings.resampling)]
+        else:
+            resized = [
+                _normalise(
+                    resize(channel[None], settings.image_size, settings.resampling),
+                    settings.intensity,
+                )
+                for channel in source.channels
+            ]
+        return np.concatenate(resized).astype(np.float16), self.placement(source.channels.shape[1:])
+
+    def _of_whole_file(self, channels: np.ndarray) -> np.ndarray:
+        """The wanted channels, scaled by the extremes of all of them together."""
+        channel = self.settings.channel
+        if channel == "all":
+            wanted = channels
+        elif channel < len(channels):
+            wanted = channels[channel : channel + 1]
+        else:
+            raise ValueError(f"has {len(channels)} channels, channel {channel} was asked for")
+        low, high = np.float64(channels.min()), np.float64(channels.max())
+        if low == high:
+            return np.zeros(wanted.shape, np.float32)
+        shift, spread = low, high - low
+        if self.settings.intensity == "z-score":
+            shift = channels.mean(dtype=np.float64)
+            squares = sum(((layer - shift) ** 2).sum() for layer in _layers(channels))
+            spread = np.sqrt(squares / channels.size)
+        scaled = np.empty(wanted.shape, np.float32)
+        for made, layer in zip(_layers(scaled), _layers(wanted), strict=True):
+            made[:] = (layer - shift) / spread
+        return scaled
 
 
-def resize(volume: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Trilinear resize of float32 [C, X, Y, Z] to [C, *size] over the same field of view (voxel
-    centres at i + 1/2).
-    """
+def _layers(channels: np.ndarray) -> Iterator[np.ndarray]:
+    """Views of [X, Y], so that float64 is needed of one at a time and never of a whole file."""
+    return (channel[..., z] for channel in channels for z in range(channel.shape[-1]))
+
+
+def resize(
+    volume: np.ndarray, size: Sequence[int], resampling: Resampling = "centres"
+) -> np.ndarray:
+    """Trilinear resize of float32 [C, X, Y, Z] to [C, *size]; `resampling` as of `Stretched`."""
     tensor = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None]
-    return _resized(tensor, size)[0].numpy()
+    return _resized(tensor, size, resampling)[0].numpy()
 
 
-def _resized(volumes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def _resized(volumes: torch.Tensor, size: Sequence[int], resampling: Resampling) -> torch.Tensor:
     """[B, C, X, Y, Z] to [B, C, *size]."""
-    return F.interpolate(volumes, size=tuple(size), mode="trilinear", align_corners=False)
+    corners = resampling == "corners"
+    return F.interpolate(volumes, size=tuple(size), mode="trilinear", align_corners=corners)
 
 
 def _normalise(image: np.ndarray, intensity: Intensity) -> np.ndarray:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from medvision.llm.errors import BlockError
 from medvision.models.language.mappers import low_rank, make_mapper
-from medvision.models.language.settings import LlmSettings, LoraSettings, Mapper
+from medvision.models.language.settings import (
+    STAND_INS,
+    LlmSettings,
+    LoraSettings,
+    Mapper,
+    stand_in_width,
+)
+from medvision.models.language.stand_ins import LinearStandIn, MlpStandIn
 
 
 class LanguageBridge(nn.Module):
@@ -27,6 +35,11 @@ class LanguageBridge(nn.Module):
         self.block = block
         self.mapper2 = make_mapper(width, dim, mapper, lora)
         for target in lora.block_targets:
+            if target not in block.projections:
+                raise BlockError(
+                    f"lora.targets names {target} of the block, but a layer of {block.family} has "
+                    f"no linear map for it alone; it has {', '.join(block.projections) or 'none'}"
+                )
             for path in block.projections[target]:
                 parent, _, name = path.rpartition(".")
                 holder = block.get_submodule(parent)
@@ -37,32 +50,51 @@ class LanguageBridge(nn.Module):
         return self.mapper2(hidden + self.block(hidden))
 
 
-def open_block(llm: LlmSettings, *, empty: bool = False) -> tuple[nn.Module, int]:
-    """The block and its width; `empty`, or on torch's meta device, where only sizes are wanted, no
-    weight is read.
+def open_block(llm: LlmSettings, *, tokens: int = 1, empty: bool = False) -> tuple[nn.Module, int]:
+    """The block and its width, or what a control puts in its place for so many `tokens`.
+
+    `empty`, or on torch's meta device, where only sizes are wanted, no weight is read.
 
     On the meta device the paper's own checkpoints are known and need no network (`python -m
     medvision.models`).
     """
     from medvision.llm import load_block
+    from medvision.llm.positions import position_only
+    from medvision.llm.scrambled import keep_spectrum, permute_weights
     from medvision.llm.shapes import empty_block
 
     counted = torch.get_default_device().type == "meta"
     if llm.block == "identity":
         return nn.Identity(), empty_block(llm.source, llm.layer, known=counted).hidden_size
+    if llm.control in STAND_INS:
+        size = empty_block(llm.source, llm.layer, final_norm=llm.final_norm, known=counted)
+        if llm.control == "mlp":
+            inner = stand_in_width(llm, size.hidden_size, size.active_parameters, tokens)
+            return MlpStandIn(size.hidden_size, inner), size.hidden_size
+        count = sum(parameter.numel() for parameter in size.parameters())
+        inner = stand_in_width(llm, size.hidden_size, count, tokens)
+        return LinearStandIn(size.hidden_size, inner), size.hidden_size
     if empty or counted:
         block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm, known=counted)
     else:
         block = load_block(
             llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm
         )
-        if llm.weights == "random":
+        if llm.seeded:
             # Without a seed from torch's global state, as all weights that are drawn.
-            seed = llm.random_seed
-            block.randomise(int(torch.randint(2**62, ())) if seed is None else seed)
+            given = llm.random_seed
+            seed = int(torch.randint(2**62, ())) if given is None else given
+            if llm.weights == "random":
+                block.randomise(seed)
+            elif llm.control == "permuted":
+                permute_weights(block, seed)
+            else:
+                keep_spectrum(block, seed)
         if llm.kv_pairing == "tiled":
             block.tile_kv_heads()
         if llm.final_norm_weights == "ones":
             block.reset_final_norm()
-    block.requires_grad_(llm.trainable)
+    for name, parameter in block.named_parameters():
+        # What has no part in the result would wait for a gradient for ever.
+        parameter.requires_grad_(llm.trainable and (llm.rope or not position_only(name)))
     return block, block.hidden_size

@@ -16,11 +16,14 @@ def make_mapper(inputs: int, outputs: int, mapper: Mapper, lora: LoraSettings) -
     frozen base with a trained low-rank part, W x + (alpha / rank) B A x (Hu et al. 2021), where the
     base W keeps torch's own initialisation of a linear layer (Kaiming uniform, drawn from the
     trial's seed; there is nothing pre-trained to put there) and B starts at zero, so that training
-    starts from W.
+    starts from W. The base's bias is frozen, too, unless `lora.bias` says otherwise.
     """
     if mapper == "linear":
         return nn.Linear(inputs, outputs, bias=False)
-    return low_rank(nn.Linear(inputs, outputs), lora)
+    base = nn.Linear(inputs, outputs)
+    layer = low_rank(base, lora)
+    base.bias.requires_grad_(lora.bias == "trained")
+    return layer
 
 
 def low_rank(base: nn.Linear, settings: LoraSettings) -> nn.Module:

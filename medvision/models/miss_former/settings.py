@@ -29,7 +29,7 @@ _PATCH, _KERNEL = 4, 7  # of the first stage, which is overlapping
 class MissFormerSettings(NetworkSettings):
     """A 3D adaptation of MISSFormer (Huang et al. 2021, arXiv 2109.07162), which is 2D."""
 
-    network = "medvision.models.miss_former.network:miss_former"
+    code = "medvision.models.miss_former.network:miss_former"
     label: Literal["MissFormer"]
     base_dim: int = Field(default=64, ge=2, description="width of one head and of the bridge")
     # The ids of the first results left out such heads whatever the network, so they still do.

@@ -20,7 +20,8 @@ class NnUNetSettings(NetworkSettings):
     recipe for all models here.
     """
 
-    network = "medvision.models.nnu_net.network:nnu_net"
+    code = "medvision.models.nnu_net.network:nnu_net"
+    gpu_rates = (6e13, 9.5e13)
     label: Literal["nnU-Net"]
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=3)] = Field(
         default=(32, 64, 128, 256, 320, 320),

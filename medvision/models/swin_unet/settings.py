@@ -31,7 +31,7 @@ class SwinUNetSettings(NetworkSettings):
     itself is 2D.
     """
 
-    network = "medvision.models.swin_unet.network:swin_unet"
+    code = "medvision.models.swin_unet.network:swin_unet"
     label: Literal["Swin-UNet"]
     feature_size: PositiveInt = Field(
         default=48, multiple_of=12, description="width of the first stage"

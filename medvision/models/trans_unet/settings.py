@@ -24,7 +24,7 @@ MULTIPLE = 16  # voxels of a token, and what images are padded to multiples of
 class TransUNetSettings(NetworkSettings):
     """A 3D adaptation of TransUNet (Chen et al. 2021, arXiv 2102.04306), which is 2D."""
 
-    network = "medvision.models.trans_unet.network:trans_unet"
+    code = "medvision.models.trans_unet.network:trans_unet"
     label: Literal["TransUNet"]
     features: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         default=(32, 64, 128, 256),

@@ -17,7 +17,8 @@ MULTIPLE, LEAST = 16, 32  # voxels of a padded image along each axis
 class UNetPlusPlusSettings(NetworkSettings):
     """UNet++ (Zhou et al. 2018), MONAI's BasicUNetPlusPlus without deep supervision."""
 
-    network = "medvision.models.unet_plus_plus.network:unet_plus_plus"
+    code = "medvision.models.unet_plus_plus.network:unet_plus_plus"
+    gpu_rates = (6e13, 9.5e13)  # nnU-Net's; convolutions of the same kind, not measured
     label: Literal["UNet++"]
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=6, max_length=6)] = Field(
         default=(32, 32, 64, 128, 256, 32),

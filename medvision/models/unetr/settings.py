@@ -29,7 +29,7 @@ class UnetrSettings(NetworkSettings):
     depth at 12 layers.
     """
 
-    network = "medvision.models.unetr.network:unetr"
+    code = "medvision.models.unetr.network:unetr"
     label: Literal["UNETR"]
     feature_size: PositiveInt = Field(
         default=16, description="channels of the first convolutional level"

@@ -4,19 +4,23 @@ arithmetic. Imports no torch.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 from medvision.models.arithmetic import Layer, transformer_block
 
 
-def deep_mlp(dim: int, width: int, tokens: int) -> Layer:
-    """An MLP with two inner layers of one width."""
-    weights = width**2 + 2 * dim * width
-    return Layer(weights + 2 * width + dim, 2 * tokens * weights)
+def widths_mlp(dim: int, widths: Sequence[int], tokens: int) -> Layer:
+    """An MLP from `dim` through inner layers of these widths and back."""
+    weights = sum(before * after for before, after in itertools.pairwise([dim, *widths, dim]))
+    return Layer(weights + sum(widths) + dim, 2 * tokens * weights)
 
 
 def width_for(parameters: int, dim: int) -> int:
-    """The width of `deep_mlp` with about so many parameters; below 1 where there is none."""
+    """The width of two inner layers (`widths_mlp`) with about so many parameters; below 1 where
+    there is none.
+    """
     # Solves width^2 + (2 dim + 2) width + dim = parameters.
     return round(math.sqrt(max(0, (dim + 1) ** 2 + parameters - dim)) - (dim + 1))
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -17,18 +19,14 @@ from medvision.models.vit.fusion import MultiScaleFusion
 from medvision.models.vit.settings import LlmViTSettings, ViTSettings
 
 
-class DeepMlp(nn.Sequential):
-    """An MLP with two inner layers of one width, with dropout at its end."""
+class WidthsMlp(nn.Sequential):
+    """An MLP through inner layers of these widths, GELU between them, with dropout at its end."""
 
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(dim, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Linear(width, dim),
-            Dropout(dropout),
-        )
+    def __init__(self, dim: int, widths: Sequence[int], dropout: float) -> None:
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise([dim, *widths, dim]):
+            layers += [nn.Linear(before, after), nn.GELU()]
+        super().__init__(*layers[:-1], Dropout(dropout))
 
 
 class VisionTransformer(nn.Module):
@@ -55,27 +53,41 @@ class VisionTransformer(nn.Module):
         self.out_channels = sizes.out_channels
         self.embedding = nn.Conv3d(sizes.in_channels, dim, self.patch_size, stride=self.patch_size)
         self.positions = nn.Parameter(torch.zeros(1, math.prod(self.grid), dim))
-        self.dropout = Dropout(settings.dropout)
+        inside, xavier = settings.dropout_at == "attention", settings.attention_start == "xavier"
+        self.dropout = Dropout(0.0 if inside else settings.dropout)
         local = self.grid if settings.attention == "hybrid" else None
         self.blocks = nn.ModuleList(
-            Block(dim, settings.heads, settings.mlp_ratio, settings.dropout, local=local)
+            Block(
+                dim,
+                settings.heads,
+                settings.mlp_ratio,
+                settings.dropout,
+                local=local,
+                inside=inside,
+                xavier=xavier,
+            )
             for _ in range(settings.depth)
         )
-        self.norm = nn.LayerNorm(dim)
+        # An Identity has no numbers, and who looks at the tokens here finds them all the same.
+        self.norm = nn.LayerNorm(dim) if settings.last_norm else nn.Identity()
         self.extra_mlp: nn.Module | None = None
-        if settings.extra_width:
-            self.extra_mlp = DeepMlp(dim, settings.extra_width, settings.dropout)
+        if settings.mlp_widths:
+            self.extra_mlp = WidthsMlp(dim, settings.mlp_widths, settings.dropout)
         elif settings.extra_mlp:
-            self.extra_mlp = Mlp(dim, settings.mlp_ratio, settings.dropout)
+            self.extra_mlp = Mlp(dim, settings.mlp_ratio, settings.dropout, inside=inside)
+        self.extra_residual = settings.extra_residual
         self.fusion = MultiScaleFusion(dim, self.grid) if settings.fusion else None
         self.head = nn.Linear(dim, math.prod(self.patch_size) * sizes.out_channels)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        if settings.position_std == 0.02:
+            nn.init.trunc_normal_(self.positions, std=0.02)  # on which the golden losses stand
+        else:
+            nn.init.normal_(self.positions, std=settings.position_std)
         self.bridge: LanguageBridge | None = None
         self.bridge_at: int | None = (
             None  # number of blocks before the bridge; None: before the positions
         )
         if isinstance(settings, LlmViTSettings):
-            opened = opened or open_block(settings.llm)
+            opened = opened or open_block(settings.llm, tokens=math.prod(self.grid))
             self.bridge = LanguageBridge(dim, *opened, settings.mapper, settings.lora)
             self.bridge_at = (
                 settings.depth // 2 if settings.placement == "encoder-decoder" else None
@@ -95,7 +107,8 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens)
         tokens = self.norm(tokens)
         if self.extra_mlp is not None:
-            tokens = tokens + self.extra_mlp(tokens)
+            extra = self.extra_mlp(tokens)
+            tokens = tokens + extra if self.extra_residual else extra
         if self.fusion is not None:
             tokens = self.fusion(tokens)
         return self._to_voxels(self.head(tokens))
@@ -112,7 +125,8 @@ class VisionTransformer(nn.Module):
         """
         assert settings.params  # noqa: S101
         model = settings.params.match
-        opened = open_block(model.llm, empty=True)  # asks the checkpoint, which counting does not
+        # It asks the checkpoint, which counting does not.
+        opened = open_block(model.llm, tokens=math.prod(sizes.grid), empty=True)
         with torch.device("meta"):
             target = VisionTransformer(model, sizes, opened=opened)
         return settings.matched(sum(parameter.numel() for parameter in target.parameters()), sizes)

@@ -21,7 +21,6 @@ from medvision.models.arithmetic import (
     repeated,
     transformer_block,
 )
-from medvision.models.family import NetworkSettings
 from medvision.models.labels import find_label
 from medvision.models.language.settings import (
     BIOBERT,
@@ -29,6 +28,7 @@ from medvision.models.language.settings import (
     CLINICALBERT,
     LLAMA,
     PAPER_SIZES,
+    STAND_INS,
     BlockSize,
     LlmSettings,
     LoraSettings,
@@ -36,7 +36,14 @@ from medvision.models.language.settings import (
     bridge_layers,
 )
 from medvision.models.sizes import Sizes
-from medvision.models.vit.matching import blocks_for, deep_mlp, smallest_block, width_for
+from medvision.models.vit.matching import (
+    blocks_for,
+    smallest_block,
+    width_for,
+    widths_mlp,
+)
+from medvision.models.vit.parts import PartSettings
+from medvision.models.vit.recipes import OFFICIAL, OFFICIAL_LANGUAGE
 from medvision.settings import Settings, Since
 
 Placement = Literal["encoder-decoder", "after-embedding"]
@@ -56,18 +63,20 @@ class MatchSettings(Settings):
         if isinstance(values, str):
             word, _, label = values.partition(" ")
             if word != "match" or not label:
-                raise ValueError(f"params reads `match NAME`, got {values!r}")
+                raise ValueError(f"expected `match NAME`, got {values!r}")
             known = find_label(label, LlmViTSettings.labels()) or label
             return {"match": {"label": known, "llm": {"source": LLAMA}}}
         return values
 
 
-class ViTSettings(NetworkSettings):
+class ViTSettings(PartSettings):
     """A plain 3D vision transformer: patch embedding, positions, pre-norm blocks, linear
     un-patching.
     """
 
-    network = "medvision.models.vit.network:VisionTransformer"
+    code = "medvision.models.vit.network:VisionTransformer"
+    gpu_rates = (2.5e13, 2e14)
+    recipes = OFFICIAL
     presets = MappingProxyType(
         {
             "ViT_Depth": {"embed_dim": 1024, "depth": 20, "heads": 32, "dropout": 0.1},
@@ -85,13 +94,6 @@ class ViTSettings(NetworkSettings):
     )
     dropout: float = Field(
         default=0.2, ge=0, lt=1, description="after the embedding, the attention and the MLPs"
-    )
-    extra_mlp: bool = Field(
-        default=False, description="one more MLP before the projection (ViT_MLP)"
-    )
-    extra_width: Annotated[PositiveInt | None, Since("0.1", before=None)] = Field(
-        default=None,
-        description="gives the extra MLP two inner layers of this width instead of one",
     )
     params: Annotated[MatchSettings | None, Since("0.1", before=None)] = Field(
         default=None,
@@ -119,8 +121,8 @@ class ViTSettings(NetworkSettings):
             raise ValueError(f"embed_dim {self.embed_dim} must be a multiple of heads {self.heads}")
         if self.params and self.label not in ("ViT_Depth", "ViT_MLP"):
             raise ValueError(f"params resizes ViT_Depth and ViT_MLP only, not {self.label}")
-        if self.extra_width and not self.extra_mlp:
-            raise ValueError("extra_width is the extra MLP's: it needs extra_mlp: true")
+        if self.params and self.extra_widths:
+            raise ValueError("extra_widths and params both size the extra MLP: give one of them")
         return self
 
     @property
@@ -177,9 +179,10 @@ class ViTSettings(NetworkSettings):
         yield Layer(tokens * dim)  # positions
         local = self.attention == "hybrid"
         yield repeated(self.depth, transformer_block(dim, self.mlp_ratio, tokens, local=local))
-        yield norm(dim)
-        if self.extra_width:
-            yield deep_mlp(dim, self.extra_width, tokens)
+        if self.last_norm:
+            yield norm(dim)
+        if self.mlp_widths:
+            yield widths_mlp(dim, self.mlp_widths, tokens)
         elif self.extra_mlp:
             yield mlp(dim, self.mlp_ratio, tokens)
         if self.fusion:
@@ -212,6 +215,7 @@ class LlmViTSettings(ViTSettings):
             "MedVision_ClinicalBERT": CLINICALBERT,
         }
     )
+    recipes = MappingProxyType(dict.fromkeys(sources, OFFICIAL_LANGUAGE))
     label: Literal[  # type: ignore[assignment]  # pydantic narrows a field by redefining it
         "MedVisionLlama",
         "MedVisionLlama_Frozen",
@@ -240,15 +244,23 @@ class LlmViTSettings(ViTSettings):
                 "mapper: lora needs `mappers` among lora.targets; for plain mappers say mapper: "
                 "linear"
             )
-        if self.lora.block_targets and (self.llm.block == "identity" or self.llm.trainable):
-            held = (
-                "block: identity has no projections"
-                if self.llm.block == "identity"
-                else "trainable trains them whole"
-            )
+        left_out = self.llm.block == "identity" or self.llm.control in STAND_INS
+        if self.lora.block_targets and (left_out or self.llm.trainable):
+            what = "block: identity"
+            if self.llm.control in STAND_INS:
+                what = f"control: {self.llm.control}"
+            held = f"{what} has no projections" if left_out else "trainable trains them whole"
             targets = ", ".join(self.lora.block_targets)
             raise ValueError(f"lora.targets names {targets} of the block, but llm.{held}")
         return self
+
+    @classmethod
+    def official(cls, label: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """As for all; what stands in for a block has neither heads nor a final norm."""
+        found, llm = super().official(label, given), given.get("llm")
+        if isinstance(llm, Mapping) and llm.get("control") in STAND_INS:
+            found["llm"] = dict(llm)
+        return found
 
     @classmethod
     def require(cls, label: str, settings: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from ray import tune
 
 from orchestrator.executors.base import ClusterError, has_ended, stop_signals
 from orchestrator.executors.lanes.lane import ControlActor, Lane, LiveTrials
-from orchestrator.executors.lanes.machines import check_shapes
+from orchestrator.executors.lanes.machines import check_shapes, with_gpus
 from orchestrator.executors.lanes.preflight import check_machines
 from orchestrator.executors.lanes.scheduler import Scheduler, Waiting
 from orchestrator.executors.lanes.trial_source import TrialSource
@@ -30,7 +30,7 @@ from record.events import Emit, Event, StorageFailed
 from record.store import Store, StoreError
 
 LANE_LOSSES = 20  # of the lane's own small process, for one trial
-ROUNDS = 3  # for trials that ended without an end of their own
+ROUNDS = 3  # for trials that did not end by themselves
 
 
 def run_jobs(
@@ -54,6 +54,7 @@ def run_jobs(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when every lane has written its checkpoint.
     """
     check_machines(spec, store, emit)
+    spec = with_gpus(spec, emit)
     shapes = dict.fromkeys(spec.resources.shape(job.cell.model, job.cell.task) for job in jobs)
     check_shapes(list(shapes), spec.resources.max_lanes, emit)
     order = {job.eval_id: float(len(jobs) - position) for position, job in enumerate(jobs)}
@@ -61,7 +62,7 @@ def run_jobs(
     lost: Sequence[BaseException] = ()
     for _ in range(ROUNDS):
         lost = _round(jobs, spec, store, emit, seconds)
-        # A trial that Tune took for a lane that was dying has come to no end of its own.
+        # A trial that Tune gave to a dying lane has not ended by itself.
         jobs = (
             [job for job in jobs if not has_ended(job, store, spec.resources.max_attempts)]
             if lost

@@ -17,7 +17,7 @@ class LaneExecutor(Executor):
     """Trials in lanes of long-lived Ray Train workers, on the cluster at `address` (or RAY_ADDRESS)
     or on a Ray of our own.
 
-    What Ray has to say goes to the study's logs/driver.log.
+    Ray's messages go to the study's logs/driver.log.
     """
 
     starts = "Ray"

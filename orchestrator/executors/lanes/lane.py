@@ -1,7 +1,7 @@
 """A lane: a Tune Trainable with reused actors that owns long-lived Ray Train workers.
 
 A further trial in a lane costs a message, not new processes (about 0.1 s instead of 15
-s). The Tune side asks for next to no CPU, the Train workers hold the CPUs and GPUs, so that a trial
+s). The Tune side asks for hardly any CPU; the Train workers hold the CPUs and GPUs, so that a trial
 never waits for its own workers.
 """
 
@@ -28,8 +28,8 @@ IDLE_SECONDS = 20.0  # after which a lane without a trial gives its place back
 
 
 class ControlActor:
-    """What the driver requests of its lanes: to stop, or to leave machines that will go; an actor
-    that holds next to nothing.
+    """What the driver requests of its lanes: to stop, or to leave machines
+    that will go; an actor that holds hardly anything.
     """
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """What the lane itself holds beside its workers: Tune asks here last, and overwrites what a
-        trial asked for before.
+        """What the lane itself holds besides its workers: Tune asks here last, and overwrites what
+        a trial asked for before.
         """
         return tune.PlacementGroupFactory([config["request"]])
 
     def setup(self, config: dict[str, Any], settings: dict[str, Any]) -> None:
         self.settings = settings
-        # Train would end a silent worker before it, or this lane, can tell why.
+        # Train would end a silent worker before the worker or this lane can say why.
         os.environ[WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR] = str(
             2 * SILENCE * settings["hang_seconds"]
         )
@@ -81,8 +81,8 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
         return result
 
     def _rest(self) -> None:
-        """In the timer's thread; the next trial waits for it, or it finds that trial at work and
-        leaves.
+        """In the timer's thread: the next trial waits for it, or it sees that trial at work and
+        returns.
         """
         if self.busy.acquire(blocking=False):
             try:
@@ -135,7 +135,7 @@ class Lane(tune.Trainable):  # type: ignore[misc]  # Ray's classes are untyped
 
 
 class LiveTrials(FIFOScheduler):  # type: ignore[misc]
-    """Starts the oldest trial that waits, and lets go of what Tune keeps of those that ended.
+    """Starts the oldest trial that waits, and drops what Tune keeps of those that ended.
 
     Tune's own looks through all trials at every step, and each keeps its configuration and
     statistics of its metrics; in a study of thousands that is time and memory for what the result

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 import yaml
 
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.lanes.scheduler import capacity, impossible
 from orchestrator.spec.resources import WorkerResources
-from record.events import Emit, WaitsForMachines
+from orchestrator.spec.study import Spec
+from record.events import Emit, Message, WaitsForMachines
 
 HEAD_RESOURCE = "node:__internal_head__"  # Ray's own, one per cluster
 BOOTSTRAP = Path(
     "~/ray_bootstrap_config.yaml"
 )  # `ray up` leaves its configuration here on the head
 KINDS = ("CPU", "GPU")
+SPREAD = (
+    "Such a trial sends its gradients, four bytes a trained parameter, between machines in every "
+    "step; with a large model that can take longer than one worker would."
+)
 WAITS = "Such trials wait for machines that can hold them"
 
 
@@ -28,6 +34,26 @@ def nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of every living machine."""
     living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [{kind: float(node.get(kind, 0)) for kind in KINDS} for node in living]
+
+
+def with_gpus(spec: Spec, emit: Emit) -> Spec:
+    """The spec with what `gpus_per_worker: auto` stands for on these machines; says so, and where
+    GPUs are there that no trial asks for.
+    """
+    # a torch without CUDA, as on many a laptop, has no use for them
+    there = sum(machine["GPU"] for machine in nodes()) if torch.version.cuda else 0
+    resources = spec.resources.with_gpus(there > 0)
+    if there and spec.resources.asks_for_auto:
+        emit(Message(f"The machines have {there:g} GPUs, and each worker gets one."))
+    used = [resources.gpus_per_worker, *(shape.gpus_per_worker for shape in resources.shapes)]
+    if there and not any(used):
+        emit(
+            Message(
+                f"{there:g} GPUs lie idle: resources.gpus_per_worker is 0. `auto` gives one to "
+                "each worker."
+            )
+        )
+    return spec.model_copy(update={"resources": resources})
 
 
 def is_our_own() -> bool:
@@ -50,6 +76,8 @@ def check_shapes(shapes: Sequence[WorkerResources], max_lanes: int | None, emit:
     for shape in shapes:
         problem = impossible([shape], now)
         if problem is None:
+            if shape.workers > 1 and not any(_holds_all(machine, shape) for machine in now):
+                emit(Message(f"No machine holds {shape} alone. {SPREAD}"))
             continue
         if not grows:
             other = "" if ours else ", or set resources.max_lanes for a cluster that grows"
@@ -59,9 +87,13 @@ def check_shapes(shapes: Sequence[WorkerResources], max_lanes: int | None, emit:
         emit(WaitsForMachines(f"{problem}. {WAITS}"))
 
 
+def _holds_all(machine: Mapping[str, float], shape: WorkerResources) -> bool:
+    return all(machine[kind] >= shape.workers * each for kind, each in shape.worker.items())
+
+
 def machines_of_ray_up() -> Callable[[WorkerResources], list[dict[str, float]]] | None:
     """The machines of the grown cluster, chosen so that they hold most of a shape; None where
-    nothing says what may come.
+    it is not known what may come.
 
     The configuration of `ray up` says so, and is read on the head only: on another machine it would
     be another cluster's.
@@ -77,7 +109,9 @@ def machines_of_ray_up() -> Callable[[WorkerResources], list[dict[str, float]]] 
         head, workers = _held(types.pop(config["head_node_type"])), list[dict[str, float]]()
         for kind in types.values():
             count = min(most, kind.get("max_workers", most))
-            if count and not kind["resources"]:  # such a machine says what it has when it is there
+            if (
+                count and not kind["resources"]
+            ):  # such a machine reports what it has when it is there
                 return None
             workers += [_held(kind)] * count
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):

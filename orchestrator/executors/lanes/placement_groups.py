@@ -1,4 +1,4 @@
-"""Placement groups that nobody uses any more.
+"""Placement groups that are no longer used.
 
 Train workers live in a placement group, which Ray gives back when the actor that asked
 for it and its job are dead. An actor that dies while it asks is missed (Ray 2.60, seen in
@@ -32,7 +32,7 @@ class OrphanedGroups:
             last: the run's lanes are gone, so that of its own groups every unused one is left over.
 
         Raises:
-            Exception: Ray's state API (its dashboard) gives no answer; nothing is given back then.
+            Exception: Ray's state API (its dashboard) does not answer; nothing is given back then.
         """
         from ray.util.placement_group import PlacementGroup, remove_placement_group
         from ray.util.state import list_actors, list_placement_groups
@@ -69,7 +69,7 @@ def unused_groups(
     meant to stay.
 
     Args:
-        groups: as Ray's state API tells of them in detail.
+        groups: as Ray's state API describes them in detail.
         used: ids of groups with a living or starting actor.
     """
     return {

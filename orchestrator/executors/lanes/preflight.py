@@ -26,7 +26,7 @@ from orchestrator.spec.study import Spec
 from record import paths
 from record.events import Emit, WaitsForMachines
 from record.local_files import cache_root
-from record.schema import Needs
+from record.manifest import Needs
 from record.store import Store, StoreError
 
 ROOMS = ("medvision", "orchestrator", "record", "reports")
@@ -48,11 +48,11 @@ def runtime_env(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_machines(spec: Spec, store: Store, emit: Emit) -> None:
-    """Let every other living machine fetch what it lacks, and say before the start what is wrong
-    with any of them.
+    """Let every other living machine fetch what it lacks, and say before the start
+    what is wrong with each of them.
 
-    Needs a connected Ray and a study that is written. A machine that is lost meanwhile is no
-    problem of this check, and one that does not answer in time is only told of, as an event
+    Needs a connected Ray and a study that is written. A machine that is lost meanwhile is not
+    a problem of this check, and one that does not answer in time is only reported, as an event
     `waiting`: its lanes ask again.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where Ray Tune gets its trials from: one for every place that is free, chosen only then.
+"""Where Ray Tune gets its trials from: one for every free place, chosen only when it is free.
 
 Which trial comes next is `orchestrator.executors.lanes.scheduler`'s.
 """
@@ -22,11 +22,11 @@ from orchestrator.spec.resources import WorkerResources
 from record.events import Emit, Event, LaneReady, Started, TrialEvent, WaitsForMachines
 
 NODES_SECONDS = 5.0  # how often the cluster is asked what it holds
-PLACE_SECONDS = 60.0  # a lane whose workers have found no place for so long is made room for
+PLACE_SECONDS = 60.0  # room is made for a lane whose workers have found no place for this long
 
 
 class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes are untyped
-    """Gives Tune one trial for every place that is free, and decides which only then."""
+    """Gives Tune one trial for every free place, chosen only when it is free."""
 
     def __init__(
         self,
@@ -50,7 +50,9 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         self.ended = 0
         self.nodes: list[dict[str, float]] = []
         self.nodes_read_at = -NODES_SECONDS
-        self.lacking: set[WorkerResources] = set()  # shapes that no machine holds, and were told of
+        self.lacking: set[WorkerResources] = (
+            set()
+        )  # shapes that no machine holds and that were reported
 
     def next_trial(self) -> Any:
         """A Tune trial that carries the next job, or None where nothing fits now or nothing is
@@ -77,8 +79,8 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         return trial
 
     def on_event(self, event: Event) -> None:
-        """Whatever comes of a trial after its start comes from a place, and a lane that had one
-        before has it at once.
+        """Every event of a trial after its start comes from a place, and a lane that had one before
+        has it at once.
         """
         if isinstance(event, LaneReady):
             self.placed.add(event.lane)
@@ -96,7 +98,7 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         self.ended += 1
         if (
             self.ended % (1 + len(self.scheduler) // 50) == 0
-        ):  # to order ten thousand anew each time would take minutes
+        ):  # to reorder ten thousand each time would take minutes
             self.scheduler.estimate_again(self.seconds)
 
     def _nodes(self) -> list[dict[str, float]] | None:
@@ -120,7 +122,7 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
         self.lacking = set(lacking)
 
     def save_to_dir(self, dirpath: str, **_: Any) -> None:
-        """Nothing: the result store is the record."""
+        """Does nothing: the result store is the record."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for the same reason: Tune pickles its settings for a resumption of its own."""
@@ -128,7 +130,7 @@ class TrialSource(BasicVariantGenerator):  # type: ignore[misc]  # Ray's classes
 
 
 def _lane_request(number: int) -> dict[str, float]:
-    """What a lane asks for beside its workers. Tune reuses a lane for an equal request only, so
+    """What a lane asks for besides its workers. Tune reuses a lane for an equal request only, so
     each shape has its own.
     """
     if ray.cluster_resources().get(LANE_RESOURCE):

@@ -24,8 +24,8 @@ ASK_SECONDS = 5.0  # how often the cluster is asked which machines will go
 
 
 class Watcher:
-    """A thread of the driver: hands on the lanes' events, and that the run stops; tells the lanes
-    which machines will go.
+    """A thread of the driver: passes on the lanes' events and that the run stops, and informs the
+    lanes which machines will go.
 
     It also gives back what dead lanes left taken, and ends the run with a ClusterError when Ray on
     the driver's own machine is gone.
@@ -47,7 +47,7 @@ class Watcher:
         self.ended.set()
         if self.lost:
             raise ClusterError(self.lost)
-        if kind is None:  # else it is to end at once: the next run looks after what is left
+        if kind is None:  # otherwise it ends at once: the next run looks after what is left
             self.thread.join(STOP_SECONDS)
             self._sweep(last=True)
 
@@ -56,13 +56,13 @@ class Watcher:
             self._rounds()
         except (
             ray.exceptions.RayError
-        ) as error:  # the events' actor lives on this machine, and nobody kills it
+        ) as error:  # the events' actor lives on this machine, and nothing kills it
             if not self.ended.is_set():
                 self._give_up(str(error).strip().splitlines()[0])
 
     def _give_up(self, reason: str) -> None:
-        """End the run: Tune would wait for lanes that cannot come, until Ray ends this process
-        without a word.
+        """End the run: Tune would wait for lanes that cannot come, until Ray silently ends this
+        process.
         """
         gone = self.raylet is not None and not _lives(self.raylet)
         what = (
@@ -103,7 +103,7 @@ class Watcher:
             return
         with contextlib.suppress(
             Exception
-        ):  # without an answer of Ray's dashboard they are looked for another time
+        ):  # without an answer from Ray's dashboard they are looked for later
             for placement_group in self.orphans.sweep(last=last):
                 logging.getLogger(__name__).warning(
                     "gave back placement group %s, which a dead lane had left", placement_group
@@ -118,14 +118,14 @@ class Watcher:
         except Exception as error:
             if not self.failed:
                 logging.getLogger(__name__).exception(
-                    "what the lanes tell can no longer be shown whole: %s", error
+                    "events of the lanes can no longer be shown completely: %s", error
                 )
             self.failed = True
 
     def _hand_on_draining(self) -> None:
         with contextlib.suppress(
             Exception
-        ):  # Ray's own Train asks the same way; without an answer, a loss is a loss
+        ):  # Ray Train asks in the same way; without an answer, the machine counts as lost
             draining = sorted(ray._private.state.state.get_draining_nodes())
             if draining != self.draining:
                 self.draining = draining

@@ -32,7 +32,7 @@ def lane_loop(config: dict[str, Any]) -> None:
 
     Args:
         config: `inbox` and `outbox` (ray.util.queue.Queue of messages and events), `store` (URI of
-            the study), `threads`, `hang_seconds`.
+            the study), `threads`, `hang_seconds`, `gpus` (share of one).
     """
     import ray
     import torch
@@ -51,6 +51,8 @@ def lane_loop(config: dict[str, Any]) -> None:
     device = train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        if config["gpus"] < 1:  # what is over would be another trial's
+            torch.cuda.set_per_process_memory_fraction(config["gpus"], device)
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     me = ray.get_runtime_context()
     stderr = os.path.realpath(STDERR)
@@ -86,9 +88,7 @@ def lane_loop(config: dict[str, Any]) -> None:
             if outcome:  # of rank 0
                 outbox.put(AttemptDone(outcome))
         gc.collect()
-        if (
-            not settled
-        ):  # what the imports made stays: to look through it again would cost 0.4 s a trial
+        if not settled:  # what the imports made stays: searching it again would cost 0.4 s a trial
             gc.freeze()
             settled = True
         if device.type == "cuda":

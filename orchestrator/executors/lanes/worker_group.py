@@ -1,5 +1,5 @@
 """The Ray Train workers of a lane, as the lane sees them: jobs go in, events come out, and what
-ended them is told apart.
+ended them is distinguished.
 
 The workers' own side is `orchestrator.executors.lanes.worker`.
 """
@@ -7,6 +7,7 @@ The workers' own side is `orchestrator.executors.lanes.worker`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import tempfile
@@ -21,12 +22,13 @@ from typing import Any
 
 import ray
 from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.executors.base import AttemptFailed, AttemptInterrupted
+from orchestrator.executors.lanes.meeting import torch_config
 from orchestrator.executors.lanes.worker import lane_loop
 from orchestrator.planning.identity import Job
 from orchestrator.spec.resources import WorkerResources
@@ -50,10 +52,10 @@ LAST_WORDS_SECONDS = 10.0  # after a rank's failure: for the other ranks' and fo
 LAST_EVENTS = 20
 STDERR_LINES = 100
 SILENCE = (
-    3  # times `hang_seconds`, after which workers that said nothing at all are killed from outside
+    3  # times `hang_seconds`, after which workers that sent nothing at all are killed from outside
 )
-# Which of several ranks' failures tells the cause: the others often see only a broken connection.
-_TELLING = ("hang", "memory", "training", "storage")
+# Which of several ranks' failures gives the cause: the others often see only a broken connection.
+_CAUSES = ("hang", "memory", "training", "storage")
 
 
 def queue_here() -> Queue:
@@ -80,7 +82,7 @@ class WorkerGroup:
         )
         self.trials = 0
         self.ready = False
-        self.ranks: dict[int, RankReady] = {}  # what each said of itself
+        self.ranks: dict[int, RankReady] = {}  # what each reported of itself
         self.death: BaseException | None = None
         self.trainer = TorchTrainer(
             lane_loop,
@@ -90,8 +92,14 @@ class WorkerGroup:
                 "store": settings["store"],
                 "threads": shape.cpus_per_worker,
                 "hang_seconds": self.hang_seconds,
+                "gpus": shape.gpus_per_worker,
             },
-            torch_config=TorchConfig(backend="nccl" if shape.gpus_per_worker else "gloo"),
+            torch_config=torch_config(
+                # Tensors on the CPU, such as requests to stop, go over Gloo and wait for no GPU.
+                backend="cpu:gloo,cuda:nccl" if shape.gpus_per_worker else "gloo",
+                # A hang is the heartbeat's to tell, which ends the process sooner.
+                timeout_s=math.ceil(SILENCE * self.hang_seconds) + 60,
+            ),
             scaling_config=ScalingConfig(
                 num_workers=shape.workers,
                 use_gpu=bool(shape.gpus_per_worker),
@@ -172,7 +180,7 @@ class WorkerGroup:
     def _failure(
         self, received: list[Event], last_events: deque[str], epoch: int, silent: float
     ) -> AttemptFailed | StoreError:
-        """The cause, out of what the ranks said, what Train saw of their processes, and how long
+        """The cause, from what the ranks reported, what Train saw of their processes, and how long
         they were silent before.
         """
         until = time.monotonic() + LAST_WORDS_SECONDS
@@ -181,15 +189,15 @@ class WorkerGroup:
                 received.append(event)
         while event := next_event(self.outbox, timeout=0.2 if alive else 0.05):
             received.append(event)
-        said = [event for event in received if isinstance(event, RankFailed)]
-        telling = [event for event in said if event.kind in _TELLING]
-        # Train hands on what ended a process inside a word of its own.
+        failures = [event for event in received if isinstance(event, RankFailed)]
+        causes = [event for event in failures if event.kind in _CAUSES]
+        # Train wraps what ended a process in an error of its own.
         ends = [
             getattr(end, "health_check_failure", end)
             for end in getattr(self.death, "worker_failures", {}).values()
         ]
         gone = [end for end in ends if isinstance(end, ray.exceptions.RayActorError)]
-        if not telling and any(isinstance(end, ray.exceptions.OutOfMemoryError) for end in ends):
+        if not causes and any(isinstance(end, ray.exceptions.OutOfMemoryError) for end in ends):
             return AttemptFailed(
                 "the machine ran out of memory and Ray ended a worker",
                 str(self.death),
@@ -200,8 +208,8 @@ class WorkerGroup:
             end for end in ends if not isinstance(end, ray.exceptions.RayError | RayTrainError)
         ]
         if (
-            not self.ready and not said and raised
-        ):  # before the first trial, so that none could tell of it
+            not self.ready and not failures and raised
+        ):  # before the first trial, so that none could report it
             details = "".join(traceback.format_exception(raised[0]))
             return AttemptFailed(
                 f"the workers did not start: {raised[0]}".splitlines()[0],
@@ -209,7 +217,7 @@ class WorkerGroup:
                 "exception",
                 epoch,
             )
-        if not telling and (gone or not said):
+        if not causes and (gone or not failures):
             details = "\n".join([str(self.death), "Last events:", *last_events])
             if self.ready and silent > self.hang_seconds:
                 # A worker says so itself unless its threads cannot run; then a timer in C has ended
@@ -225,7 +233,7 @@ class WorkerGroup:
                     epoch,
                 )
             return AttemptFailed("the worker processes were lost", details, "lost", epoch)
-        cause = (telling or said)[0]
+        cause = (causes or failures)[0]
         if cause.kind == "storage":
             return StoreError(cause.reason)
         rank = f"rank {cause.rank}: " if self.shape.workers > 1 else ""

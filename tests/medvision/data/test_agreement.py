@@ -33,7 +33,7 @@ TYPES = [
     np.float32, np.float64,
 ]  # fmt: skip
 ENDINGS = [".nii", ".nii.gz", ".NII.GZ", ".Nii", ".nii.GZ"]
-FOREIGN = [".img", ".hdr", ".mgz", ".nii.bz2", ".nrrd", ".gz", ""]
+FOREIGN = [".img", ".hdr", ".mgz", ".nii.bz2", ".dcm", ".gz", ""]
 SHAPES = [(3, 4, 5), (1, 1, 1), (6, 1, 2), (3, 4, 5, 1), (3, 4, 5, 2), (4, 4), (3, 4, 5, 1, 2)]
 SLOPES = [1.0, 0.0, -2.5, 1e-30, 1e30, 1e36, 3e38, float("nan"), float("inf")]
 PLACES = [0.0, 1.0, -1.0, 0.5, 0.05, 100.0, 1e-7, 1e7, 1e30, float("nan"), float("inf")]
@@ -179,7 +179,7 @@ def test_an_ending_that_is_not_read_is_told_by_its_ending(tmp_path: Path, ending
         path.write_bytes(b"x" * 400)
     case = Case("c", (path,), path)
     (error, _) = validate(case).errors
-    assert error.startswith(f"{path}: only .nii.gz and .nii files are read")
+    assert error.startswith(f"{path}: only .nii.gz, .nii, .mha and .nrrd files are read")
     assert refused(lambda: read_image([path])) == error
 
 

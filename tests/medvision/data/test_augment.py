@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medvision.data.augment import ELASTIC_SPANS, _elastic_grid, _rotated, augment
+from medvision.data.augment import ELASTIC_SPANS, _elastic_grid, augment
+from medvision.data.rotation import rotated
 from medvision.training.settings import Augmentation
 
 EVERYTHING = {"rotation_degrees": 15.0, "intensity": 0.2, "flip": (0.5, 0.5, 0.5)} | {
     "elastic": 0.3,
     "gamma": 0.5,
     "noise": 0.1,
+    "contrast": 0.2,
 }
 KINDS = [{name: value} for name, value in EVERYTHING.items()] + [EVERYTHING]
 
@@ -47,11 +49,11 @@ def test_neutral_settings_change_nothing_and_the_defaults_are_neutral_but_for_th
     None
 ):
     images, masks = batch()
-    neutral = Augmentation(rotation_degrees=0, intensity=0).model_dump()
+    neutral = Augmentation(rotation_degrees=0, intensity=0).changes
     changed = augment(images, masks, "abcd", seed=0, epoch=0, **neutral)
     assert torch.equal(changed[0], images)
     assert torch.equal(changed[1], masks)
-    paper = Augmentation().model_dump()
+    paper = Augmentation().changes
     both = {name: paper[name] for name in ("rotation_degrees", "intensity")}
     every = augment(images, masks, "abcd", seed=0, epoch=0, **paper)[0]
     assert torch.equal(every, augment(images, masks, "abcd", seed=0, epoch=0, **both)[0])
@@ -71,9 +73,9 @@ def test_the_rotation_is_grid_samples(degrees: float, border: bool) -> None:
     expected = F.grid_sample(
         images, grid, mode="bilinear", padding_mode=padding, align_corners=False
     )
-    torch.testing.assert_close(_rotated(images, angles, border=border), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(rotated(images, angles, border=border), expected, rtol=0, atol=2e-5)
     if degrees == 0:
-        assert torch.equal(_rotated(images, angles, border=border), images)
+        assert torch.equal(rotated(images, angles, border=border), images)
 
 
 def test_flips_follow_their_probabilities_and_take_the_mask_along() -> None:
@@ -138,3 +140,26 @@ def test_noise_has_no_mean_and_at_most_its_deviation() -> None:
     assert deviations.min() < 0.1 < deviations.max()
     assert noisy.mean().abs() < 0.005
     assert not masks.any()
+
+
+def test_contrast_keeps_the_mean_and_spreads_what_is_around_it() -> None:
+    images, masks = batch()
+    changed, same = augment(images, masks, "abcd", seed=0, epoch=0, contrast=0.3)
+    assert torch.equal(same, masks)
+    means = [one.mean((1, 2, 3, 4)) for one in (images, changed)]
+    torch.testing.assert_close(means[0], means[1])
+    ratios = changed.std((1, 2, 3, 4)) / images.std((1, 2, 3, 4))
+    assert ((ratios - 1).abs() < 0.3).all()
+    assert ratios.unique().numel() == 4
+
+
+def test_the_official_rotation_turns_image_and_mask_in_two_planes() -> None:
+    images = torch.zeros(1, 1, 9, 9, 9)
+    images[0, 0, 4, 8, 4] = 1  # at the end of Y, in the middle of X and Z
+    options = {"seed": 0, "epoch": 0, "rotation_degrees": 180.0, "rotation": "cubic"}
+    image, mask = augment(images, images, ["a"], **options, rotation_planes="official")
+    together = augment(images, images, ["a"], **options)
+    assert torch.equal(mask, together[1])
+    assert not torch.equal(image, together[0])
+    assert image[0, 0, :4].abs().max() < 1e-5 < image[0, 0, 4].abs().max()  # it stays in its plane
+    assert together[0][..., :4].abs().max() < 1e-5

@@ -4,11 +4,9 @@ nothing.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -30,122 +28,16 @@ from medvision.data.check import (
 from medvision.data.fingerprints import index_cases
 from medvision.data.readers.base import Case, Declared
 from medvision.data.readers.registry import read_task
-
-TASK = "Task99_Spheres"
-AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
-
-
-def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    volume = nibabel.load(path)
-    return np.array(volume.dataobj), volume.affine
-
-
-def save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    nibabel.save(nibabel.Nifti1Image(array, affine), path)
-
-
-def changed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    return lambda path: save(path, change(load(path)[0]), load(path)[1])
-
-
-def moved(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    return lambda path: save(path, load(path)[0], change(load(path)[1]))
-
-
-def shifted(mm: float) -> Callable[[Path], None]:
-    offset = np.zeros((4, 4))
-    offset[0, 3] = mm
-    return moved(lambda affine: affine + offset)
-
-
-def with_value(value: float, dtype: type | None = None) -> Callable[[Path], None]:
-    def change(array: np.ndarray) -> np.ndarray:
-        array = array.astype(dtype or array.dtype)
-        array[0, 0, 0] = value
-        return array
-
-    return changed(change)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-2000])
-
-
-def last_bytes_cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-4])
-
-
-def checksum_broken(path: Path) -> None:
-    content = gzip.compress(gzip.decompress(path.read_bytes()))
-    path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
-
-
-def affine_broken(path: Path) -> None:
-    content = bytearray(gzip.decompress(path.read_bytes()))
-    content[280:284] = np.float32(np.nan).tobytes()  # the first of srow_x
-    path.write_bytes(gzip.compress(content))
-
-
-def affine_flat(path: Path) -> None:
-    content = bytearray(gzip.decompress(path.read_bytes()))
-    content[312:328] = bytes(16)  # srow_z
-    path.write_bytes(gzip.compress(content))
-
-
-DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "truncated gzip": ("imagesTr", cut, "cannot be read as NIfTI: EOFError"),
-    "truncated in gzip's trailer": (
-        "imagesTr",
-        last_bytes_cut,
-        "cannot be read as NIfTI: EOFError",
-    ),
-    "wrong checksum": ("labelsTr", checksum_broken, "CRC check failed"),
-    "wrong shape": (
-        "labelsTr",
-        changed(lambda a: a[:-1]),
-        "shape (15, 17, 15) differs from its image's (16, 17, 15)",
-    ),
-    "two-dimensional": (
-        "imagesTr",
-        changed(lambda a: a[:, :, 0]),
-        "3D or 4D is needed, its shape is (16, 17)",
-    ),
-    "nan": ("imagesTr", with_value(np.nan), "holds 1 values that are NaN or infinite"),
-    "infinite": ("imagesTr", with_value(-np.inf), "holds 1 values that are NaN or infinite"),
-    "nan label": (
-        "labelsTr",
-        with_value(np.nan, np.float32),
-        "holds 1 values that are NaN or infinite",
-    ),
-    "undeclared label": ("labelsTr", with_value(7), "holds label 7, dataset.json declares 1, 2"),
-    "negative label": (
-        "labelsTr",
-        with_value(-1, np.int16),
-        "holds label -1, dataset.json declares 1, 2",
-    ),
-    "half a label": (
-        "labelsTr",
-        with_value(1.5, np.float32),
-        "(round them and save it again), it holds 1.5",
-    ),
-    "missing label": ("labelsTr", lambda path: path.unlink(), "is missing"),
-    "missing image": ("imagesTr", lambda path: path.unlink(), "is missing"),
-    "zero bytes": ("imagesTr", lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
-    "no NIfTI": ("labelsTr", lambda path: path.write_bytes(b"no image"), "cannot be read as NIfTI"),
-    "moved": ("labelsTr", shifted(3), "3 mm (3 voxels) away from its image"),
-    "flipped": (
-        "labelsTr",
-        moved(lambda a: a @ np.diag([-1, 1, 1, 1])),
-        "orientation LAS differs from its image's RAS",
-    ),
-    "complex": (
-        "imagesTr",
-        changed(lambda a: a.astype(np.complex64)),
-        "real numbers are needed, its voxels are complex64",
-    ),
-    "nan affine": ("labelsTr", affine_broken, "the affine must be finite"),
-    "flat affine": ("imagesTr", affine_flat, "leaves out a direction"),
-}
+from tests.medvision.data.damage import (
+    AFFINE,
+    DAMAGE,
+    TASK,
+    changed,
+    moved,
+    save,
+    shifted,
+    with_value,
+)
 
 
 @pytest.fixture
@@ -289,7 +181,7 @@ def test_a_folder_of_tasks_is_shown_as_lines_a_table_or_json(
         lines[1]
         == f"error: Task98_Other, case_00: {other}/labelsTr/case_00.nii.gz: is empty (0 bytes)"
     )
-    assert lines[3:] == [
+    assert [line for line in lines[3:] if not line.startswith("  ")] == [
         "Task98_Other: 15 cases, 1 unusable; 1 errors, 0 warnings",
         f"{TASK}: 15 cases, 0 unusable; 0 errors, 0 warnings",
     ]
@@ -317,3 +209,48 @@ def test_a_folder_of_tasks_is_shown_as_lines_a_table_or_json(
 def test_a_name_in_brackets_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     show([checking.Report("T", 1, {"[red]": Reasons(("/[bold]/x: is missing",))})])
     assert capsys.readouterr().out.startswith("error: T, [red]: /[bold]/x: is missing\n")
+
+
+def test_shapes_voxels_and_volumes_of_labels_are_shown(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against nibabel and numpy."""
+    assert main(["check", str(data)]) == 0
+    shown = capsys.readouterr().out
+    images = [nibabel.load(path) for path in sorted((data / "imagesTr").glob("*.nii.gz"))]
+    sizes = [[image.shape[axis] for image in images] for axis in range(3)]
+    wanted = [str(min(s)) if min(s) == max(s) else f"{min(s)} to {max(s)}" for s in sizes]
+    assert f"  images: {' x '.join(wanted)} voxels of " in shown
+    labels = [nibabel.load(path) for path in sorted((data / "labelsTr").glob("*.nii.gz"))]
+    values = [np.asarray(label.dataobj) for label in labels]
+    edge = [float(np.prod(label.header.get_zooms()[:3])) / 1000 for label in labels]
+    core = [(v == 2).sum() * ml for v, ml in zip(values, edge, strict=True) if (v == 2).any()]
+    assert (
+        f"  label 2 (core): in {len(core)} of 15 cases, {min(core):.3g} to {max(core):.3g} ml, "
+        f"median {np.median(core):.3g}" in shown
+    )
+    main(["check", str(data), "--json"])
+    [value] = json.loads(capsys.readouterr().out)
+    first = value["found"]["case_00"]
+    assert first["shape"] == list(images[0].shape[:3])
+    assert first["volumes_mm3"]["2"] == pytest.approx(1000 * (values[0] == 2).sum() * edge[0])
+
+
+def test_the_patients_file_is_checked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = data / "patients.csv"
+    rows = [f"case_{number:02d},P{number // 2}" for number in range(15)]
+    path.write_text("\n".join(["case,patient", *rows, "case_99,P9"]))
+    assert main(["check", str(data)]) == 0
+    assert (
+        "  patients.csv: 8 patients, 1 to 2 cases each; it also names 1 that are no cases here: "
+        "case_99\n" in capsys.readouterr().out
+    )
+    path.write_text("\n".join(["case,patient", *rows[:13]]))
+    assert main(["check", str(data)]) == 1
+    assert f"error: {TASK}: {path}: names no patient of 2 cases: case_13, case_14" in (
+        capsys.readouterr().out
+    )
+    other = data / "other.csv"
+    other.write_text("case,who\n")
+    assert main(["check", str(data), "--patients", str(other)]) == 1
+    assert f"{other}:1: lacks the column patient" in capsys.readouterr().out

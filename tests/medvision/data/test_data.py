@@ -22,8 +22,9 @@ from medvision.data.settings import Preparation
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import resize
 from medvision.errors import DataError
-from medvision.evaluation import predict, score
+from medvision.evaluation import predict
 from medvision.metrics.settings import Scoring
+from medvision.scoring import score
 
 FOREGROUND = {"foreground": "all"}
 

@@ -4,16 +4,10 @@ unsafe archives.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import http.server
-import io
 import random
-import re
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,90 +16,7 @@ import pytest
 from medvision.data import fetch as fetching
 from medvision.data.__main__ import main
 from medvision.data.fetch import ATTEMPTS, BadArchiveError, FetchError, fetch_task
-
-TASK = "Task04_Hippocampus"
-NOISE = bytes(range(256)) * 2000
-
-
-def archive(*members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                tar.addfile(member)
-            else:
-                info = tarfile.TarInfo(member[0])
-                info.size = len(member[1])
-                tar.addfile(info, io.BytesIO(member[1]))
-    return buffer.getvalue()
-
-
-GOOD = archive(
-    (f"./{TASK}/dataset.json", b"{}"),
-    (f"./{TASK}/._dataset.json", b"AppleDouble"),
-    (f"./{TASK}/imagesTr/a.nii.gz", NOISE),
-    (f"./{TASK}/imagesTr/._a.nii.gz", b"AppleDouble"),
-)
-
-
-@dataclass
-class Server:
-    """`content` is served; `cut` bytes per connection at most; `refusals` are status codes of the
-    first answers.
-    """
-
-    url: str = ""
-    content: bytes = GOOD
-    cut: int | None = None
-    ranges: bool = True
-    refusals: list[int] = field(default_factory=list)
-    redirect: str = ""
-    asked: list[str | None] = field(default_factory=list)
-
-    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        wanted = handler.headers.get("Range")
-        self.asked.append(wanted)
-        if self.refusals:
-            handler.send_error(self.refusals.pop(0))
-            return
-        if self.redirect:
-            handler.send_response(302)
-            handler.send_header("Location", self.redirect)
-            handler.end_headers()
-            return
-        first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0  # type: ignore[index]
-        total = len(self.content)
-        if first >= total:
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{total}")
-            handler.end_headers()
-            return
-        handler.send_response(206 if wanted and self.ranges else 200)
-        handler.send_header("Content-Length", str(total - first))
-        if wanted and self.ranges:
-            handler.send_header("Content-Range", f"bytes {first}-{total - 1}/{total}")
-        handler.end_headers()
-        handler.wfile.write(self.content[first:][: self.cut])
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(
-            target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
-        state.url = f"http://127.0.0.1:{running.server_port}/{TASK}.tar"
-        yield state
-        running.shutdown()
+from tests.medvision.data.archives import GOOD, NOISE, TASK, Server, archive, damaged, link
 
 
 @pytest.fixture
@@ -246,22 +157,6 @@ def test_only_http_is_fetched_even_behind_a_redirect(
         assert len(server.asked) == 1  # asking again would not help
 
 
-def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-def damaged(volume: bytes) -> bytes:
-    """A compressed archive that breaks in the middle of its large member."""
-    content = bytearray(
-        gzip.compress(archive((f"{TASK}/dataset.json", b"{}"), (f"{TASK}/volume", volume)))
-    )
-    middle = len(content) // 2
-    content[middle : middle + 200] = b"\xff" * 200
-    return bytes(content)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -352,54 +247,3 @@ def test_something_else_in_its_place_is_left_alone(
     (tmp_path / "root" / TASK).mkdir(parents=True)
     with pytest.raises(FetchError, match="move it away first"):
         fetch()
-
-
-def test_the_command_line(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root, md5 = str(tmp_path), hashlib.md5(GOOD, usedforsecurity=False).hexdigest()
-    assert (
-        main(["fetch", TASK, "--root", root, "--url", server.url]) == 1
-    )  # MSD's own md5 is another
-    assert "it must be 9d24dba78a72977dbd1d2e110310f31b" in capsys.readouterr().err
-    assert (
-        main(
-            [
-                "fetch",
-                TASK,
-                "--root",
-                root,
-                "--url",
-                server.url.replace(TASK, "{task}"),
-                "--md5",
-                md5,
-            ]
-        )
-        == 0
-    )
-    assert f"{TASK}: {tmp_path / TASK}" in capsys.readouterr().out
-    assert main(["fetch", TASK, "--root", root]) == 0
-    assert "already there" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "name a task, or give --all"),
-        (["Task99_Mine"], "no archive is known of Task99_Mine"),
-        (["../up", "--file", "x.tar"], "not '../up'"),
-        (["--all", "--file", "x.tar"], "are for one task"),
-        ([TASK], "give --root"),
-    ],
-)
-def test_wrong_usage_is_exit_code_2(
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.delenv("MEDVISION_DATA", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        main(["fetch", *arguments])
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvision.data.kept_splits import changes
-from medvision.data.splits import earlier_split, make_folds, reserve, study_order, to_split
+from medvision.data.split_files import to_split
+from medvision.data.splits import earlier_split, make_folds, reserve, study_order
 
 quick = settings(deadline=None, max_examples=100)
 VOLUMES = {f"c{index:02d}": float(index % 7) for index in range(40)}

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvision.data.grouping import patients_of, read_patients
-from medvision.data.splits import Fold, from_split, make_folds, to_split
+from medvision.data.split_files import from_split, to_split
+from medvision.data.splits import Fold, make_folds
 from medvision.errors import DataError
 from record.schema import Split
 
@@ -122,7 +123,12 @@ def test_a_tenth_of_sixteen_cases_is_at_least_one_and_says_when_it_rounds() -> N
     roles = fold.roles(0.1)
     assert len(roles.train) == 2
     assert roles.notes[0] == "fraction 0.1 of 16 is 1.6, rounded to 2"
-    assert "no validation case is left" in roles.notes[1]
+    assert roles.notes[1] == "no validation case is left"
+    assert roles.notes_for("best") == (
+        roles.notes[0],
+        f"{roles.notes[1]}, so the last epoch is taken",
+    )
+    assert roles.notes_for("training-loss") == roles.notes_for("last") == roles.notes
     assert len(fold.roles(0.001).train) == 1
 
 
@@ -235,3 +241,37 @@ def test_a_wrong_table_of_patients_says_where(
         path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_patients(path)
+
+
+def test_numbers_of_cases_can_be_cut_as_int_does() -> None:
+    """MSD's Colon has 126 cases: int() makes 12 of its tenth, rounding 13."""
+    volumes = {f"c{index:03d}": float(index) for index in range(126)}
+    counts = {}
+    for rounding in ("nearest", "down"):
+        (fold,) = make_folds(volumes, scheme="holdout", seed=0, rounding=rounding)
+        taken = fold.roles(0.3)
+        counts[rounding] = len(fold.test), len(taken.train) + len(taken.validation)
+    assert counts == {"nearest": (13, 34), "down": (12, int(0.3 * 114))}
+    few = make_folds(SIX, scheme="holdout", seed=0, rounding="down")
+    assert len(few[0].test) == 1
+
+
+def test_a_fold_can_validate_on_cases_that_no_fraction_shrinks() -> None:
+    """A tenth of MSD's Heart, 16 cases of a fold, has none of its own to validate on."""
+    volumes = {f"c{index:02d}": float(index) for index in range(20)}
+    own, kept = (
+        make_folds(volumes, scheme="kfold", seed=0, validation=validation)[0]
+        for validation in ("fraction", "fold")
+    )
+    assert own.roles(0.1).validation == ()
+    roles = kept.roles(0.1)
+    assert roles.validation == kept.roles(1.0).validation == own.roles(1.0).validation
+    assert roles.train == own.roles(0.1).train
+    assert "validates on 3 cases of the fold, 3 of them beyond the fraction" in roles.notes[-1]
+    assert kept.roles(1.0) == own.roles(1.0)
+
+
+@pytest.mark.parametrize("how", [{"rounding": "down"}, {"validation": "fold"}])
+def test_the_file_keeps_how_roles_are_counted(how: dict[str, str]) -> None:
+    folds = make_folds(SIX, scheme="kfold", seed=0, folds=2, **how)
+    assert from_split(to_split(folds, how, dict.fromkeys(SIX, "f"))) == folds

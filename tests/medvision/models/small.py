@@ -1,24 +1,43 @@
-"""A small model of every label: for tests that hold whatever the label."""
+"""What tests know of every family of models: a module of `families` each, by its folder's name.
+
+SMALL       settings that make the network small, for tests that hold whatever the label
+MEANINGS    what each of its settings means for the ids of results, as `MEANINGS` in
+            tests/orchestrator/planning/test_identities.py
+IDS         label -> digests of the ids of its trainings and evaluations, which never change
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-from medvision.models.registry import PAPER_SOURCES
+from medvision.models.family import NetworkSettings
+from medvision.models.registry import FAMILIES, PAPER_SOURCES
 
-VIT: dict[str, Any] = {"embed_dim": 16, "depth": 2, "heads": 2}
-NETWORKS: dict[str, dict[str, Any]] = {
-    "UNet++": {"features": (8, 8, 8, 16, 16, 8)},
-    "nnU-Net": {"features": (8, 8, 16)},
-    "UNETR": {"feature_size": 8, "embed_dim": 24, "mlp_dim": 48, "heads": 2},
-    "Swin-UNet": {"feature_size": 12, "depths": (1, 1, 1, 1), "window": 2},
-    "TransUNet": {"features": (8, 8, 8, 16), "embed_dim": 16, "heads": 2, "depth": 1},
-    "MissFormer": {"base_dim": 8, "depth": 1, "bridge_depth": 1},
+
+def _facts(family: type[NetworkSettings]) -> Any:
+    folder = family.__module__.removesuffix(".settings").rpartition(".")[2]
+    return importlib.import_module(f"tests.medvision.models.families.{folder}")
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    label: _facts(family).SMALL for family in FAMILIES for label in family.labels()
+}
+MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
+    name: meaning for family in FAMILIES for name, meaning in _facts(family).MEANINGS.items()
+}
+IDS: dict[str, tuple[str, str]] = {
+    label: ids for family in FAMILIES for label, ids in _facts(family).IDS.items()
 }
 
 
 def settings_of(label: str, block: Path) -> dict[str, Any]:
-    """Small settings of a label; `block` is the checkpoint of its language-model block, if any."""
+    """Small settings of a label.
+
+    Args:
+        label: one of the public labels.
+        block: the checkpoint of its language-model block, for a label that has one.
+    """
     llm = {"llm": {"source": str(block)}} if label in PAPER_SOURCES else {}
-    return NETWORKS.get(label, VIT) | llm
+    return SMALL[label] | llm

@@ -6,13 +6,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,9 +28,8 @@ from orchestrator.console.progress import (
 from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.retry import State
 from orchestrator.run import main
-from record.events import Beat, Event, Stopping, WaitsForMachines, from_json
+from record.events import Beat, Ended, Event, Message, Stopping, WaitsForMachines, from_json
 from record.store import Store
-from tests.waiting import PATIENCE_SECONDS, ended_at_last
 
 CELL = "MedVisionLlama Task01_BrainTumour fraction 0.1 fold {} seed 0"
 
@@ -116,7 +109,7 @@ def test_the_time_left_knows_the_lanes_also_between_two_trials_and_the_gpus() ->
     left = picture.forecast(100.0)
     assert left is not None
     assert left.seconds == pytest.approx(400.0)  # seven trials on two lanes
-    assert outlook(left) == "7 min left, 0.4 GPU-hours"
+    assert outlook(left.seconds, left.gpu_hours) == "7 min left, 0.4 GPU-hours"
     assert picture.forecast(101.0) is left  # not computed anew with every line
     later = picture.forecast(100.0 + BETWEEN_SECONDS + 1)
     assert later is not None
@@ -151,13 +144,13 @@ def test_a_line_does_not_look_at_every_trial() -> None:
 @pytest.mark.parametrize("width", [60, 120])
 def test_the_picture_fits_the_terminal(width: int) -> None:
     console = Console(record=True, width=width, file=io.StringIO(), color_system=None)
-    console.print(draw(halfway(), 75.0, width))
+    console.print(draw(halfway().progress(75.0, 75.0), width))
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= width
     assert "study: 1 pending, 2 running, 1 finished" in text
     assert "25%, 3 min left" in text
-    assert re.search(r"2 +MedVisionLlama.* 5/10 +0.2000 +2.5", text)
-    assert re.search(r"1 +MedVisionLlama.* starting", text)
+    assert re.search(r"2 5/10 +MedVisionLlama.* 0.2000 +2.5", text)
+    assert re.search(r"1 starting +MedVisionLlama", text)
     assert "failed: MedVisionLlama Task01_BrainTumour" in text
     if width == 120:
         assert "[bold]odd[/] text" in text  # shown as it is, not taken for markup
@@ -198,13 +191,34 @@ def test_json_is_one_object_a_line_and_nothing_else(capsys: pytest.CaptureFixtur
     assert told[3]["text"] == "table"
 
 
-def test_quiet_shows_the_outcome_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_the_end_only(capsys: pytest.CaptureFixture[str]) -> None:
     screen = make_screen("quiet")
     assert type(screen) is Screen
     screen.say("hello")
     screen(event("failed", 0, reason="x"))
     screen.say("table", result=True)
-    assert capsys.readouterr().out == "table\n"
+    states = {"finished": 5, "quarantined": 1}
+    screen.end(Ended(1, "incomplete", 6, states, "runs/s/report/report.html"))
+    assert capsys.readouterr().out == (
+        "incomplete: 5 of 6 trials finished, 1 quarantined: runs/s/report/report.html\n"
+    )
+    screen.end(Ended(2, "the spec is wrong"))  # which stderr says
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", [Lines, LiveScreen])
+def test_a_screen_that_showed_all_says_nothing_at_the_end(
+    kind: type[Screen], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind().end(Ended(0, "complete", 1, {"finished": 1}, "r"))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_line_for_people_among_the_events_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Lines()
+    with screen.shows(Picture("study", {"e0": 1.0})):
+        screen(Message("4 GPUs lie idle"))
+    assert capsys.readouterr().out.endswith("4 GPUs lie idle\n")
 
 
 def test_a_whole_study_as_json(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +237,18 @@ def test_a_whole_study_as_json(tiny_spec: Path, capsys: pytest.CaptureFixture[st
     assert (
         "significance" in next(line["text"] for line in told if line["event"] == "result").lower()
     )
+    assert told[-1]["event"] == "ended"
+    assert (told[-1]["code"], told[-1]["reason"], told[-1]["trials"]) == (0, "complete", 3)
+    assert told[-1]["states"] == {"finished": 3}
+    assert Path(told[-1]["report"]).is_file()
+
+
+def test_json_ends_with_what_was_wrong(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tiny_spec), "--in-process", "--json", "--set", "folds=1"]) == 2
+    [told] = capsys.readouterr().out.splitlines()
+    ended = json.loads(told)
+    assert (ended["event"], ended["code"]) == ("ended", 2)
+    assert "folds: must be 2 or more" in ended["reason"]
 
 
 def test_failures_stay_on_the_terminal_above_the_picture() -> None:
@@ -255,64 +281,14 @@ def test_each_trial_has_its_log(tmp_path: Path) -> None:
     ]
 
 
-def test_ctrl_c_leaves_a_clean_terminal_and_says_how_to_go_on(tiny_spec: Path) -> None:
-    command = [sys.executable, "-m", "orchestrator.run", str(tiny_spec), "--in-process"]
-    command += ["--set", "tracking.enabled=false", "--set", "training.epochs=100000"]
-    written, code = _interrupted_on_a_terminal(command, when=b"/100000")
-    assert code == 130, written
-    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") > 0  # the cursor is shown again
-    assert "Traceback" not in written
-    after = _as_shown(written)
-    assert not re.search(r"━|s/epoch", after)  # nothing of the picture is left
-    assert "Stopped." in after
-
-
-def _interrupted_on_a_terminal(command: list[str], when: bytes) -> tuple[str, int]:
-    """Run on a pseudo-terminal, press Ctrl-C when `when` is shown; what was written, and the exit
-    code.
-    """
-    master, slave = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    process = subprocess.Popen(
-        command,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environment,
-        start_new_session=True,
-        cwd=Path.cwd(),
-    )
-    os.close(slave)
-    written, pressed = b"", False
-    with ended_at_last(process), os.fdopen(master, "rb", buffering=0) as terminal:
-        while True:
-            ready, _, _ = select.select([terminal], [], [], 1.0)
-            if ready:
-                try:
-                    written += terminal.read(65536)
-                except OSError:  # the terminal's other end is closed
-                    break
-            elif process.poll() is not None:
-                break
-            if written.count(when) > 2 and not pressed:  # the picture has been drawn anew
-                pressed = True
-                process.send_signal(signal.SIGINT)
-        return written.decode(), process.wait(PATIENCE_SECONDS)
-
-
-def _as_shown(written: str) -> str:
-    """The terminal's lines at the end: carriage returns, cursor-up and erase-line are carried out,
-    colours dropped.
-    """
-    lines, row = [""], 0
-    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
-        if part == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif part.endswith("A") and part.startswith("\x1b"):
-            row = max(0, row - int(part[2:-1] or 1))
-        elif part in ("\x1b[2K", "\x1b[K"):
-            lines[row] = ""
-        elif not part.startswith("\x1b") and part != "\r":
-            lines[row] += part
-    return "\n".join(lines)
+def test_a_run_whose_trials_have_ended_writes_its_report() -> None:
+    picture = Picture("study", {"e0": 1.0})
+    picture.update(event("started", 0), 0.0)
+    picture.update(event("failed", 0, reason="x"), 1.0)
+    assert not picture.progress(2.0, 2.0).has_ended  # it is tried again
+    picture.update(event("quarantined", 0, reason="x"), 3.0)
+    progress = picture.progress(4.0, 4.0)
+    assert progress.has_ended
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(draw(progress, 80))
+    assert "the report is being written" in console.export_text()

@@ -6,38 +6,31 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import queue
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.tune.experiment import Trial
 
 from orchestrator.executors.base import AttemptFailed, AttemptInterrupted, recorded, run_to_the_end
-from orchestrator.executors.lanes import lane as lanes
-from orchestrator.executors.lanes import watcher, worker_group
+from orchestrator.executors.lanes import watcher
 from orchestrator.executors.lanes.lane import LiveTrials
-from orchestrator.executors.lanes.worker_group import WorkerGroup
 from orchestrator.planning import study_files
 from orchestrator.planning.identity import Cell, Job, Tuning
 from orchestrator.planning.retry import State
 from orchestrator.planning.study_files import parsed_spec
-from orchestrator.spec.resources import WorkerResources
 from orchestrator.spec.study import Spec
 from orchestrator.trial.log_tail import LAST_LINES, LastWords
-from record.events import AttemptStopped, Epoch, Event, Outcome, RankReady, StorageFailed
-from record.schema import SearchTrial
-from record.store import Store, StoreError
+from record.events import Epoch, Event, Outcome, StorageFailed
+from record.search import SearchTrial
+from record.store import Store
 from record.tables import table_bytes
 from tests.record.builders import commit as marker_of
+from tests.waiting import PATIENCE_SECONDS
 
 JOB = Job(Cell("ViT_Baseline", "Task99_Spheres", 1.0, 0, 0), "train", "eval", "driver")
 Attempt = Callable[[Job], Mapping[str, Any]]
@@ -200,130 +193,6 @@ def test_the_last_words_are_what_was_logged_and_warned_of() -> None:
     assert warnings.showwarning is shown
 
 
-def workers(hang_seconds: float = 1800.0, **death: Any) -> WorkerGroup:
-    """One worker that has died, without Ray."""
-    found = object.__new__(WorkerGroup)
-    found.shape, found.hang_seconds, found.ready, found.ranks = (
-        WorkerResources(),
-        hang_seconds,
-        True,
-        {},
-    )
-    found.thread, found.outbox = threading.Thread(), None  # type: ignore[assignment]
-    found.death = type("WorkerGroupError", (RuntimeError,), death)("the group died")
-    return found
-
-
-def test_what_workers_raise_before_their_first_trial_is_told_and_is_no_loss(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
-    new = workers(worker_failures={0: ImportError("no module named medvision")})
-    new.ready = False
-    failure = new._failure([], deque(), 0, 3.0)
-    assert isinstance(failure, AttemptFailed)
-    assert (failure.kind, str(failure)) == (
-        "exception",
-        "the workers did not start: no module named medvision",
-    )
-    assert "ImportError" in failure.details
-
-
-def test_what_train_wraps_is_told_by_what_ended_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-
-    def failure(ended_by: Exception) -> AttemptFailed | StoreError:
-        wrapped = WorkerHealthCheckFailedError("A worker health check failed.", failure=ended_by)
-        return workers(worker_failures={0: wrapped})._failure([], deque(), 2, 3.0)
-
-    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
-    for ended_by, kind in ((ActorDiedError(), "lost"), (OutOfMemoryError("killed"), "memory")):
-        found = failure(ended_by)
-        assert isinstance(found, AttemptFailed)
-        assert (found.kind, found.epoch) == (kind, 2)
-
-
-def test_a_lane_without_a_trial_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step ends with a timer, which the next step stops; here it rings when the test says."""
-
-    class Timer:
-        rings: list[Timer] = []
-
-        def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
-            self.seconds, self.ring, self.started = seconds, ring, False
-
-        def start(self) -> None:
-            self.rings.append(self)
-
-        def cancel(self) -> None:
-            if self in self.rings:
-                self.rings.remove(self)
-
-    monkeypatch.setattr(lanes, "threading", SimpleNamespace(Timer=Timer))
-    lane, closed = object.__new__(lanes.Lane), threading.Event()
-    lane.busy, lane.rest = threading.Lock(), Timer(0.0, closed.set)  # type: ignore[assignment]
-    monkeypatch.setattr(lane, "_close", closed.set)
-    early: list[Timer] = []
-
-    def run() -> dict[str, Any]:
-        assert not Timer.rings
-        for timer in early:  # one that was not stopped in time finds the lane at work
-            timer.ring()
-        assert not closed.is_set()
-        return {"done": True}
-
-    monkeypatch.setattr(lane, "_run", run)
-    assert lane.step() == {"done": True}
-    early += Timer.rings
-    assert lane.step() == {"done": True}
-    (timer,) = Timer.rings
-    assert timer.seconds == lanes.IDLE_SECONDS
-    timer.ring()
-    assert closed.is_set()
-    assert not lane.busy.locked()
-
-
-@pytest.mark.parametrize(("silent", "kind"), [(3.0, "lost"), (100.0, "hang")])
-def test_a_worker_that_was_silent_before_it_was_gone_did_hang(
-    silent: float, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_group, "next_event", lambda *_, **__: None)
-    monkeypatch.setattr(worker_group, "_last_stderr", lambda rank: f"stacks of rank {rank.rank}")
-    dead = workers(hang_seconds=40.0)
-    dead.ranks = {0: RankReady(0, None, "n", os.getpid(), "")}
-    failure = dead._failure([], deque(), 2, silent)
-    assert isinstance(failure, AttemptFailed)
-    assert (failure.kind, failure.epoch) == (kind, 2)
-    assert ("stacks of rank 0" in failure.details) == (kind == "hang")
-
-
-def test_a_lane_hears_the_driver_while_its_workers_report_without_a_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker_group, "POLL_SECONDS", 0.2)
-    busy = workers()
-    busy.trials, busy.inbox, busy.outbox = 0, queue.Queue(), queue.Queue()  # type: ignore[assignment]
-    busy._control = lambda: {"stop": True, "draining": []}  # type: ignore[method-assign]
-    end = time.monotonic() + 20
-
-    class Worker:
-        """Tells of an epoch whenever it is asked, until it is told to stop."""
-
-        def get(self, timeout: float) -> Event:
-            received = [busy.inbox.get_nowait() for _ in range(busy.inbox.qsize())]
-            if "interrupt" in received or time.monotonic() > end:
-                return AttemptStopped()
-            return EPOCH
-
-    busy.outbox = Worker()  # type: ignore[assignment]
-    with pytest.raises(AttemptInterrupted) as interrupted:
-        busy.run(JOB, lambda event: None)
-    assert interrupted.value.final
-    assert time.monotonic() < end
-
-
 def test_the_scheduler_looks_at_living_trials_only_and_keeps_nothing_of_the_others() -> None:
     class Controller:
         live: set[Trial] = set()
@@ -379,7 +248,7 @@ def test_the_drivers_watch_outlives_a_listener_that_fails(
 def test_who_stops_at_once_does_not_wait_for_lanes_that_go_on_talking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    heard: list[int] = []
+    shown: list[int] = []
 
     def endless(box: Any, timeout: float) -> Event:
         time.sleep(0.01)
@@ -392,10 +261,10 @@ def test_who_stops_at_once_does_not_wait_for_lanes_that_go_on_talking(
         "_sweep",
         lambda self, last=False: pytest.fail("asked Ray for what is left"),
     )
-    watch = watcher.Watcher(None, lambda event: heard.append(1), None, threading.Event())  # type: ignore[arg-type]
+    watch = watcher.Watcher(None, lambda event: shown.append(1), None, threading.Event())  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt), watch:
         raise KeyboardInterrupt
     assert watch.thread.is_alive()  # a daemon: the lanes' end, or this process's, is its own
     monkeypatch.setattr(watcher, "next_event", lambda box, timeout: None)
-    watch.thread.join(20)
+    watch.thread.join(PATIENCE_SECONDS)
     assert not watch.thread.is_alive()

@@ -12,8 +12,14 @@ import yaml
 
 from orchestrator.executors.base import ClusterError
 from orchestrator.executors.lanes import machines
-from orchestrator.executors.lanes.machines import HEAD_RESOURCE, check_shapes, machines_of_ray_up
+from orchestrator.executors.lanes.machines import (
+    HEAD_RESOURCE,
+    check_shapes,
+    machines_of_ray_up,
+    with_gpus,
+)
 from orchestrator.spec.resources import WorkerResources
+from orchestrator.spec.study import Spec
 
 ROOT = Path(__file__).parents[3]
 GPU, WIDE, TOO_WIDE, HUGE = (
@@ -103,3 +109,50 @@ def test_a_shape_that_only_machines_to_come_can_hold_waits_and_an_impossible_one
     with pytest.raises(ClusterError, match="512 CPU") as refused:
         check_shapes([HUGE], 8, events.append)
     assert "grows" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "given", "told"),
+    [
+        (0.0, {}, 0.0, []),
+        (4.0, {}, 1.0, ["The machines have 4 GPUs, and each worker gets one."]),
+        (4.0, {"gpus_per_worker": 0.5}, 0.5, []),
+        (4.0, {"gpus_per_worker": 0}, 0.0, ["4 GPUs lie idle: resources.gpus_per_worker is 0."]),
+        (
+            4.0,
+            {"gpus_per_worker": 0, "shapes": [{"gpus_per_worker": "auto"}]},
+            1.0,
+            ["4 GPUs, and"],
+        ),
+    ],
+)
+def test_each_trial_gets_a_gpu_where_there_are_any_and_idle_ones_are_told(
+    gpus: float,
+    wanted: dict[str, Any],
+    given: float,
+    told: list[str],
+    head: Ray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head.resources = {"CPU": 8.0, "GPU": gpus}
+    monkeypatch.setattr(machines.torch.version, "cuda", "12.8")
+    events: list[Any] = []
+    values = {"name": "s", "models": ["ViT_Baseline"], "tasks": ["T"], "resources": wanted}
+    spec = with_gpus(Spec.model_validate(values), events.append)
+    assert spec.resources.shape("ViT_Baseline", "T").gpus_per_worker == given
+    assert len(events) == len(told)
+    assert all(text in event.text for text, event in zip(told, events, strict=True))
+    monkeypatch.setattr(machines.torch.version, "cuda", None)
+    without = with_gpus(Spec.model_validate(values | {"resources": {}}), events.append)
+    assert without.resources.gpus_per_worker == 0
+
+
+@pytest.mark.parametrize(("gpus", "said"), [([1.0] * 4, 1), ([4.0], 0), ([1.0, 8.0], 0)])
+def test_a_trial_that_no_machine_holds_alone_is_told_what_it_sends(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[float], said: int
+) -> None:
+    monkeypatch.setattr(machines, "nodes", lambda: [{"CPU": 64.0, "GPU": each} for each in gpus])
+    monkeypatch.setattr(machines, "is_our_own", lambda: False)
+    events: list[Any] = []
+    check_shapes([WorkerResources(4, 8, 1.0), WorkerResources(1, 8, 1.0)], None, events.append)
+    assert ["sends its gradients" in event.text for event in events] == [True] * said

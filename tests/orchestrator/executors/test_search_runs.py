@@ -24,6 +24,7 @@ from orchestrator.spec.yaml_file import load_spec
 from orchestrator.status import describe
 from record.events import Event
 from record.store import FencedError, Store
+from record.study import StoredStudy
 from tests.orchestrator.planning.test_search import SEARCH, TASK
 
 LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
@@ -122,6 +123,7 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
     tiny_spec: Path,
 ) -> None:
     from medvision.training.ranks import Ranks
+    from medvision.training.state import unpacked
     from medvision.training.watch import Interrupted, Watch
     from orchestrator.trial.attempt import run_attempt
 
@@ -158,7 +160,8 @@ def test_a_hopeless_trial_of_a_search_ends_early_also_after_an_interruption(
             Watch(stop=lambda: len(seen) == 3),
         )
     (checkpoint,) = Path(store.path(f"checkpoints/{pruned.train_id}")).iterdir()
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = unpacked(checkpoint.read_bytes())
+    assert saved is not None
     torch.save(
         saved | {"spent": {"seconds": 1000.0}}, checkpoint
     )  # as if the first attempt had been a long one
@@ -185,7 +188,7 @@ def test_a_search_that_finds_nothing_is_said_and_leaves_its_trials_out(
     assert "0 of 6 trials are in this report" in shown
     store = study(tiny_spec)
     assert "6 more wait for the search of their settings; 0 of its trials are done" in describe(
-        store, time.time()
+        StoredStudy.opened(store), time.time()
     )
     assert "all 3 trials failed" in store.read("report/provenance.md").decode()  # type: ignore[union-attr]
     before = store.failures()

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.planning.cost import CostModel, Forecast, Work, longest_first, makespan
+from medvision.data.splits import Roles
+from orchestrator.planning.cost import (
+    CostModel,
+    Forecast,
+    Work,
+    arithmetic_seconds,
+    longest_first,
+    makespan,
+)
+from orchestrator.spec.study import Spec
 from tests.record.builders import commits, study_plan
 
 MODELS, TASKS = ("a", "b", "c"), ("S", "T")
@@ -142,7 +151,8 @@ def test_a_stored_study_gives_the_same_model() -> None:
         ]
     )
     finished = commits({"e1": {"cost": {"seconds": 30.0}}, "other": {"cost": {"seconds": 1e9}}})
-    model = CostModel.of_study(plan.trials, finished)
+    taken = {name: marker.cost.seconds for name, marker in finished.items()}
+    model = CostModel.of_study(plan.trials, taken)
     assert model.works == works
     assert model.seconds("e2") == pytest.approx(60.0)
     assert model.forecast(["e2"], 1) == Forecast(
@@ -229,3 +239,47 @@ def test_a_model_says_whether_it_was_taught() -> None:
     assert not model.is_taught
     model.learn("x", 1.0)
     assert model.is_taught
+
+
+def h100_seconds(label: str, precision: str, **resources: float) -> float:
+    """The estimate of a step over a batch of four at 128^3, from a training of 1,000 steps."""
+    spec = Spec.model_validate(
+        {
+            "name": "s",
+            "models": [label],
+            "tasks": ["Task04_Hippocampus"],
+            "data": {"image_size": [128] * 3, "patch_size": [8] * 3},
+            "training": {"steps": 1000, "precision": precision},
+            "resources": {"gpus_per_worker": 1, **resources},
+            "comparisons": [],
+        }
+    )
+    roles = Roles(("",) * 400, (), ())
+    return arithmetic_seconds(spec, spec.models[0], spec.tasks[0], 1.0, roles, None) / 1000
+
+
+@pytest.mark.parametrize(
+    ("label", "fp32", "bf16"),  # milliseconds measured on an H100 (docs/benchmarks.md)
+    [
+        ("ViT_Baseline", 109.0, 58.0),
+        ("ViT_Depth", 1477.1, 179.8),
+        ("UNETR", 197.6, 127.7),
+        ("nnU-Net", 198.6, 120.7),
+        ("Swin-UNet", 597.2, 437.5),
+        ("TransUNet", 127.4, 89.1),
+    ],
+)
+def test_a_gpus_steps_are_estimated_within_a_factor_of_two(
+    label: str, fp32: float, bf16: float
+) -> None:
+    for precision, measured in (("fp32", fp32), ("bf16", bf16)):
+        assert 0.5 < 1000 * h100_seconds(label, precision) / measured < 2
+
+
+def test_a_share_of_a_gpu_computes_less_and_launches_as_fast() -> None:
+    depth, small = (
+        [h100_seconds(label, "fp32", gpus_per_worker=share) for share in (1, 0.25)]
+        for label in ("ViT_Depth", "ViT_Baseline")
+    )
+    assert depth[1] == pytest.approx(4 * depth[0])
+    assert small[1] < 4 * small[0]

@@ -11,6 +11,7 @@ from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store
 from orchestrator.spec.yaml_file import load_spec
 from record import paths
+from record.store import DamagedError
 from tests.conftest import TASK, write_task
 from tests.orchestrator.planning.test_search import SEARCH
 
@@ -99,10 +100,15 @@ def test_the_cases_of_a_search_stay_its_own(tiny_spec: Path, twelve: Path, thirt
     assert other.changes == ""
 
 
-def test_a_split_file_that_is_none_is_written_anew(tiny_spec: Path, twelve: Path) -> None:
+def test_a_split_file_that_is_none_is_named_and_made_anew_without_it(
+    tiny_spec: Path, twelve: Path
+) -> None:
     study = look(tiny_spec, twelve)
     study.write()
     good = study.store.read(paths.split(TASK))
     study.store.write_json(paths.split(TASK), {"folds": 3})
+    with pytest.raises(DamagedError, match=f"{TASK}.json: is not what this version reads"):
+        look(tiny_spec, twelve)
+    study.store.remove(paths.split(TASK))
     look(tiny_spec, twelve).write()
     assert study.store.read(paths.split(TASK)) == good

@@ -18,12 +18,14 @@ import orchestrator.planning.search
 from medvision.data.splits import Roles
 from medvision.models.registry import MODEL_LABELS
 from medvision.settings import NotInIds, Since, mark
+from orchestrator.planning.found import BlockInputs
 from orchestrator.planning.identity import digest, eval_identity, train_identity
-from orchestrator.planning.plan import BlockInputs
 from orchestrator.planning.search import Search
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
+from tests.medvision.models.small import IDS
+from tests.medvision.models.small import MEANINGS as MODEL_MEANINGS
 
 ABLATIONS = Path(__file__).parents[3] / "ablations"
 ROLES = Roles(train=("a", "b"), validation=("c",), test=("d", "e"))
@@ -32,54 +34,14 @@ LLM = {"source": "meta-llama/Llama-3.1-8B", "layer": 31}
 LLAMA = {"label": "MedVisionLlama", "llm": LLM}
 WITH_BLOCK = ("MedVisionLlama", "MedVision_")
 KINDS = yaml.safe_load(Path(__file__).with_name("kinds_of_study.yaml").read_text())
-VIT = "label embed_dim depth heads mlp_ratio dropout extra_mlp"
-VIT_SINCE: dict[str, Any] = {
-    "extra_width": None,
-    "params": None,
-    "attention": "global",
-    "fusion": False,
-}
 # Of every class whose settings count: those of the first results; younger ones with what they were
 # before (since 0.1, or the whole mark: `Since("0.2", False)`); those that no id contains.
 MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "Spec": (
         "models tasks seeds data training evaluation",  # as train_identity and eval_identity say
         {},
-        "name fractions folds splits resources comparisons search storage tracking",
-    ),
-    "ViTSettings": (VIT, VIT_SINCE, "name"),
-    "MatchSettings": ("match", {}, ""),
-    "LlmViTSettings": (f"{VIT} llm placement mapper lora", VIT_SINCE, "name"),
-    "LlmSettings": (
-        "layer rope causal final_norm",
-        {
-            "block": "layer",
-            "weights": "pretrained",
-            "random_seed": None,
-            "trainable": False,
-            "final_norm_weights": Since("0.2", "checkpoint"),
-            "kv_pairing": Since("0.2", "grouped"),
-        },
-        "source",
-    ),
-    "LoraSettings": ("rank alpha", {"targets": ("mappers",)}, ""),
-    "UNetPlusPlusSettings": ("label features", {}, "name"),
-    "NnUNetSettings": ("label features", {}, "name"),
-    "UnetrSettings": ("label feature_size embed_dim mlp_dim heads dropout", {}, "name"),
-    "SwinUNetSettings": (
-        "label feature_size depths window dropout",
-        {"heads": (3, 6, 12, 24)},
-        "name",
-    ),
-    "TransUNetSettings": (
-        "label features embed_dim depth heads mlp_ratio dropout",
-        {},
-        "name",
-    ),
-    "MissFormerSettings": (
-        "label base_dim depth bridge_depth mlp_ratio",
-        {"heads": (3, 6, 12, 24)},
-        "name",
+        "name recipe fractions folds splits resources comparisons search storage tracking "
+        "limits notify",
     ),
     "TaskSpec": (
         "name channel",
@@ -88,26 +50,59 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "DataSpec": (
         "protocol intensity image_size patch_size label_groups",
-        {"ct_window": (-1000.0, 1000.0), "spacing": None, "crop": False},
+        {
+            "ct_window": (-1000.0, 1000.0),
+            "spacing": None,
+            "crop": False,
+            "scaled": Since("0.2", "resized"),
+            "resampling": Since("0.2", "centres"),
+            "mask_voxel": Since("0.2", "half"),
+        },
         "root on_bad_case",
     ),
     "Training": (
         "epochs steps batch_size optimizer lr weight_decay schedule dice_weight bce_weight "
         "prior_bias clip_norm precision augmentation select",
-        {"compile": False},
+        {
+            "compile": False,
+            "plateau_on": Since("0.2", "validation"),
+            "dice": Since("0.2", "soft"),
+        },
         "gradient_checkpointing checkpoint_epochs",
     ),
     "Augmentation": (
         "rotation_degrees intensity",
-        {"flip": (0.0, 0.0, 0.0), "elastic": 0.0, "gamma": 0.0, "noise": 0.0},
+        {
+            "flip": (0.0, 0.0, 0.0),
+            "elastic": 0.0,
+            "gamma": 0.0,
+            "noise": 0.0,
+            "contrast": Since("0.2", 0.0),
+            "copies": Since("0.2", False),
+            "rotation": Since("0.2", "linear"),
+            "rotation_planes": Since("0.2", "same"),
+        },
         "",
     ),
-    "EvaluationSpec": ("nsd hd95 strict_tolerance", {}, "tolerances metrics both_empty"),
+    "EvaluationSpec": (
+        "nsd hd95 strict_tolerance",
+        {"own": Since("0.2", [])},
+        "tolerances metrics both_empty",
+    ),
+    "OwnMetric": (
+        "name function sha256",
+        {},
+        "title unit higher_is_better digits perfect empty files",
+    ),
     "SearchSpec": ("trials space seed parallel prune", {}, "cases reserved_fraction epochs steps"),
     "Range": ("log uniform integers choices", {}, ""),
+    "CustomSettings": ("label network settings sha256", {}, "name overrides files"),
+    **MODEL_MEANINGS,
 }
 # By study: of all its trainings, then of all its evaluations (`digests`).
-PINNED = json.loads(Path(__file__).with_name("pinned_ids.json").read_text())
+PINNED = json.loads(Path(__file__).with_name("pinned_ids.json").read_text()) | {
+    label: list(ids) for label, ids in IDS.items()
+}
 
 
 def label(name: str) -> dict[str, Any]:

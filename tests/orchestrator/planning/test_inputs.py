@@ -21,22 +21,9 @@ from orchestrator.planning.inputs import InputError, gathered
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
-from orchestrator.spec.yaml_file import load_spec
 from orchestrator.trial.context import TrialContext
 
 TASK = "Task99_Spheres"
-
-
-@pytest.fixture
-def data(spheres: Path, tmp_path: Path) -> Path:
-    """A copy of the spheres that a test may change."""
-    shutil.copytree(spheres, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-@pytest.fixture
-def spec(tiny_spec: Path, data: Path) -> Callable[..., Any]:
-    return lambda *changes: load_spec(tiny_spec, [f"data.root={data}", *changes])
 
 
 def test_patients_stand_in_the_split_file_and_are_the_unit_of_the_tests(
@@ -70,21 +57,28 @@ def test_patients_stand_in_the_split_file_and_are_the_unit_of_the_tests(
 
 
 @pytest.mark.parametrize(
-    ("channel", "shape", "message"),
+    ("channel", "more", "shape", "message"),
     [
-        ("all", (2,), "has 2 channels, most cases have 1"),
-        ("1", (), "has 1 channels, channel 1 was asked for"),
+        ("all", (), (2,), "has 2 channels, most cases have 1"),
+        ("1", (), (), "has 1 channels, channel 1 was asked for"),
+        ("0", ("data.scaled=file",), (2,), "has 2 channels, most cases have 1, and data.scaled"),
+        ("0", ("models.0.overrides={data.scaled: file}",), (2,), "has 2 channels, most cases"),
     ],
 )
 def test_a_case_without_the_channels_stops_before_any_training(
-    spec: Callable[..., Any], data: Path, channel: str, shape: tuple[int, ...], message: str
+    spec: Callable[..., Any],
+    data: Path,
+    channel: str,
+    more: tuple[str, ...],
+    shape: tuple[int, ...],
+    message: str,
 ) -> None:
     path = data / TASK / "imagesTr" / "case_03.nii.gz"
     image = nibabel.load(path)
     nibabel.save(
         nibabel.Nifti1Image(np.zeros((*image.shape, *shape), np.float32), image.affine), path
     )
-    wanted = spec(f"tasks=[{{name: {TASK}, channel: {channel}}}]")
+    wanted = spec(f"tasks=[{{name: {TASK}, channel: {channel}}}]", *more)
     with pytest.raises(InputError, match=f"case_03.nii.gz: {message}"):
         gathered(wanted)
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from medvision.metrics import METRICS, MetricInfo, evaluate_case
-from orchestrator.planning.plan import Inputs, TaskInputs, make_plan
+from orchestrator.planning.found import Inputs, TaskInputs
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.study_files import study_plan
 from orchestrator.spec import reference
 from orchestrator.spec.study import Spec
@@ -78,7 +79,7 @@ def test_an_added_distance_is_perfect_at_0_mm_everywhere(with_masd: str) -> None
     pairs = pair(
         rows, candidate="a", baseline="b", metric=with_masd, about=about, both_empty="perfect"
     )
-    assert pairs.x.tolist() == [math.inf, 0.0]
+    assert pairs.x.tolist() == [5.0, 0.0]  # both missed: told apart by their capped values
     assert pairs.x_capped.tolist() == [5.0, 0.0]
     assert capped_scores(rows, with_masd, about, "perfect").tolist() == [5.0, 5.0, 0.0, 0.0]
     assert "| `masd` | MASD | mm | lower |" in reference.reference()

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvision.data.splits import make_folds
+from orchestrator.planning.found import BlockInputs, Inputs, TaskInputs
 from orchestrator.planning.identity import differences, draw_of
-from orchestrator.planning.plan import BlockInputs, Inputs, Plan, TaskInputs, make_plan
+from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.spec.study import Spec
 from record.schema import Failure
 from tests.record.builders import commit
@@ -273,3 +274,12 @@ def test_a_changed_seed_of_one_trial_changes_nothing_else() -> None:
     first, second = plan.trials[0], plan.trials[1]
     assert replace(first.cell, seed=1) == second.cell
     assert first.identity["train"] | {"seed": 1} == second.identity["train"]
+
+
+def test_a_training_with_a_checkpoint_goes_on_from_it() -> None:
+    begun = str(planned(spec()).trials[0].train_id)
+    plan = make_plan(spec(), inputs(spec()), {}, {}, [begun, "another's"])
+    assert plan.counts() == {"new": 8}
+    why = {trial.train_id: trial.why for trial in plan.trials}
+    assert why.pop(begun) == "interrupted, goes on from its checkpoint"
+    assert set(why.values()) == {"never run"}

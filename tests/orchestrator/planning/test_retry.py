@@ -219,10 +219,40 @@ def test_what_fits_needs_no_more_than_there_is(shapes: list[WorkerResources]) ->
         assert sum(shape.workers * shape.gpus_per_worker for shape in shapes) <= 2
 
 
-def test_a_worker_gets_a_share_of_one_gpu_or_whole_ones() -> None:
-    for good in (0, 0.25, 1, 4):
+def test_a_worker_gets_one_gpu_or_a_share_of_it() -> None:
+    for good in (0, 0.25, 1):
         assert ResourcesSpec(gpus_per_worker=good).shape("m", "t").gpus_per_worker == good
-    with pytest.raises(ValidationError, match="a share of one GPU, below 1, or whole ones"):
-        ResourcesSpec(gpus_per_worker=1.5)
-    with pytest.raises(ValidationError, match="or whole ones"):
-        ResourcesSpec(shapes=[{"gpus_per_worker": 2.5}])  # type: ignore[list-item]
+    for bad in (1.5, 2, 4):
+        with pytest.raises(ValidationError, match="trains on one GPU, and would leave the others"):
+            ResourcesSpec(gpus_per_worker=bad)
+    with pytest.raises(ValidationError, match="trains on one GPU"):
+        ResourcesSpec(shapes=[{"gpus_per_worker": 2}])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"workers": 2, "gpus_per_worker": 0.5},
+        {"gpus_per_worker": 0.5, "shapes": [{"models": ["A"], "workers": 2}]},
+        {
+            "shapes": [
+                {"models": ["A"], "workers": 2},
+                {"tasks": ["T"], "gpus_per_worker": 0.25},
+            ]
+        },
+    ],
+)
+def test_two_workers_of_a_trial_cannot_share_a_gpu(resources: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"2 workers with gpus_per_worker 0.*NCCL refuses"):
+        ResourcesSpec.model_validate(resources)
+
+
+def test_workers_may_share_a_gpu_with_those_of_other_trials() -> None:
+    shapes = [
+        {"models": ["A"], "workers": 2, "gpus_per_worker": 1},
+        {"models": ["B"], "workers": 1},
+    ]
+    given = ResourcesSpec.model_validate({"gpus_per_worker": 0.5, "shapes": shapes})
+    assert given.shape("A", "T") == WorkerResources(2, 1, 1.0)
+    assert given.shape("B", "T") == WorkerResources(1, 1, 0.5)
+    assert ResourcesSpec.model_validate({"workers": 4}).with_gpus(True).known_gpus == 1

@@ -31,6 +31,31 @@ def mistakes(folder: Path, values: dict[str, Any]) -> list[str]:
     ("values", "expected"),
     [
         (
+            {"training": {"epochs": "1e3"}},
+            "training.epochs: expected a whole number, got '1e3': write 1000",
+        ),
+        (
+            {"training": {"epochs": "0o10"}},
+            "training.epochs: expected a whole number, got '0o10': write 8",
+        ),
+        ({"training": {"epochs": "1.5"}}, "training.epochs: expected a whole number, got '1.5'"),
+        ({"folds": None}, "folds: expected a whole number, got nothing"),
+        ({"training": {"lr": float("inf")}}, "training.lr: must be a finite number, got inf"),
+        ({"fractions": 0.1}, "fractions: expected a list, got 0.1: write [0.1]"),
+        (
+            {"tasks": [{"name": "T", "modality": "CT"}]},
+            "tasks.0.modality: expected a list, got 'CT': write [CT]",
+        ),
+        (
+            {"models": [{"label": "UNet++", "features": [32, "a"]}]},
+            "models.0.features.1: expected a whole number, got 'a'",
+        ),
+        (
+            {"models": [{"label": "UNet++", "features": [32, 32]}]},
+            "models.0.features: needs 6 or more values, has 2",
+        ),
+        ({"seeds": []}, "seeds: needs 1 or more values, has 0"),
+        (
             {"data": {"label_groups": {"a": "x"}}},
             "data.label_groups.a: expected a list of whole numbers or `all`, got 'x'",
         ),
@@ -44,7 +69,7 @@ def mistakes(folder: Path, values: dict[str, Any]) -> list[str]:
         ),
         (
             {"data": {"label_groups": {"a": [0]}}},
-            "data.label_groups.a.0: Input should be greater than 0, got 0",
+            "data.label_groups.a.0: must be above 0, got 0",
         ),
         (
             {"data": {"label_groups": {1: [1]}}},
@@ -60,7 +85,7 @@ def mistakes(folder: Path, values: dict[str, Any]) -> list[str]:
         ),
         (
             {"tasks": [{"name": "T", "channel": -1}]},
-            "tasks.0.channel: Input should be greater than or equal to 0, got -1",
+            "tasks.0.channel: must be 0 or more, got -1",
         ),
         (
             {"models": [{**LLAMA, "llm": {"source": "a", "layer": "x"}}]},
@@ -72,7 +97,7 @@ def mistakes(folder: Path, values: dict[str, Any]) -> list[str]:
         ({"comparisons": 5}, "comparisons: expected keys with values, got 5"),
         (
             {"comparisons": {"baseline": "ViT_Baseline", "candidates": "ViT_MLP"}},
-            "comparisons.candidates: expected a list, got 'ViT_MLP'",
+            "comparisons.candidates: expected a list, got 'ViT_MLP': write [ViT_MLP]",
         ),
         (
             {"search": {"space": {"dropout": {"choices": [[1], 0.5]}}}},

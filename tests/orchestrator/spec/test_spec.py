@@ -42,7 +42,7 @@ def test_three_mistakes_are_all_reported_with_their_lines(tmp_path: Path) -> Non
         in text
     )
     assert "spec.yaml:5: training.epoch: unknown key; did you mean epochs?" in text
-    assert "spec.yaml:6: training.lr: Input should be greater than 0, got -1" in text
+    assert "spec.yaml:6: training.lr: must be above 0, got -1" in text
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_three_mistakes_are_all_reported_with_their_lines(tmp_path: Path) -> Non
             "'ViT_MLP' is no model of this study",
         ),
         (GOOD + "fractions: [0.5, 0.5]\n", "values given twice"),
-        (GOOD + "fractions: [0]\n", "greater than 0"),
+        (GOOD + "fractions: [0]\n", "must be above 0"),
         (GOOD + "evaluation: {metrics: [dize]}\n", "unknown metric 'dize'"),
         (GOOD + "splits: {group_pattern: '('}\n", "is not a regular expression"),
         (GOOD.replace("good", "../evil"), "name"),
@@ -75,7 +75,7 @@ def test_each_mistake_has_a_clear_message(tmp_path: Path, text: str, expected: s
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="cannot be read"):
+    with pytest.raises(SpecError, match=r"absent.yaml: there is no such file$"):
         load_spec(tmp_path / "absent.yaml")
 
 
@@ -215,3 +215,16 @@ def test_a_pattern_that_matches_empty_text_makes_no_patients(tmp_path: Path, pat
     path.write_text(f'{head}splits: {{group_pattern: "{pattern}"}}\n')
     with pytest.raises(SpecError, match="matches empty text, so that cases without a patient"):
         load_spec(path)
+
+
+def test_a_file_that_is_not_there_and_what_others_call_a_key_are_told(tmp_path: Path) -> None:
+    (tmp_path / "few_shot.yaml").write_text(
+        "name: x\nmodels: [ViT_Baseline]\ntasks: [T]\ntraining: {learning_rate: 0.1}\nn_folds: 3\n"
+    )
+    with pytest.raises(SpecError) as refused:
+        load_spec(tmp_path / "fewshot.yaml")
+    there = tmp_path / "few_shot.yaml"
+    assert str(refused.value).endswith(f"there is no such file; did you mean {there}?")
+    with pytest.raises(SpecError, match="did you mean lr") as refused:
+        load_spec(there)
+    assert "n_folds: unknown key; did you mean folds?" in str(refused.value)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,3 +101,75 @@ def test_a_truth_value_is_no_number_in_python_either() -> None:
     values = {"name": "x", "models": ["ViT_Baseline"], "tasks": ["T"], "search": {"space": space}}
     with pytest.raises(ValueError, match=r"training.lr: .*a truth value is no number"):
         Spec.model_validate(values)
+
+
+WHOLE: dict[str, Any] = {
+    "name": "x",
+    "models": [
+        {"label": "MedVisionLlama", "llm": {"source": "a"}, "lora": {}},
+        {"label": "ViT_Baseline", "name": "b"},
+    ],
+    "tasks": [{"name": "Task02_Heart"}],
+    "comparisons": [{"baseline": "b", "candidates": ["MedVisionLlama"]}],
+}
+# What is written, and what may come of it: anything else is a misread value.
+MEANT: dict[str, tuple[Any, ...]] = {
+    "010": (),
+    "-010": (),
+    "1:30": (),
+    "12:30:45": (),
+    "2024-01-01": (),
+    "2024-01-01 10:00:00": (),
+    ".inf": (),
+    ".nan": (),
+    "yes": (True,),
+    "No": (False,),
+    "on": (True,),
+    "OFF": (False,),
+    "0o10": (8, "0o10"),
+    "1_000": (1000,),
+    "1e3": (1000, "1e3"),
+    "1.0e+1": (10,),
+    "0x1F": (31,),
+    "!!int '5'": (5,),
+    "!!str 5": ("5", 5),
+}
+
+
+def leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from leaves(inner, (*place, index))
+    else:
+        yield place
+
+
+def at(value: Any, place: tuple[str | int, ...]) -> Any:
+    for part in place:
+        value = value[part]
+    return value
+
+
+DUMPED = Spec.model_validate(WHOLE).model_dump(mode="json")
+LEAVES = [place for place in leaves(DUMPED) if place[-1] != "label"]
+
+
+@given(st.sampled_from(LEAVES), st.sampled_from(list(MEANT)))
+@settings(deadline=None, max_examples=300)
+def test_in_every_field_a_value_is_refused_or_what_is_meant(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[str | int, ...], text: str
+) -> None:
+    values = copy.deepcopy(DUMPED)
+    at(values, place[:-1])[place[-1]] = "@marked@"
+    path = tmp_path_factory.mktemp("spec") / "spec.yaml"
+    path.write_text(re.sub(r"'?@marked@'?", text, yaml.safe_dump(values)))
+    try:
+        spec = load_spec(path)
+    except SpecError:
+        return
+    found = at(spec.model_dump(mode="json"), place)
+    assert any(found == meant and isinstance(found, bool) == isinstance(meant, bool)
+               for meant in MEANT[text])  # fmt: skip

@@ -55,11 +55,31 @@ def store(tiny_spec: Path) -> Store:
         "other API call",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled cuda error\nncclUnhandledCudaError: "
+        "Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'",
+        "Triton Error [CUDA]: out of memory",
+        "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
     ],
 )
 def test_torch_on_linux_elsewhere_and_on_a_gpu_lacks_memory_in_its_own_words(words: str) -> None:
     assert failure_of(RuntimeError(words)).kind == "memory"
-    assert failure_of(RuntimeError("another error")).kind == "exception"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "another error",
+        "CUDA error: an illegal memory access was encountered",
+        "NCCL error: unhandled system error, NCCL version 2.27",
+        "cuDNN error: CUDNN_STATUS_BAD_PARAM",
+        "the printer is out of paper and memory",
+    ],
+)
+def test_other_errors_are_no_lack_of_memory(words: str) -> None:
+    assert failure_of(RuntimeError(words)).kind == "exception"
 
 
 def break_once(monkeypatch: pytest.MonkeyPatch, epoch: int, error: Exception) -> None:

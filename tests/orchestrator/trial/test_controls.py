@@ -12,8 +12,8 @@ import pytest
 
 from medvision.data.splits import Roles
 from medvision.models.registry import resolve_settings
+from orchestrator.planning.blocks import block_size
 from orchestrator.planning.identity import digest, train_identity
-from orchestrator.planning.inputs import _size
 from orchestrator.spec.study import Spec
 from reports.sections.details import _varies
 
@@ -24,6 +24,10 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "another random": {"weights": "random", "random_seed": 1},
     "trainable": {"trainable": True},
     "trainable from random": {"weights": "random", "trainable": True},
+    "permuted": {"control": "permuted"},
+    "spectrum": {"control": "spectrum"},
+    "linear": {"control": "linear"},
+    "mlp": {"control": "mlp"},
     "tiled": {"kv_pairing": "tiled"},
     "final norm of ones": {"final_norm_weights": "ones"},
 }
@@ -42,6 +46,12 @@ def model_identity(model: dict[str, Any]) -> dict[str, Any]:
 def with_llm(control: dict[str, Any], *, matched: bool) -> dict[str, Any]:
     llama = {"label": "MedVisionLlama", "llm": {"source": "x"} | control}
     return {"label": "ViT_MLP", "params": {"match": llama}} if matched else llama
+
+
+@pytest.mark.parametrize("name", ["random", "identity", "trainable"])
+def test_one_word_for_a_control_is_the_same_control(name: str) -> None:
+    word = model_identity(with_llm({"control": name}, matched=False))
+    assert word == model_identity(with_llm(CONTROLS[name], matched=False))
 
 
 @pytest.mark.parametrize("matched", [False, True])
@@ -127,7 +137,10 @@ def test_the_estimate_counts_the_matrices_that_a_layer_has(
     }
     getattr(transformers, f"{title}Config")(**sizes, **config).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
-    assert _size(LlmSettings(source=str(tmp_path))) == {"hidden_size": 64, "parameters": parameters}
+    assert block_size(LlmSettings(source=str(tmp_path))) == {
+        "hidden_size": 64,
+        "parameters": parameters,
+    }
     matrices = [
         weight.numel() for weight in empty_block(str(tmp_path)).parameters() if weight.ndim == 2
     ]

@@ -88,6 +88,21 @@ def test_tasks_with_their_own_channels_and_groups_train_together_on_the_correcte
     assert len(store.commits()) == 2
 
 
+def test_each_stands_under_a_task_too_and_gives_the_same_ids(tiny_spec: Path, data: Path) -> None:
+    named = f"tasks=[{{name: {TASK}, label_groups: {{shell: [1], core: [2]}}}}, {TWO}]"
+    one = load_spec(
+        tiny_spec, options(data, f"tasks=[{{name: {TASK}, label_groups: each}}, {TWO}]")
+    )
+    assert one.groups(one.tasks[0]) == {}  # until the task was read
+    read = resolved(one)
+    assert read.groups(read.tasks[0]) == {"shell": [1], "core": [2]}
+    assert read.groups(read.tasks[1]) == {"foreground": "all"}
+    assert identity(read) == identity(load_spec(tiny_spec, options(data, named)))
+    declare(data / TASK, labels={"0": "background"})
+    with pytest.raises(InputError, match=r"tasks.label_groups: each: .*declares no labels"):
+        resolved(one)
+
+
 def test_what_dataset_json_decides_is_part_of_the_ids(tiny_spec: Path, data: Path) -> None:
     spec = load_spec(tiny_spec, options(data, "data.protocol=corrected", "data.label_groups=each"))
     before = identity(resolved(spec))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -16,174 +15,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from record.schema import Commit, StudyPlan
 from record.store import Store, StoreError
+from reports.figures.activations import activation_figures
 from reports.figures.curves import few_shot_curves
 from reports.figures.diagrams import critical_difference_diagram
-from reports.figures.panels import activation_figures, focus_rows, qualitative_panels, saved_arrays
-from reports.render.html import page
-from reports.render.layout import Cell, Section, Table, tex, to_latex, to_markdown
-from reports.sections.claim_study import Study, study_of
+from reports.figures.panels import qualitative_panels
+from reports.figures.saved import focus_rows, saved_arrays
+from reports.render.html import Page, page
+from reports.render.layout import Cell, Section, Table, to_markdown
 from reports.sections.claims import FOLDER, ClaimsError, judge, read_claims
 from reports.sections.details import ablations_section, cost_section
+from reports.sections.few_shot import few_shot_section
 from reports.sections.model_ranks import rank_models
-from reports.sections.overview import few_shot_section, means_section, models_section
+from reports.sections.overview import means_section, models_section
 from reports.sections.significance import significance_table
 from reports.statistics.scores import case_scores, task_means
-from tests.record.builders import commit, study_plan
-
-MODELS = ("ViT_Baseline", "MedVisionLlama", "MedVision_BioGPT")
-TASKS = tuple(f"T{index}" for index in range(6))
-CASES, FOLDS = 8, 4
-LLAMA = {
-    "label": "MedVisionLlama",
-    "llm": {"source": "meta-llama/Llama-3.1-8B", "layer": 31},
-    "mapper": "lora",
-    "lora": {"rank": 4},
-}
-METRICS = {
-    "dice": {"higher_is_better": True, "unit": "", "title": "Dice"},
-    "nsd": {"higher_is_better": True, "unit": "", "title": "NSD"},
-    "hd95": {"higher_is_better": False, "unit": "mm", "title": "HD95"},
-}
-CLAIMS = {
-    "conditions": {
-        "tasks": {task: {"cases": CASES} for task in TASKS},
-        "recipe": {"training.epochs": [3]},
-        "models": {"MedVisionLlama": {"llm.source": ["meta-llama/Llama-3.1-8B"]}},
-    },
-    "claims": [
-        {"id": "better", "rule": "better", "metrics": ["dice", "hd95"], "least": 12, "of": 12},
-        {
-            "id": "significant",
-            "rule": "significant",
-            "metrics": ["dice", "hd95"],
-            "least": 8,
-            "of": 12,
-        },
-        {"id": "change", "rule": "change", "metric": "dice", "percent": 10.0},
-        {"id": "hd95", "rule": "change", "metric": "hd95", "percent": -10.0},
-        {"id": "mean", "rule": "better-mean", "metric": "dice"},
-        {"id": "few-shot", "rule": "few-shot", "fraction": 0.1, "gap": 0.05},
-        {"id": "convergence", "rule": "convergence", "fraction": 0.1},
-        {"id": "focus", "rule": "focus", "stage": "decoder"},
-        {"id": "family", "rule": "no-difference", "metric": "dice", "baseline": "MedVision_BioGPT"},
-    ],
-}
-for claim in CLAIMS["claims"]:  # type: ignore[union-attr]
-    claim |= {
-        "text": claim["id"],
-        "candidate": "MedVisionLlama",
-        "baseline": claim.get("baseline", "ViT_Baseline"),
-    }
-
-
-def plan(tasks: tuple[str, ...] = TASKS, **changes: Any) -> StudyPlan:
-    trials = [
-        {
-            "model": m,
-            "task": t,
-            "fraction": f,
-            "fold": fold,
-            "seed": 0,
-            "train_id": f"t{m}{t}{f}{fold}",
-            "eval_id": f"e{m}{t}{f}{fold}",
-        }
-        for m, t, f, fold in itertools.product(MODELS, tasks, (0.1, 1.0), range(FOLDS))
-    ]
-    comparison = {
-        "baseline": "ViT_Baseline",
-        "candidates": list(MODELS[1:]),
-        "metrics": ["dice", "hd95"],
-        "family": ["candidate", "fraction"],
-    }
-    settings = {"ViT_Baseline": {"label": "ViT_Baseline"}, "MedVisionLlama": LLAMA}
-    settings["MedVision_BioGPT"] = LLAMA | {
-        "label": "MedVision_BioGPT",
-        "llm": {"source": "microsoft/biogpt", "layer": 23},
-    }
-    values = {
-        "models": list(MODELS),
-        "tasks": list(tasks),
-        "fractions": [0.1, 1.0],
-        "metrics": METRICS,
-        "scoring": {"nsd": "surfel", "hd95": "voxel-max", "tolerances": {t: [1.0] for t in tasks}},
-        "comparisons": [comparison],
-        "settings": settings,
-        "recipe": {"epochs": 3},
-        "trials": trials,
-    }
-    return study_plan(**values | changes)
-
-
-def commits(of: StudyPlan) -> dict[str, Commit]:
-    cost = {
-        "seconds": 60.0,
-        "chosen_epoch": 2,
-        "peak_memory_bytes": 2**30,
-        "trained_parameters": 10,
-        "parameters": 100,
-    }
-    return {str(trial.eval_id): commit(eval_id=trial.eval_id, cost=cost) for trial in of.trials}
-
-
-def results(
-    gain: float, tasks: tuple[str, ...] = TASKS, seed: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows and histories; every model with a block gains `gain` in Dice over the baseline, up to
-    noise.
-    """
-    rng = np.random.default_rng(seed)
-    rows, curves = [], []
-    for task in tasks:
-        hardness = rng.uniform(0.4, 0.7, CASES)
-        for model, fraction in itertools.product(MODELS, (0.1, 1.0)):
-            raised = gain if model != "ViT_Baseline" else 0.0
-            dice = hardness + raised + rng.normal(0, 0.01, CASES)
-            cell = {"model": model, "task": task, "fraction": fraction, "seed": 0}
-            rows += [
-                cell
-                | {
-                    "fold": n % FOLDS,
-                    "case": f"c{n}",
-                    "group": "foreground",
-                    "status": "ok",
-                    "diagonal": 50.0,
-                    "dice": value,
-                    "nsd": value,
-                    "hd95": 20 * (1 - value),
-                }
-                for n, value in enumerate(dice)
-            ]
-            for epoch, level in enumerate((0.3, 0.5, 0.6), start=1):
-                value = level + raised + rng.normal(0, 0.01)
-                curve = {"epoch": epoch, "split": "val", "metric": "dice", "value": value}
-                curves += [cell | curve | {"fold": fold} for fold in range(FOLDS)]
-    return pd.DataFrame(rows), pd.DataFrame(curves)
-
-
-def study(gain: float, of: StudyPlan | None = None) -> Study:
-    of = of or plan()
-    rows, history = results(gain)
-    scores = case_scores(rows, of, commits(of))
-    focus = pd.DataFrame(
-        [
-            {
-                "model": m,
-                "task": task,
-                "case": f"c{n}",
-                "stage": "decoder",
-                "focus": 1 + n / 100 + gain * (m == MODELS[1]),
-            }
-            for m, task, n in itertools.product(MODELS[:2], TASKS, range(CASES))
-        ]
-    )
-    table = significance_table(rows, of, commits(of))
-    return study_of(of, commits(of), table, scores, task_means(scores), history, focus)
-
-
-def verdicts(of: Study) -> dict[str, str]:
-    return {finding.id: finding.verdict for finding in judge(CLAIMS, of)}
+from tests.record.builders import commit
+from tests.reports.sections.planted import (
+    CASES,
+    CLAIMS,
+    LLAMA,
+    MODELS,
+    TASKS,
+    commits,
+    plan,
+    results,
+    study,
+    verdicts,
+)
 
 
 def test_planted_effects_are_confirmed_and_flip_with_their_sign() -> None:
@@ -261,6 +120,12 @@ def test_models_are_ranked_over_common_complete_tasks_only() -> None:
     assert ranking.mean_ranks[0] == 3.0
     section = models_section(scores, means, of, ranking)
     assert set(section.data["tasks"]) == {5}
+    assert "Rank by Dice: models are ranked in each task, and then by the mean" in section.notes[0]
+    assert "± standard deviation over the 5 tasks" in section.notes[0]
+    one = models_section(scores, means[means["task"] == means["task"].iloc[0]], of, None)
+    assert one.notes[0].startswith("Mean over the cases of the one task that")
+    assert "Rank by the mean Dice" in one.notes[0]
+    assert "±" not in " ".join(cell.text for row in one.tables[0].rows for cell in row)
     assert section.data["model"].iloc[-1] == "ViT_Baseline"
     assert section.data["rank_low"].iloc[-1] == 3.0
     assert [figure.name for figure in critical_difference_diagram(ranking)] == [
@@ -268,13 +133,40 @@ def test_models_are_ranked_over_common_complete_tasks_only() -> None:
     ]
     shots = few_shot_section(means, history, of).data
     assert set(shots[shots["fraction"] == 0.1]["tasks"]) == {6}
-    assert few_shot_curves(means, of)[0].png.startswith(b"\x89PNG")
+    assert few_shot_curves(few_shot_section(means, history, of).data, of)[0].png.startswith(
+        b"\x89PNG"
+    )
     table = significance_table(rows, of, done)
     over = means_section(table, means, of).data.set_index(["candidate", "metric"])
     assert over.loc[("MedVisionLlama", "dice"), "better"] == 6
     assert over.loc[("MedVision_BioGPT", "dice"), "tasks"] == 5
     values = means[(means["model"] == "MedVisionLlama") & (means["fraction"] == 1.0)]["dice"]
     assert over.loc[("MedVisionLlama", "dice"), "candidate_mean"] == pytest.approx(values.mean())
+
+
+def test_a_task_without_structure_in_its_test_cases_has_no_mean() -> None:
+    of = plan()
+    rows, _ = results(0.1)
+
+    def over(empty: tuple[str, ...]) -> pd.DataFrame:
+        nothing = rows["task"].isin(empty)
+        cells = {"status": "both-empty", **dict.fromkeys(("dice", "nsd", "hd95"), np.nan)}
+        here = rows.assign(
+            **{name: rows[name].where(~nothing, value) for name, value in cells.items()}
+        )
+        means = task_means(case_scores(here, of, commits(of)))
+        table = significance_table(here, of, commits(of))
+        return means_section(table, means, of).data.set_index(["candidate", "metric"])
+
+    of_five = over(TASKS[:1]).loc[("MedVisionLlama", "dice")]
+    assert of_five["tasks"] == 5
+    assert of_five["favours"] == 1
+    values = rows[(rows["fraction"] == 1.0) & ~rows["task"].isin(TASKS[:1])]
+    means = values[values["model"] == "MedVisionLlama"].groupby("task")["dice"].mean()
+    assert of_five["candidate_mean"] == pytest.approx(means.mean())
+    of_none = over(TASKS).loc[("MedVisionLlama", "dice")]
+    assert (of_none["tasks"], of_none["favours"]) == (0, 0)
+    assert np.isnan(of_none["candidate_mean"])
 
 
 def test_ablations_and_cost_say_what_was_varied_and_what_it_took() -> None:
@@ -337,9 +229,11 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
     }
     saved = saved_arrays(store, of, done)
     assert sorted(saved) == sorted((model, "T0") for model in MODELS)
-    panels = qualitative_panels(saved, saved_arrays(store, of, done, "masks"), of)
+    masks = saved_arrays(store, of, done, "masks")
+    panels = qualitative_panels(saved, masks, results(0.1)[0], of)
     assert [figure.name for figure in panels] == ["panels_T0"]
-    assert [figure.name for figure in activation_figures(saved, of)] == ["activations_T0"]
+    drawn = activation_figures(saved, of, "page")
+    assert [figure.name for figure in drawn] == ["paper_activations_T0_page"]
     assert focus_rows(saved)["focus"].tolist() == [1.5] * 3
     store.write("a.npz", b"broken")
     with pytest.raises(StoreError, match="has changed since it was committed"):
@@ -348,16 +242,11 @@ def test_panels_and_activations_are_drawn_from_saved_arrays(tmp_path: Path) -> N
 
 def test_the_page_loads_nothing_and_escapes_names() -> None:
     table = Table("A <b>", ["x"], "l", [[Cell("<script>alert(1)</script>")]])
-    made = page("<study>", [("trials", "1 of 1")], [Section("s", "S", [table], pd.DataFrame())], [])
+    sections = [Section("s", "S", [table], pd.DataFrame())]
+    made = page(Page("<study>", sections, [("trials", "1 of 1")]))
     assert "<script>alert" not in made
     assert "&lt;study&gt;" in made
     assert not any(word in made for word in ("http://", "https://", "@import", "<link"))
-
-
-def test_latex_keeps_to_its_alphabet_and_cuts_long_tables() -> None:
-    assert tex("é ± 90° 漢") == r"e $\pm$ 90? ?"
-    table = Table("", ["a"], "l", [[Cell("x")]] * 85)
-    assert to_latex(Section("s", "S", [table], pd.DataFrame())).count(r"\begin{table}") == 3
 
 
 def test_a_report_needs_neither_torch_nor_ray() -> None:

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from record.schema import StudyPlan
-from reports.render.layout import to_latex, to_markdown
+from reports.render.latex import to_latex
+from reports.render.layout import to_markdown
 from reports.sections.significance import count_line, counts, significance_table
 from reports.sections.significance_layout import significance_section
 from reports.sections.tests_in_detail import details_section
@@ -129,7 +130,7 @@ def test_one_training_set_says_nothing_about_methods(folds: int, seeds: int) -> 
         "1/1 as the paper counts (raw p over cases)"
     )
     text = to_markdown(significance_section(result, of, []), "s")
-    assert "not testable for methods, these trainings favour cand" in text
+    assert "not testable for methods; these trainings only, which favour cand" in text
 
 
 def test_the_margin_is_held_against_the_interval_of_the_methods() -> None:
@@ -175,7 +176,7 @@ def test_what_is_not_significant_says_what_could_have_been_seen() -> None:
     assert row["verdict"] == "not significant"
     assert 0.005 < row["detectable"] < 0.05
     shown = to_markdown(significance_section(result, of, []), "s")
-    assert f"not significant; 80 % power from {row['detectable']:.3f}" in shown
+    assert f"not significant; 80 % power (uncorrected) from {row['detectable']:.3f}" in shown
     details = details_section(result, of)
     assert [len(one.rows) for one in details.tables] == [1, 1]
     for made in details.tables:

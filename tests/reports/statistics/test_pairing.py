@@ -113,6 +113,23 @@ def test_what_only_the_cases_support_names_the_model_that_the_ranks_favour() -> 
     assert "these trainings only, which favour a by the ranks, not by the means" in text
 
 
+def test_missing_one_structure_and_missing_both_are_no_tie() -> None:
+    """a misses one of two structures in every case, b both."""
+    whole = rows({"a": [0.5] * 8, "b": [0.5] * 8})
+    parts = [whole.assign(group=name, hd95=np.inf) for name in ("x", "y")]
+    frame = pd.concat(parts, ignore_index=True)
+    frame.loc[(frame["model"] == "a") & (frame["group"] == "x"), "hd95"] = 4.0
+    pairs = pair(frame, candidate="b", baseline="a", metric="hd95")
+    assert list(pairs.x) == [200.0] * 8  # all capped
+    assert list(pairs.y) == [102.0] * 8
+    assert pairs.capped == 16
+    row = table(frame).loc["hd95"]
+    assert (row["n_zero"], row["favours_cases"]) == (0, "a")
+    assert row["p_cases"] == pytest.approx(2 / 2**8)
+    frame.loc[frame["model"] == "b", "hd95"] = 4.0  # one miss against none stays infinite
+    assert list(pair(frame, candidate="b", baseline="a", metric="hd95").y) == [np.inf] * 8
+
+
 def test_a_case_without_structure_has_no_sensitivity_even_where_empty_is_perfect() -> None:
     frame = rows({"a": [0.5] * 8, "b": [0.6] * 8}).assign(sensitivity=0.5)
     empty = frame["case"] == "c00"
@@ -152,7 +169,9 @@ def test_the_region_of_equivalence_is_told() -> None:
     found = table(far, comparisons=[comparison | {"equivalence": {"dice": 0.01}}])
     assert found.loc["dice", "equivalence"] == "below"
     text = to_markdown(significance_section(found.reset_index(), plan(), []), "s")
-    assert "significant, favours a; smaller by more than the margin" in text
+    assert (
+        "significant, favours a; smaller by more than the margin (interval not corrected)" in text
+    )
 
 
 def test_the_spread_between_seeds_is_told() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from reports.statistics import paired_differences, paired_wilcoxon
-from reports.statistics.wilcoxon import SignedRankNull
+from reports.statistics.wilcoxon import SignedRankNull, near_level
 
 ZEROS = ("pratt", "wilcox")
 # Few distinct sizes, so that ties and zeros are the rule; 9 stands for an infinite difference.
@@ -233,3 +233,21 @@ def test_inputs_are_left_alone_and_may_be_whole_numbers():
     result = paired_wilcoxon(x, y)
     assert (x.tolist(), y.tolist()) == ([3, 1, 2], [1, 1, 5])
     assert (result.w_plus, result.w_minus) == (2, 3)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.05, 0.5])
+def test_what_is_only_counted_lies_on_the_same_side_of_the_level(step):
+    """Ties and zeros included; near the level, and of few pairs, it is the exact p."""
+    rng = np.random.default_rng(3)
+    for n in (4, 20, 60, 150):
+        for mean in np.linspace(0.1, 0.5, 12):
+            d = rng.normal(mean, 1.2 * math.sqrt(n / 20), n)
+            d = np.round(np.round(d / step) * step if step else d, 9)
+            exact, counted = paired_wilcoxon(d, np.zeros(n)), near_level(d)
+            if exact.p_floor >= 0.05:
+                assert math.isnan(counted)
+                continue
+            assert (exact.p < 0.05) == (counted < 0.05)
+            assert counted == pytest.approx(exact.p, abs=0.003)
+            if n - exact.n_zero <= 50 or abs(exact.p - 0.05) < 0.002:
+                assert counted == exact.p

@@ -40,6 +40,9 @@ class OneFolder:
 
     listing = "case.md"
 
+    def knows(self, folder: Path) -> bool:
+        return (folder / self.listing).is_file()
+
     def read(self, path: Path) -> Listing:
         images = sorted(file.name for file in path.parent.glob("i_*.nii.gz"))
         return Listing((Entry(tuple(images), "l.nii.gz"),), description="one case")

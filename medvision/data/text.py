@@ -1,4 +1,6 @@
-"""Reads the small text files that list cases, however an editor has saved them."""
+"""Reads small text files (lists of cases or of patients, specs), however an editor has saved
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError, UnicodeDecodeError: it cannot be read.
-        DataError: it only stands for another file.
+        DataError: it is a placeholder for another file.
     """
     content = path.read_bytes()
     if instead := placeholder(content[:HEAD]):

@@ -1,0 +1,141 @@
+"""Masks that any tool has written: a folder's files by case, one of them read and checked against
+its truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medvision.data.header import Grid, misplaced
+from medvision.data.nifti import Groups, label_values, open_volume, open_whole
+from medvision.data.volume_file import ENDINGS, without_suffixes
+from medvision.errors import DataError
+
+Source = Path | np.ndarray  # a file, or whole numbers [X, Y, Z]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """`values`: whole numbers [X, Y, Z]; `grid`: how they lie in space."""
+
+    values: np.ndarray
+    grid: Grid
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by case, which is the file's name without suffixes; other files,
+    hidden ones and folders do not count.
+
+    Raises:
+        DataError: no such folder, none in it, or two of one case.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(ENDINGS):
+            continue
+        case = without_suffixes(path.name)
+        if case in found:
+            raise DataError(f"{path}: is a second file of the case {case}, beside {found[case]}")
+        found[case] = path
+    if not found:
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir())[:5]
+        hint = f"; it has the folders {', '.join(inside)}" if inside else ""
+        raise DataError(f"{folder}: holds no {' or '.join(ENDINGS)} file{hint}")
+    return found
+
+
+def read_labels(source: Source, name: str, spacing: tuple[float, float, float]) -> LabelMap:
+    """A file to its last byte, or an array.
+
+    Args:
+        source: the file, or whole numbers [X, Y, Z].
+        name: what messages call an array.
+        spacing: of an array, mm along X, Y and Z.
+
+    Raises:
+        DataError: as `open_whole` and `label_values`; an array that is not 3D, empty, or of no
+            boolean or integer type.
+    """
+    if isinstance(source, Path):
+        with open_whole(source) as opened:
+            values = opened.scaled()
+        return LabelMap(label_values(opened, values), opened.grid)
+    if source.ndim != 3 or not source.size or source.dtype.kind not in "biu":
+        raise DataError(
+            f"{name}: whole numbers or truth values [X, Y, Z] are needed, it is {source.dtype} of "
+            f"shape {source.shape}; cut probabilities first (mask > 0.5)"
+        )
+    affine = np.diag([*spacing, 1.0])
+    volume = float(np.prod(spacing))
+    return LabelMap(source, Grid(Path(name), source.shape, affine, spacing, volume, 1))
+
+
+def read_grid(source: Source, name: str, spacing: tuple[float, float, float]) -> Grid:
+    """How a file lies in space, by its header alone; arguments and errors as `read_labels`."""
+    if isinstance(source, Path):
+        return open_volume(source).grid
+    return read_labels(source, name, spacing).grid
+
+
+def wrong_mask(
+    mask: LabelMap,
+    truth: LabelMap,
+    groups: Groups,
+    *,
+    strict: bool,
+    others: Collection[int] = (),
+) -> str | None:
+    """Why a mask cannot be scored against its truth, if so.
+
+    Args:
+        mask: the tool's.
+        truth: the same case's.
+        groups: the values of each label group in the mask.
+        strict: whether values of no group are wrong, too.
+        others: those that are not.
+    """
+    problems, _ = misplaced(truth.grid, mask.grid, "truth")
+    if problems or not strict or "all" in groups.values():
+        return problems[0] if problems else None
+    known = {0, *others, *(int(value) for values in groups.values() for value in values)}
+    unknown = sorted(labels_in(mask.values) - known)
+    if not unknown:
+        return None
+    listed = ", ".join(f"{name} {list(values)}" for name, values in groups.items())
+    return (
+        f"{mask.grid.path}: holds the label {', '.join(map(str, unknown[:5]))}, which belongs to "
+        f"no group ({listed})"
+    )
+
+
+def labels_in(values: np.ndarray) -> set[int]:
+    """The numbers that a label [X, Y, Z] holds, found slice by slice."""
+    found: set[int] = set()
+    for index in range(values.shape[-1]):
+        found.update(np.unique(values[..., index]).tolist())
+    return {int(value) for value in found}
+
+
+def content_of(source: Source) -> str:
+    """sha256 of a file's bytes, or of an array's shape and values."""
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{source}: cannot be read: {error}") from error
+    values = np.ascontiguousarray(source)
+    head = f"{values.shape} {values.dtype.str}\n".encode()
+    return hashlib.sha256(head + values.tobytes()).hexdigest()
+
+
+def contents_of(sources: Mapping[str, Source]) -> dict[str, str]:
+    """`content_of` by case, in the order of the cases."""
+    return {case: content_of(sources[case]) for case in sorted(sources)}

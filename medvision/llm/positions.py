@@ -1,0 +1,276 @@
+"""What a layer of transformers takes beside the tokens: positions, and the mask of its model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from medvision.llm.errors import BlockError
+from medvision.llm.stacks import Stack
+
+# Parts of T5's and DeBERTa's attention that compare places and nothing else.
+_OF_POSITIONS = {
+    *("relative_attention_bias", "rel_embeddings"),
+    *("pos_proj", "pos_q_proj", "pos_key_proj", "pos_query_proj"),
+}
+
+# Layers can take these and more; without a cache, and called in evaluation, none is needed.
+_UNUSED = {
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "past_key_value",
+    "layer_past",
+    "use_cache",
+    "output_attentions",
+    "output_router_logits",
+    "cache_position",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "encoder_decoder_position_bias",
+    "query_states",
+}
+_REASONS = {
+    "alibi": "ALiBi, a bias of the attention that its model computes",
+    "position_bias": "a bias of the attention that its model computes",
+    "per_layer_input": "an embedding of the words for each layer",
+    "cross_attention_states": "the states of an image encoder",
+    "cu_seqlens": "the lengths of packed images",
+    "cache_params": "the state of a recurrence",
+}
+
+
+class Positions:
+    """The arguments of each layer's forward pass.
+
+    Attributes:
+        extras: small modules outside the layers that hold their relative positions.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        layers: Sequence[int],
+        taken: Iterable[nn.Module],
+        *,
+        rope: bool,
+        causal: bool,
+    ) -> None:
+        """As of `NativeBlock`, for its layers `taken`, which are switched to these settings.
+
+        Raises:
+            BlockError: a layer takes something that only its whole model has, or has no positions
+                that `rope` could switch on.
+        """
+        self.config = stack.trunk.config
+        self.rope, self.causal = rope, causal
+        taken = list(taken)
+        self._takes = [_parameters(layer) for layer in taken]
+        rotary = _rotary(stack)
+        self._typed = rotary is not None and "layer_type" in _forward(rotary)
+        self._three = "mrope_section" in (getattr(self.config, "rope_parameters", None) or {})
+        self._kinds = [_kind(self.config, index) for index in layers]
+        for layer, takes in zip(taken, self._takes, strict=True):
+            _check(stack, layer, takes, rotary is not None)
+        self.extras = nn.ModuleDict()
+        relative = [_relative(stack, layer, self.extras, on=rope) for layer in taken]
+        # Rotary embeddings that a layer computes by itself, from its tokens' positions.
+        inside = [
+            _rotary_inside(takes, layer) for takes, layer in zip(self._takes, taken, strict=True)
+        ]
+        used = rotary is not None and any("position_embeddings" in takes for takes in self._takes)
+        if rope and not (used or any(relative) or any(inside)):
+            raise BlockError(
+                f"rope=True: {stack.family} has no positions inside its layers; leave rope at False"
+            )
+        self._holder: Any = copy.copy(stack.trunk.get_submodule(stack.path.rpartition(".")[0]))
+        self._holder._modules = {}  # its methods alone are called
+        self._rotary = _real(rotary, self.config) if used else None
+        self._two_ways = not any(
+            getattr(module, "is_causal", False) for layer in taken for module in layer.modules()
+        )
+        for layer in taken:
+            for module in layer.modules():
+                if hasattr(module, "is_causal"):
+                    module.is_causal = causal
+
+    def given(self, hidden: torch.Tensor, extras: nn.ModuleDict) -> list[dict[str, Any]]:
+        """For each layer, what it gets beside `hidden`, [B, T, C]."""
+        length = hidden.shape[1]
+        at = torch.arange(length, device=hidden.device)[None]
+        if not self.rope:
+            at = torch.zeros_like(at)
+        options: list[dict[str, Any]] = []
+        for takes, kind in zip(self._takes, self._kinds, strict=True):
+            one: dict[str, Any] = {"attention_mask": self._mask(hidden, kind)}
+            if "rel_embeddings" in takes:
+                batch = hidden.shape[0]
+                one["attention_mask"] = (
+                    hidden.new_ones(batch, 1, length, length)
+                    .bool()
+                    .tril(0 if self.causal else length)
+                )
+                one["rel_embeddings"] = _relative_embeddings(extras)
+                one["relative_pos"] = self._holder.get_rel_pos(hidden) if self.rope else None
+            if self._rotary is not None and "position_embeddings" in takes:
+                one["position_embeddings"] = self._embedded(hidden, at, kind)
+            if "position_ids" in takes:
+                one["position_ids"] = at
+            for name, parameter in takes.items():
+                if parameter.default is parameter.empty and name not in one:
+                    one[name] = None
+            options.append(one)
+        return options
+
+    def _embedded(self, hidden: torch.Tensor, at: torch.Tensor, kind: str | None) -> Any:
+        assert self._rotary is not None  # noqa: S101
+        at = at if self.rope else at[:, :1]  # one position serves every token
+        if self._three:
+            at = at.expand(3, hidden.shape[0], -1)
+        return self._rotary(hidden, at, kind) if self._typed else self._rotary(hidden, at)
+
+    def _mask(self, hidden: torch.Tensor, kind: str | None) -> torch.Tensor | None:
+        """The mask that the model makes for such a layer; None where every token sees every other,
+        or the attention's own causal switch is enough.
+        """
+        from transformers import masking_utils
+
+        make: Callable[..., torch.Tensor | None]
+        more: dict[str, Any] = {}
+        if self.causal:
+            more["past_key_values"] = None
+            make = {
+                "sliding_attention": masking_utils.create_sliding_window_causal_mask,
+                "chunked_attention": masking_utils.create_chunked_causal_mask,
+            }.get(str(kind), masking_utils.create_causal_mask)
+        elif self._two_ways and kind == "sliding_attention":
+            make = masking_utils.create_bidirectional_sliding_window_mask
+        else:
+            return None
+        return make(config=self.config, inputs_embeds=hidden, attention_mask=None, **more)
+
+
+def position_only(name: str) -> bool:
+    """Whether a block's parameter has a part in relative positions alone (T5, DeBERTa)."""
+    parts = name.split(".")
+    return parts[0] == "extras" or not set(parts).isdisjoint(_OF_POSITIONS)
+
+
+def extra_path(stack: Stack, name: str) -> str:
+    """Path in the trunk of one of `Positions.extras`."""
+    if name == "bias":
+        first = next(
+            path
+            for path, module in stack.layers[0].named_modules()
+            if path.endswith("relative_attention_bias")
+        )
+        return f"{stack.path}.0.{first}"
+    holder = stack.path.rpartition(".")[0]
+    return f"{holder}.{name}"
+
+
+def _relative(stack: Stack, layer: nn.Module, extras: nn.ModuleDict, *, on: bool) -> bool:
+    """Give a layer its relative positions, or take them away; False where it has none.
+
+    T5 holds them in its first layer alone, DeBERTa beside its layers.
+    """
+    found = False
+    for module in layer.modules():
+        if hasattr(module, "has_relative_attention_bias"):
+            found = True
+            if not module.has_relative_attention_bias:
+                if "bias" not in extras:
+                    extras["bias"] = stack.trunk.get_submodule(extra_path(stack, "bias"))
+                # Not registered a second time, so that its tensors have one name.
+                object.__setattr__(module, "relative_attention_bias", extras["bias"])
+            module.has_relative_attention_bias = on
+        elif "rel_embeddings" in _forward(module) and hasattr(module, "relative_attention"):
+            found = bool(module.relative_attention) or found
+            module.relative_attention = module.relative_attention and on
+    if "rel_embeddings" in _forward(layer) and found:
+        holder = stack.trunk.get_submodule(stack.path.rpartition(".")[0])
+        for name in ("rel_embeddings", "LayerNorm"):
+            if hasattr(holder, name):
+                extras[name] = getattr(holder, name)
+    return found
+
+
+def _relative_embeddings(extras: nn.ModuleDict) -> torch.Tensor | None:
+    if "rel_embeddings" not in extras:
+        return None
+    weight = extras["rel_embeddings"].get_parameter("weight")
+    if "LayerNorm" not in extras:
+        return weight
+    normed: torch.Tensor = extras["LayerNorm"](weight)
+    return normed
+
+
+def _rotary(stack: Stack) -> nn.Module | None:
+    for path, module in stack.trunk.named_modules():
+        if type(module).__name__.endswith("RotaryEmbedding") and not path.startswith(
+            f"{stack.path}."
+        ):
+            return module
+    return None
+
+
+def _real(rotary: nn.Module, config: Any) -> nn.Module:
+    """The same with its few constants, which were never computed on the meta device."""
+    with torch.device("cpu"):
+        made: nn.Module = type(rotary)(config=config)
+    return made
+
+
+def _kind(config: Any, index: int) -> str | None:
+    """How far a layer sees in its model: full_attention, sliding_attention, chunked_attention."""
+    if types := getattr(config, "layer_types", None):
+        return str(types[index])
+    window = getattr(config, "sliding_window", None)
+    if window is not None and getattr(config, "use_sliding_window", True):
+        return "sliding_attention"
+    return None
+
+
+def _rotary_inside(takes: Mapping[str, inspect.Parameter], layer: nn.Module) -> bool:
+    return "position_ids" in takes and any(
+        hasattr(module, "embed_positions") or hasattr(module, "rotary_dim")
+        for module in layer.modules()
+    )
+
+
+def _check(
+    stack: Stack, layer: nn.Module, takes: Mapping[str, inspect.Parameter], rotary: bool
+) -> None:
+    """Refuse layers that cannot be called without the rest of their model."""
+    config = stack.trunk.config
+    known = _UNUSED | ({"position_embeddings"} if rotary else set())
+    if any(hasattr(module, "has_relative_attention_bias") for module in layer.modules()):
+        known = known | {"position_bias"}
+    if "rel_embeddings" in takes:
+        known = known | {"rel_embeddings", "relative_pos"}
+    if "alibi" in takes and not getattr(config, "alibi", True):
+        known = known | {"alibi"}
+    # Also what is optional: where the whole model gives it, the numbers would be others without.
+    needed = takes.keys() - known
+    if needed:
+        name = sorted(needed)[0]
+        what = _REASONS.get(name, "which only its whole model computes")
+        raise BlockError(
+            f"a layer of {stack.family} cannot stand alone: it takes {name!r} ({what}); "
+            "take another family (python -m medvision.models --families)"
+        )
+
+
+def _forward(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module.forward).parameters
+
+
+def _parameters(layer: nn.Module) -> dict[str, inspect.Parameter]:
+    """What the forward pass of a layer takes beside the tokens."""
+    named = list(_forward(layer).values())[1:]
+    return {one.name: one for one in named if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}

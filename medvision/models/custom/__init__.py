@@ -1,0 +1,1 @@
+"""A network of one's own, out of a file next to the spec."""

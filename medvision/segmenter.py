@@ -1,0 +1,115 @@
+"""Segments scans with a trained model, or with several that decide together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from torch import nn
+
+from medvision.data.preprocess import file_channels, prepare_image
+from medvision.device import usable_device
+from medvision.errors import DataError
+from medvision.evaluation import predict
+from medvision.training.checkpoint import About, load_checkpoint, read_about
+
+
+class Segmenter:
+    """Trained models on one device; of several, the mean of their probabilities is cut.
+
+    Args:
+        checkpoints: their files, all of trainings on the same preparation of images.
+        source: where the language-model block lies now, if no longer where it was in training.
+        trust_code: run the Python that a checkpoint of a custom model carries.
+
+    Raises:
+        DataError: a wrong checkpoint or device, or checkpoints that do not go together.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Sequence[Path],
+        *,
+        source: str | None = None,
+        device: str = "cpu",
+        trust_code: bool = False,
+    ) -> None:
+        self.checkpoints = list(checkpoints)
+        self.source, self.trust_code = source, trust_code
+        abouts = [read_about(path) for path in self.checkpoints]
+        self.about = abouts[0]
+        for path, about in zip(self.checkpoints, abouts, strict=True):
+            if _sees(about) != _sees(self.about):
+                raise DataError(
+                    f"{path}: was trained on other images than {self.checkpoints[0]} (task, sizes, "
+                    "channels, label groups or preparation); give checkpoints of one task and study"
+                )
+        self.device = usable_device(device)
+
+    @functools.cached_property
+    def models(self) -> list[nn.Module]:
+        """The models, read when the first scan turns out to be one."""
+        return [
+            load_checkpoint(
+                path, source=self.source, device=self.device, trust_code=self.trust_code
+            )[0]
+            for path in self.checkpoints
+        ]
+
+    @property
+    def values(self) -> dict[str, int]:
+        """Each label group's value: its first label (1 for `all`), or its place where those are
+        not unique.
+        """
+        groups = self.about.preparation.groups.values()
+        first = [1 if isinstance(labels, str) else next(iter(labels), 0) for labels in groups]
+        unique = len(set(first)) == len(first) and max(first) < 256
+        numbers = first if unique else range(1, len(first) + 1)
+        return dict(zip(self.about.preparation.groups, numbers, strict=True))
+
+    def segment(self, images: Sequence[Path]) -> Any:
+        """The predicted labels of a scan as a nibabel image, uint8 [X, Y, Z] with the scan's
+        affine; where groups overlap, the later one wins.
+
+        The probabilities are resampled to the scan's own grid before they are cut, exactly as a
+        trial's evaluation does.
+
+        Args:
+            images: the scan's file, or its files with some channels each, in the order of the
+                training.
+
+        Raises:
+            DataError: a wrong image. BlockError, AssetError: the language-model block cannot be
+                had.
+        """
+        about, names = self.about, ", ".join(map(str, images))
+        if about.file_channels and (found := file_channels(images)) != about.file_channels:
+            raise DataError(
+                f"{names}: {found} channels in all, the model was trained on files of "
+                f"{about.file_channels}, all of which scale what it sees (data.scaled: file); give "
+                "all channels, in the order of the training"
+            )
+        inputs = prepare_image(images, about.preparation)
+        if len(inputs.image) != about.in_channels:
+            raise DataError(
+                f"{names}: {len(inputs.image)} channels, the model was trained with "
+                f"{about.in_channels}; give all of its files, in the order of the training"
+            )
+        masks = predict(self.models, inputs, device=self.device, precision=about.precision)
+        labels = np.zeros(inputs.placement.shape, dtype=np.uint8)
+        for mask, value in zip(masks, self.values.values(), strict=True):
+            labels[mask] = value
+        scan = nibabel.load(images[0])
+        header = nibabel.Nifti1Header.from_header(scan.header, check=False)
+        header.set_data_dtype(np.uint8)
+        header["cal_min"] = header["cal_max"] = 0
+        return nibabel.Nifti1Image(labels, scan.affine, header)
+
+
+def _sees(about: About) -> Mapping[str, Any]:
+    """What checkpoints that segment together have in common."""
+    return about.model_dump(exclude={"model", "block"})

@@ -1,0 +1,195 @@
+"""Stops a run at the limits of its spec, in good order, and tells whoever is to hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from http.client import HTTPException
+
+from orchestrator.planning.inputs import InputError
+from orchestrator.planning.plan import Plan
+from orchestrator.spec.study import Spec
+from record.events import Emit, Event, Quarantined, Started, TrialEvent
+from record.schema import Commit
+
+LOOK_SECONDS = 1.0  # between two looks at what was spent
+NOTIFY_SECONDS = 30.0  # that a command or server may take
+
+
+class Spent:
+    """GPU-hours of a study: of finished trials, and of those that run now.
+
+    Args:
+        plan: its trials, which say how many GPUs each holds.
+        commits: the finished ones.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        commits: Mapping[str, Commit],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock, self.started = clock, clock()
+        self.gpus = {trial.name: trial.work.gpus for trial in plan.trials}
+        self.seconds = sum(
+            commits[name].cost.seconds * gpus for name, gpus in self.gpus.items() if name in commits
+        )
+        self.running: dict[str, float] = {}
+        self.lock = threading.Lock()
+
+    def heard(self, event: Event) -> None:
+        """An event of the run: a trial holds its GPUs from its start to whatever ends it."""
+        if not isinstance(event, TrialEvent):
+            return
+        with self.lock:
+            if isinstance(event, Started):
+                self.running[event.eval_id] = self.clock()
+            elif event.word in ("finished", "failed", "interrupted", "quarantined"):
+                begun = self.running.pop(event.eval_id, None)
+                if begun is not None:
+                    self.seconds += (self.clock() - begun) * self.gpus.get(event.eval_id, 0.0)
+
+    @property
+    def hours(self) -> float:
+        """Since the run began."""
+        return (self.clock() - self.started) / 3600
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of the study until now."""
+        with self.lock:
+            now = sum(
+                (self.clock() - begun) * self.gpus.get(name, 0.0)
+                for name, begun in self.running.items()
+            )
+            return (self.seconds + now) / 3600
+
+
+def reached(spec: Spec, spent: Spent) -> str:
+    """The limit that is reached, in words; empty below all of them."""
+    limits = spec.limits
+    if limits.hours is not None and spent.hours >= limits.hours:
+        return f"limits.hours: {limits.hours:g} h of this run are over"
+    if limits.gpu_hours is not None and spent.gpu_hours >= limits.gpu_hours:
+        return f"limits.gpu_hours: {limits.gpu_hours:g} GPU-hours are spent{money(spec, spent)}"
+    return ""
+
+
+def money(spec: Spec, spent: Spent) -> str:
+    """What was spent in the currency of `cost_per_gpu_hour`; empty without it."""
+    each = spec.limits.cost_per_gpu_hour
+    return "" if each is None else f" ({spent.gpu_hours * each:,.2f} at {each:g} an hour)"
+
+
+@contextlib.contextmanager
+def limited(
+    spec: Spec,
+    plan: Plan,
+    commits: Mapping[str, Commit],
+    emit: Emit,
+    say: Callable[[str], object],
+    look_seconds: float = LOOK_SECONDS,
+) -> Iterator[Emit]:
+    """Gives what takes the run's events, and stops the run at a limit: it goes on after the block
+    then, with its report.
+
+    Raises:
+        InputError: the estimate is above what is left, and the spec refuses that.
+    """
+    spent, why, over = Spent(plan, commits), list[str](), threading.Event()
+    refuse_beyond(spec, plan, spent)
+
+    def heard(event: Event) -> None:
+        spent.heard(event)
+        if isinstance(event, Quarantined):
+            notify(spec, {"event": "quarantined", **asdict(event)}, say)
+        emit(event)
+
+    def watch() -> None:
+        while not over.wait(look_seconds):
+            if reason := reached(spec, spent):
+                why.append(reason)
+                os.kill(os.getpid(), signal.SIGINT)  # once: as Ctrl-C, trials write checkpoints
+                return
+
+    watcher = threading.Thread(target=watch, name="limits", daemon=True)
+    if spec.limits.hours is not None or spec.limits.gpu_hours is not None:
+        watcher.start()
+    try:
+        yield heard
+    except KeyboardInterrupt:
+        if not why:
+            notify(spec, {"event": "stopped", "study": spec.name, "reason": "by hand"}, say)
+            raise
+        say(f"Stopped at {why[0]}; raise it, and run the same command again to go on.")
+        notify(spec, {"event": "stopped", "study": spec.name, "reason": why[0]}, say)
+    finally:
+        over.set()
+
+
+def refuse_beyond(spec: Spec, plan: Plan, spent: Spent) -> None:
+    """Where the spec wants it, refuse a plan whose estimate is above what is left.
+
+    Raises:
+        InputError: it is.
+    """
+    limits = spec.limits
+    if limits.plan != "refuse":
+        return
+    names = [trial.name for trial in plan.trials if trial.to_run]
+    # Without max_lanes the machines decide on lanes: no run is faster than one a trial.
+    lanes = spec.resources.max_lanes or max(len(names), 1)
+    forecast = plan.cost.forecast(names, lanes)
+    left = None if limits.gpu_hours is None else limits.gpu_hours - spent.gpu_hours
+    if left is not None and forecast.gpu_hours > left:
+        raise InputError(
+            f"limits.gpu_hours: {forecast.gpu_hours:.1f} GPU-hours are estimated, {left:.1f} are "
+            "left: raise it, plan less, or set limits.plan: trim"
+        )
+    if limits.hours is not None and forecast.seconds / 3600 > limits.hours:
+        raise InputError(
+            f"limits.hours: {forecast.seconds / 3600:.1f} h are estimated on {lanes} lanes, "
+            f"{limits.hours:g} are allowed: raise it, plan less, or set limits.plan: trim"
+        )
+
+
+def notify(spec: Spec, values: Mapping[str, object], say: Callable[[str], object]) -> None:
+    """Tell `notify`: a web address gets the values as JSON by POST, a command on its standard
+    input. That it fails is said, without what it is, which may hold secrets, and stops nothing.
+    """
+    if not spec.notify:
+        return
+    content = json.dumps({"study": spec.name, **values}, default=str).encode()
+    try:
+        if spec.notify.startswith(("https://", "http://")):
+            head = {"Content-Type": "application/json"}
+            asked = urllib.request.Request(spec.notify, content, head)  # noqa: S310
+            with urllib.request.urlopen(asked, timeout=NOTIFY_SECONDS):  # noqa: S310
+                return
+        command = shlex.split(spec.notify)
+        quiet = subprocess.DEVNULL
+        subprocess.run(command, input=content, timeout=NOTIFY_SECONDS, check=True, stdout=quiet)
+    except subprocess.CalledProcessError as error:
+        say(f"warning: notify: the command ended with exit code {error.returncode}")
+    except (subprocess.TimeoutExpired, TimeoutError):
+        say(f"warning: notify: no answer within {NOTIFY_SECONDS:g} seconds")
+    except urllib.error.HTTPError as error:
+        say(f"warning: notify: the server answered {error.code}")
+    except OSError as error:
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        text = why.strerror if isinstance(why, OSError) else None
+        say(f"warning: notify: cannot be reached or started ({text or type(why).__name__})")
+    except (HTTPException, ValueError, subprocess.SubprocessError) as error:
+        say(f"warning: notify: cannot be used ({type(error).__name__})")
