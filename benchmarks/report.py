@@ -207,6 +207,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.trials:
+        if not all(0 < trials <= 10**6 for trials in options.trials):
+            parser.error("--trials: a study has from 1 to 1,000,000 trials")
         from benchmarks.trials import table
 
         table(options.trials)

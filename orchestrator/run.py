@@ -157,7 +157,7 @@ def run(
             code = _report(stored.again(), screen, tracker)
         ended = ending(code, stored.again(), spec.resources.max_attempts)
         screen.end(ended)
-        notify(spec, ended.to_json(), screen.say)
+        notify(spec, ended, screen.say)
         return code
 
 

@@ -126,6 +126,13 @@ class Ended(Event, word="ended"):
     report: str | None = None
 
 
+@dataclass(frozen=True)
+class Stopped(Event, word="stopped"):
+    """A run that stops before its end, for `notify`; `reason`: the limit, or `by hand`."""
+
+    reason: str
+
+
 # Of a trial: to driver, console, journal and logs.
 @dataclass(frozen=True)
 class TrialEvent(Event):

@@ -5,6 +5,7 @@ checkpoint.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,9 +70,37 @@ def write_task(root: Path, *, name: str = TASK, cases: int = CASES, seed: int = 
 
 
 @pytest.fixture(scope="session")
-def spheres(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a data folder with one synthetic task."""
-    return write_task(tmp_path_factory.mktemp("data"))
+def written_spheres(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
+    """The folder of `spheres`, with what its files hold."""
+    root = write_task(tmp_path_factory.mktemp("data"))
+    return root, contents(root)
+
+
+@pytest.fixture(scope="session")
+def spheres(written_spheres: tuple[Path, dict[Path, bytes]]) -> Path:
+    """Root of a data folder with one synthetic task, which all tests share."""
+    return written_spheres[0]
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    """What the files below a folder hold."""
+    return {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def _spheres_are_kept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Who changes the data of all tests fails, and not those that come after."""
+    if "spheres" not in request.fixturenames:
+        yield
+        return
+    root, written = request.getfixturevalue("written_spheres")
+    yield
+    if contents(root) != written:
+        shutil.rmtree(root)
+        for path, content in written.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        pytest.fail("the test changed the data folder of all tests; let it change a copy")
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("copy", type=Path, metavar="ZIP")
-    lines = found(pins(PINS.read_text()), read(parser.parse_args().copy))
+    copy = parser.parse_args().copy
+    try:
+        lines = found(pins(PINS.read_text()), read(copy))
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        print(f"error: {copy}: cannot be read as a ZIP of OSV's entries: {error}", file=sys.stderr)
+        return 2
     print("\n".join(lines) or "no known vulnerability")
     return 1 if lines else 0
 

@@ -5,6 +5,7 @@ same packages give the same bytes.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import re
@@ -85,6 +86,10 @@ def _component(name: str, version: str) -> dict[str, Any]:
 
 def main() -> int:
     """Write the bill; 1 where an installed package has another version than its pin."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     text = PINS.read_text()
     for name, version in pins(text).items():
         try:

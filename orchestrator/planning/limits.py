@@ -13,13 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from http.client import HTTPException
 
 from orchestrator.planning.inputs import InputError
 from orchestrator.planning.plan import Plan
 from orchestrator.spec.study import Spec
-from record.events import Emit, Event, Quarantined, Started, TrialEvent
+from record.events import Emit, Event, Quarantined, Started, Stopped, TrialEvent
 from record.schema import Commit
 
 LOOK_SECONDS = 1.0  # between two looks at what was spent
@@ -114,7 +113,7 @@ def limited(
     def heard(event: Event) -> None:
         spent.heard(event)
         if isinstance(event, Quarantined):
-            notify(spec, {"event": "quarantined", **asdict(event)}, say)
+            notify(spec, event, say)
         emit(event)
 
     def watch() -> None:
@@ -131,10 +130,10 @@ def limited(
         yield heard
     except KeyboardInterrupt:
         if not why:
-            notify(spec, {"event": "stopped", "study": spec.name, "reason": "by hand"}, say)
+            notify(spec, Stopped("by hand"), say)
             raise
         say(f"Stopped at {why[0]}; raise it, and run the same command again to go on.")
-        notify(spec, {"event": "stopped", "study": spec.name, "reason": why[0]}, say)
+        notify(spec, Stopped(why[0]), say)
     finally:
         over.set()
 
@@ -165,13 +164,13 @@ def refuse_beyond(spec: Spec, plan: Plan, spent: Spent) -> None:
         )
 
 
-def notify(spec: Spec, values: Mapping[str, object], say: Callable[[str], object]) -> None:
-    """Tell `notify`: a web address gets the values as JSON by POST, a command on its standard
+def notify(spec: Spec, event: Event, say: Callable[[str], object]) -> None:
+    """Tell `notify`: a web address gets the event as JSON by POST, a command on its standard
     input. That it fails is said, without what it is, which may hold secrets, and stops nothing.
     """
     if not spec.notify:
         return
-    content = json.dumps({"study": spec.name, **values}, default=str).encode()
+    content = json.dumps({"study": spec.name, **event.to_json()}, default=str).encode()
     try:
         if spec.notify.startswith(("https://", "http://")):
             head = {"Content-Type": "application/json"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -25,6 +26,12 @@ from tests.conftest import TASK
 LOCAL = ["--in-process", "--set", "tracking.enabled=false", "--set", "training.epochs=1"]
 GROUPS = "data.label_groups={core: [2], rim: [1]}"  # in the order of study.json
 IDS = ["model", "train_id", "eval_id"]
+
+
+@pytest.fixture
+def spheres(spheres: Path, tmp_path: Path) -> Path:
+    """A copy of the data, which tests here change."""
+    return shutil.copytree(spheres, tmp_path / "data")
 
 
 @pytest.fixture

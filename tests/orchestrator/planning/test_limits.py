@@ -16,7 +16,7 @@ from orchestrator.planning.limits import Spent, notify, reached, refuse_beyond
 from orchestrator.planning.plan import Plan, Trial
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
-from record.events import Finished, Interrupted, Started
+from record.events import Finished, Interrupted, Started, Stopped
 from record.schema import Cell
 from record.store import Store
 from record.study import StoredStudy
@@ -118,7 +118,7 @@ def test_an_estimate_above_the_limit_is_refused_where_that_is_wanted(
 )
 def test_why_a_listener_failed_is_said_without_its_secrets(listener: str, said: str) -> None:
     lines: list[str] = []
-    notify(spec().model_copy(update={"notify": listener}), {}, lines.append)
+    notify(spec().model_copy(update={"notify": listener}), Stopped("by hand"), lines.append)
     assert lines == [f"warning: notify: {said}"]
 
 
@@ -135,7 +135,7 @@ def test_a_server_that_speaks_no_http_stops_nothing() -> None:
         thread.start()
         lines: list[str] = []
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        notify(spec().model_copy(update={"notify": address}), {}, lines.append)
+        notify(spec().model_copy(update={"notify": address}), Stopped("by hand"), lines.append)
         thread.join()
     assert lines == ["warning: notify: cannot be used (BadStatusLine)"]
 
