@@ -16,6 +16,10 @@ import numpy as np
 from medvision.data.volume_file import check_promise, named
 from medvision.errors import DataError
 
+_HEADER_BYTES = 1 << 16  # no header is longer
+_NRRD_SPACING = (b"space directions", b"spacings")
+_META_SPACING = (b"ElementSpacing", b"ElementSize")
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -56,7 +60,8 @@ def read_itk(path: Path) -> tuple[InMemory, Any]:
     the header that they would have.
 
     Raises:
-        DataError: SimpleITK is not installed; the file is damaged, or no image of it.
+        DataError: SimpleITK is not installed; the file is damaged, no image of it, or does not say
+            how large its voxels are.
     """
     try:
         itk: Any = importlib.import_module("SimpleITK")
@@ -70,6 +75,7 @@ def read_itk(path: Path) -> tuple[InMemory, Any]:
         reader = itk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
+        _require_spacing(path)
         check_promise(path, _Announced(tuple(reader.GetSize()), np.dtype(np.uint8)), packed=True)
         image = reader.Execute()
         array = itk.GetArrayFromImage(image)
@@ -90,3 +96,21 @@ def read_itk(path: Path) -> tuple[InMemory, Any]:
         raise DataError(f"{path}: holds no voxels, its shape is {array.shape}")
     voxels = np.broadcast_to(np.uint8(0), array.shape)
     return InMemory(array), nibabel.Nifti1Image(voxels, affine)
+
+
+def _require_spacing(path: Path) -> None:
+    """ITK takes 1 mm where a header is silent.
+
+    Raises:
+        DataError: this one is.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    if head.startswith(b"NRRD"):
+        lines, fields = head.partition(b"\n\n")[0].splitlines(), _NRRD_SPACING
+    else:
+        lines, fields = head.partition(b"ElementDataFile")[0].splitlines(), _META_SPACING
+    said = {line.partition(b":" if fields is _NRRD_SPACING else b"=")[0].strip() for line in lines}
+    if not said.intersection(fields):
+        names = " or ".join(repr(name.decode()) for name in fields)
+        raise DataError(f"{path}: does not say how large its voxels are; its header needs {names}")

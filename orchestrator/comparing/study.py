@@ -116,6 +116,8 @@ def _identities(
         "groups": dict(truths.groups),
         "scoring": counted(truths.scoring) | {"tolerances": list(truths.tolerances)},
     }
+    if truths.allow_empty:  # without it, empty masks are refused in this folder again
+        scoring["allow_empty"] = True
     return training, scoring
 
 

@@ -102,3 +102,22 @@ def test_damaged_and_divided_files_are_refused(tmp_path: Path) -> None:
         open_volume(tmp_path / "x.mhd")
     with pytest.raises(DataError, match="second file of the case"):
         label_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "field", "said"),
+    [
+        (".nrrd", b"space directions:", "needs 'space directions' or 'spacings'"),
+        (".mha", b"ElementSpacing =", "needs 'ElementSpacing' or 'ElementSize'"),
+    ],
+)
+def test_a_header_without_the_size_of_its_voxels_is_refused(
+    tmp_path: Path, ending: str, field: bytes, said: str
+) -> None:
+    label = converted(written(tmp_path, "RAS"), ending).label
+    lines = label.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(field)]
+    assert len(kept) == len(lines) - 1
+    label.write_bytes(b"".join(kept))
+    with pytest.raises(DataError, match=said):
+        open_volume(label)
