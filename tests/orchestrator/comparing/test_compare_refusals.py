@@ -73,7 +73,7 @@ def test_an_empty_mask_counts_as_a_miss_where_that_is_said(folders: Path) -> Non
     row = found.cases[(found.cases["model"] == "B") & (found.cases["case"] == "c2")].iloc[0]
     assert (row["status"], row["dice"]) == ("missed", 0.0)
     assert found.table.set_index("metric").loc["hd95", "capped"] == 1
-    with pytest.raises(MasksError, match="c2: .*is empty"):  # the folder remembers no permission
+    with pytest.raises(MasksError, match=r"c2: .*is empty"):  # the folder remembers no permission
         compare(*given, output=folders / "out")
 
 
