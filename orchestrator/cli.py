@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("orchestrator.run", "run a study, or what of it is not finished"),
     "compare": ("orchestrator.compare", "masks of any tools against the truth, and the report"),
     "score": ("orchestrator.score", "another tool's masks as trials of a study"),
+    "reliance": ("orchestrator.reliance", "is the block used? finished trials without their block"),
     "splits": ("orchestrator.splits", "a study's folds for other tools"),
     "merge": ("orchestrator.merge", "studies of one spec that were run at different places"),
     "design": ("orchestrator.design", "the folds and seeds that a study needs, and their cost"),

@@ -27,6 +27,7 @@ from record.command import begin_command
 from record.external import ExternalMethod, external_methods, save_method, united_methods
 from record.frozen import left_behind, note_trainings
 from record.lock import StudyLockedError, study_lock
+from record.reliance import knocked_of, knocked_trials, save_knocked
 from record.schema import Split, StudyFile
 from record.store import Store, StoreError
 from record.stored import SCHEMA_VERSION, problems
@@ -86,6 +87,9 @@ def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
     stored = stored.model_copy(update={"doubts": doubts} if doubts else {})
     stored = with_others(into, spec, inputs, stored)
     wanted = {trial.eval_id for trial in stored.trials}
+    for study in reversed(studies):  # the first result of a trial stays
+        save_knocked(into, knocked := knocked_trials(study.store))
+        wanted |= {one.eval_id for one in knocked}
     for study in studies:
         if study.store.uri != into.uri:
             _copy(study, into, wanted)
@@ -235,8 +239,9 @@ def _copy(study: StoredStudy, into: Store, wanted: set[str | None]) -> None:
     """Copy what a study has finished, files first and the marker last; the first result of a trial
     stays.
     """
-    there = into.committed()
-    for eval_id, marker in sorted(study.finished.commits.items()):
+    there, own = into.committed(), study.finished.commits
+    _, without_block = knocked_of(study.store, study.plan, own)
+    for eval_id, marker in sorted({**own, **without_block.commits}.items()):
         if eval_id not in wanted or eval_id in there:
             continue
         for relative in marker.files.values():

@@ -8,6 +8,7 @@ attempts write, and what is made for people:
     index.jsonl                     what the last report read of each trial: a memory, no record
     analysis.json trainings.json    what was frozen, and when trainings were planned
     external.json                   methods whose masks other tools made
+    reliance.json                   trials that were scored again without their block
     splits/TASK.json                which case plays which role
     claims/TRAIN_ID.json            the token of the attempt that may commit
     checkpoints/TRAIN_ID/           an unfinished training
@@ -35,6 +36,7 @@ INDEX = "index.jsonl"
 ANALYSIS = "analysis.json"
 TRAININGS = "trainings.json"
 EXTERNAL = "external.json"
+RELIANCE = "reliance.json"
 SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
 
 SPLITS = "splits"

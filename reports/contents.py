@@ -9,7 +9,9 @@ import pandas as pd
 from record import paths
 from record.external import compared_only
 from record.frozen import Analysis, Trainings
+from record.reliance import knocked_of
 from record.study import StoredStudy
+from record.tables import rows_of
 from reports.figures.activations import readable_tokens
 from reports.figures.curves import few_shot_curves, training_curves
 from reports.figures.diagrams import critical_difference_diagram, paired_differences
@@ -39,6 +41,7 @@ from reports.sections.nsd_tolerances import nsd_section
 from reports.sections.overview import means_section, models_section
 from reports.sections.planned import added_notes, dropped_notes, frozen_notes
 from reports.sections.provenance import provenance_section
+from reports.sections.reliance import knocked_plan, reliance_section
 from reports.sections.significance import COLUMNS, significance_table
 from reports.sections.significance_layout import significance_section
 from reports.sections.tests_in_detail import details_section
@@ -126,6 +129,8 @@ def _with_scores(
         sections.append(ablations_section(means, plan, commits))
         if found := controls_section(means, table, plan, commits):
             sections.append(found)
+        if found := _reliance(study, rows):
+            sections.append(found)
     if floor:
         sections.append(self_section(floor, plan))
     evidence = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
@@ -166,3 +171,20 @@ def _with_scores(
         ],
         paper=paper_figures(Drawn(plan, rows, history, arrays, masks), names),
     )
+
+
+def _reliance(study: StoredStudy, rows: pd.DataFrame) -> Section | None:
+    """What the networks lose without their block, where that was asked (`medvision reliance`)."""
+    commits = study.finished.commits
+    knocked, found = knocked_of(study.store, study.plan, commits)
+    if not knocked:
+        return None
+    plan = knocked_plan(study.plan, knocked)
+    names = {one.name for one in knocked}
+    again = [pair for pair in plan.finished(found.commits) if pair[0].model in names]
+    scored = with_patients(
+        rows_of(study.store, paths.CASES, again),
+        {task: split.patients for task, split in study.splits.items()},
+    )
+    whole = rows[rows["model"].isin(plan.models)]
+    return reliance_section(plan, pd.concat([whole, scored]), {**commits, **found.commits})
