@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from medvision.data.views.base import PreprocessedCase
 from medvision.seeds import derive_seed
 from medvision.training.batches import epoch_batches, samples_of
+from medvision.training.branch import BranchWatch
 from medvision.training.optimizer import make_optimizer, make_schedule
 from medvision.training.ranks import Ranks, Vote, distributed_model, same_on_all
 from medvision.training.settings import Training
@@ -100,7 +101,7 @@ def train(
         if ranks.rank == 0:
             checkpoints.save(state.to_bytes(spent))
 
-    stop = Vote(ranks)
+    stop, branch = Vote(ranks), BranchWatch(model, compiled=recipe.compile)
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
         steps = min(per_epoch, total - (epoch - 1) * per_epoch)
@@ -121,23 +122,24 @@ def train(
                 raise Interrupted(
                     f"stopped in epoch {epoch} after {state.position.step} of {steps} steps"
                 )
-            train_step(
-                wrapped,
-                state,
-                cases,
-                batch,
-                recipe,
-                ranks,
-                seed=seed,
-                epoch=epoch,
-                micro_batch=micro_batch,
-            )
+            with branch.looking(state.position.step == steps - 1):
+                train_step(
+                    wrapped,
+                    state,
+                    cases,
+                    batch,
+                    recipe,
+                    ranks,
+                    seed=seed,
+                    epoch=epoch,
+                    micro_batch=micro_batch,
+                )
             watch.beat()
         metrics = {"lr": state.position.lr, "train_loss": _epoch_loss(state.position, ranks, epoch)}
         state.position = Position()
         if validation_ids:
             metrics |= validate(model, cases, validation_ids, recipe, ranks, micro_batch, watch)
-        metrics |= measure()
+        metrics |= branch.metrics(ranks) | measure()
         if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             followed = "train_loss" if recipe.plateau_on == "training" else "val_loss"
             state.schedule.step(metrics.get(followed, metrics["train_loss"]))
