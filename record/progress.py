@@ -24,6 +24,15 @@ class LaneProgress(Stored):
     loss: float | None = None
     epoch_seconds: float | None = None
 
+    @property
+    def step(self) -> str:
+        """What it is at: its epoch, or what comes before the first and after the last."""
+        if not self.epoch:
+            return "starting" if self.at_work else "waits"
+        if self.epochs is None:
+            return str(self.epoch)
+        return "scoring" if self.epoch >= self.epochs else f"{self.epoch}/{self.epochs}"
+
 
 class Progress(Stored):
     """The state of a run at `time` (seconds since 1970), by the driver that holds the lock `token`.

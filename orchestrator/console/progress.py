@@ -117,8 +117,6 @@ def _lanes(lanes: Sequence[LaneProgress], width: int) -> Table:
     for name in ("loss", "s/epoch"):
         table.add_column(name, justify="right", no_wrap=True)
     for lane in lanes:
-        of = f"/{lane.epochs}" if lane.epochs else ""
-        waits = "starting" if lane.at_work else "waits"
         what: list[str | Text] = [Text(visible(lane.title))]
         if None not in cells and (cell := lane.cell):
             share = [f"{cell.fraction:g}"] if shares != {1.0} else []
@@ -131,7 +129,7 @@ def _lanes(lanes: Sequence[LaneProgress], width: int) -> Table:
             ]
         table.add_row(
             str(lane.number),
-            f"{lane.epoch}{of}" if lane.epoch else waits,
+            lane.step,
             *what,
             "" if lane.loss is None else f"{lane.loss:.4f}",
             "" if lane.epoch_seconds is None else f"{lane.epoch_seconds:.1f}",

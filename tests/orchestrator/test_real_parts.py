@@ -36,6 +36,7 @@ needs_msd = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_the_quickstart_on_real_images_and_a_real_block(
     tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_every_label_trains_and_reaches_the_report(
     assert set(listed["model"]) == set(MODEL_LABELS)
 
 
+@pytest.mark.slow
 @needs_msd
 def test_real_msd_cases_train_and_score_in_their_own_grid(
     tmp_path: Path, isolated_cache: Path, capsys: pytest.CaptureFixture[str]

@@ -57,7 +57,7 @@ def test_both_files_follow_the_run_and_hand_over_to_the_report(fake_study: Study
             wait_for("a first page", lambda: "1 finished" in page(store), more=lambda: page(store))
             for event in (study.started(1), study.epoch(1, 1), study.started(2)):
                 screen(event)
-            wait_for("an epoch", lambda: "1 of 9</td>" in page(store), more=lambda: page(store))
+            wait_for("an epoch", lambda: "1/9</td>" in page(store), more=lambda: page(store))
             shown = store.load(paths.PROGRESS, Progress)
             assert shown is not None
             assert shown.token == DRIVER

@@ -61,6 +61,7 @@ def test_the_main_job_runs_many_trials_in_one_worker_process_and_gives_the_same_
     assert (lanes["hd95"] == here["hd95"]).all()
 
 
+@pytest.mark.slow
 def test_two_ranks_train_one_model_and_one_the_other(tiny_spec: Path, ray_cluster: None) -> None:
     """Five validation and test cases on two ranks: uneven shares, and a last batch that leaves one
     rank without a case.
@@ -149,6 +150,7 @@ def test_trials_that_tune_gave_up_with_a_dying_lane_are_run_in_another_round(
         driver.run_jobs(waiting, spec, store, lambda event: None)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_trial_an_attempt_and_no_other_trial(
     tiny_spec: Path, barrier: Barrier, ray_cluster: None
 ) -> None:

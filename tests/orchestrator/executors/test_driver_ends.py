@@ -64,6 +64,7 @@ def test_ctrl_c_once_lets_the_lane_write_its_checkpoint_and_the_same_command_goe
     assert not store.names("checkpoints")
 
 
+@pytest.mark.slow
 def test_a_driver_whose_ray_dies_ends_and_says_so(
     tiny_spec: Path, tmp_path: Path, barrier: Barrier
 ) -> None:

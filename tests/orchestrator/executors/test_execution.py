@@ -160,9 +160,9 @@ def test_a_study_is_parsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) ->
     parsed_spec.cache_clear()
 
 
-def test_many_seeds_are_checked_in_no_time() -> None:
-    seeds = list(range(20_000))
-    started = time.process_time()
+@pytest.mark.timeout(120)  # comparing each with each would be a quarter of an hour
+def test_many_seeds_are_not_compared_each_with_each() -> None:
+    seeds = list(range(200_000))
     values = {
         "name": "many",
         "models": ["ViT_Baseline"],
@@ -170,8 +170,8 @@ def test_many_seeds_are_checked_in_no_time() -> None:
         "folds": 2,
         "seeds": seeds,
     }
-    Spec.model_validate(values | {"data": {"image_size": [16] * 3, "patch_size": [4] * 3}})
-    assert time.process_time() - started < 2.0  # 20,000 x 20,000 comparisons would be ten seconds
+    spec = Spec.model_validate(values | {"data": {"image_size": [16] * 3, "patch_size": [4] * 3}})
+    assert len(spec.seeds) == len(seeds)
 
 
 def test_the_last_words_are_what_was_logged_and_warned_of() -> None:

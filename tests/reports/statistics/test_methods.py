@@ -258,7 +258,7 @@ def test_a_result_travels_between_processes_and_into_json():
     assert dataclasses.asdict(result)["components"].keys() == set(COMPONENTS)
 
 
-@pytest.mark.parametrize("folds", [3, 5])
+@pytest.mark.parametrize("folds", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_type_one_error_holds_where_pooling_alone_fails(folds):
     """A fold component that is often estimated as 0: 600 studies, 3 standard errors of room."""
     rng = np.random.default_rng(17)
