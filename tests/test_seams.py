@@ -36,7 +36,7 @@ class Seam:
 
 
 SEAMS = (
-    Seam("medvision.models", "__main__ arithmetic family labels language layers sizes"),
+    Seam("medvision.models", "__main__ arithmetic bottleneck family labels language layers sizes"),
     Seam("medvision.data.readers", "base layout"),
     Seam("medvision.data.views", "base"),
     Seam("orchestrator.executors", "base search_rounds"),

@@ -22,14 +22,27 @@ from medvision.llm.proven import NATIVE, REFUSED, ROWS
 from medvision.llm.shapes import empty_block
 from medvision.models import MODEL_LABELS, build_model
 from medvision.models.arithmetic import linear
+from medvision.models.bottleneck import BottleneckSettings
+from medvision.models.labels import find_label
 from medvision.models.language.settings import LLAMA
-from medvision.models.registry import PAPER_SOURCES, canonical_label, resolve_settings
+from medvision.models.registry import (
+    FAMILIES,
+    PAPER_SOURCES,
+    canonical_label,
+    resolve_settings,
+)
 from medvision.models.sizes import Size, Sizes
 from medvision.settings import Recipe
-from record.arguments import size
+from record.arguments import size, whole
 from record.command import begin_command
 from record.terminal import say
 
+AT_BOTTLENECK = tuple(
+    label
+    for family in FAMILIES
+    if issubclass(family, BottleneckSettings)
+    for label in family.labels()
+)
 COLUMNS = ("model", "parameters", "trained", "tokens", "GFLOPs", "block")
 
 
@@ -45,9 +58,10 @@ def describe(
 
     Args:
         label: as users write it; case and `-`/`_` are forgiven.
-        source: checkpoint of the language-model block, for labels that have one; by default the
-            paper's.
+        source: checkpoint of the language-model block, for labels that have one, or with
+            `placement: bottleneck`; by default the paper's.
         recipe: ours, or the official code's.
+        options: settings of the label.
 
     Returns:
         model, parameters (frozen ones included), trained, tokens (None for convolutional networks),
@@ -55,8 +69,8 @@ def describe(
         width).
     """
     label, sizes = canonical_label(label), Sizes(image_size, patch_size)
-    if label in PAPER_SOURCES:
-        options["llm"] = {"source": source or PAPER_SOURCES[label]}
+    if label in PAPER_SOURCES or options.get("placement") == "bottleneck":
+        options["llm"] = {"source": source or PAPER_SOURCES.get(label, LLAMA)}
     settings = resolve_settings(label, recipe, **options)
     parameters = trained = settings.parameters(sizes)
     block, size = "", None
@@ -73,10 +87,13 @@ def describe(
             "parameters": _count(found) / llm.layers,
             "active": found.active_parameters / llm.layers,
         }
-        if label in PAPER_SOURCES:
+        if "llm" in options:
             block = f"{found.family} layer {found.layer}, width {found.hidden_size} ({llm.source})"
+    how = [", matched"] if options.get("params") else []
+    how += [", bottleneck"] if options.get("placement") == "bottleneck" else []
+    how += [f", every {options['every']}"] if options.get("every") else []
     return {
-        "model": label + (", matched" if options.get("params") else ""),
+        "model": label + "".join(how),
         "parameters": parameters,
         "trained": trained,
         "tokens": settings.tokens(sizes),
@@ -132,6 +149,17 @@ def main(argv: list[str] | None = None) -> int:
         help="checkpoint of every block, instead of the paper's",
     )
     parser.add_argument(
+        "--bottleneck",
+        action="store_true",
+        help="with a block at the coarsest level, of networks that can have one",
+    )
+    parser.add_argument(
+        "--every",
+        type=whole,
+        metavar="K",
+        help="the block after every K blocks of the transformer, of networks that have one",
+    )
+    parser.add_argument(
         "--recipe",
         choices=get_args(Recipe),
         default="corrected",
@@ -147,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         _print_families()
         return 0
     wanted: list[tuple[str, dict[str, Any]]] = [
-        (label, {}) for label in arguments.labels or MODEL_LABELS
+        (label, _place(label, arguments)) for label in arguments.labels or MODEL_LABELS
     ]
     if not arguments.labels:
         # Two controls with as many parameters as the MedVisionLlama of the table.
@@ -177,6 +205,15 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.recipe == "official":
         say(_untrained(arguments.image_size, arguments.patch_size))
     return 0
+
+
+def _place(label: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that put a block where the flags say, of a label that has such a place."""
+    known = find_label(label, AT_BOTTLENECK)
+    if arguments.bottleneck and known:
+        return {"placement": "bottleneck"}
+    every = arguments.every and find_label(label, PAPER_SOURCES)
+    return {"every": arguments.every} if every else {}
 
 
 def _print_families() -> None:

@@ -21,6 +21,7 @@ from medvision.data.settings import Preparation, Size
 from medvision.errors import DataError
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
+from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.custom.settings import CustomSettings
 from medvision.models.registry import ModelSettings
 from medvision.models.vit.settings import LlmViTSettings
@@ -121,7 +122,7 @@ def load_checkpoint(
             "your rights: give --trust-code if you trust whoever made this file"
         )
     if source is not None:
-        if not isinstance(settings, LlmViTSettings):
+        if not isinstance(settings, LlmViTSettings | BottleneckSettings) or not settings.llm:
             raise CheckpointError(
                 f"{path}: {settings.label} has no language-model block, so it takes no source of "
                 "one"

@@ -103,6 +103,7 @@ def controls_section(
         name: kind
         for name in plan.models
         if name != reference
+        and _place(settings[name]) == _place(settings[reference])
         and (llm := settings.get(name, {}).get("llm"))
         and (kind := control_of(llm, block))
     }
@@ -177,6 +178,10 @@ def controls_section(
         notes,
         opening=opening,
     )
+
+
+def _place(known: Mapping[str, Any]) -> tuple[Any, Any]:
+    return known.get("placement", "encoder-decoder"), known.get("every")
 
 
 def _tests(tests: pd.DataFrame, reference: str, other: str, fraction: float) -> str:

@@ -109,7 +109,7 @@ def reference_model(plan: StudyPlan, settings: Mapping[str, Mapping[str, Any]]) 
 def _varies(known: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     if not str(known.get("label", "ViT")).startswith(("ViT", "MedVision")):
         return "other network"
-    if "llm" not in known:
+    if not known.get("llm"):
         return "no block" if known.get("label", "ViT_Baseline") == "ViT_Baseline" else "capacity"
     if _is_control(known["llm"]):
         return "control"
@@ -142,7 +142,7 @@ def _is_control(llm: Mapping[str, Any]) -> bool:
 def _lora_rank(known: Mapping[str, Any]) -> float:
     return (
         float(known.get("lora", {}).get("rank", np.nan))
-        if known.get("mapper") == "lora"
+        if known.get("llm") and known.get("mapper") == "lora"
         else np.nan
     )
 
@@ -157,7 +157,8 @@ def _block(known: Mapping[str, Any]) -> str:
 
 def _mapper(known: Mapping[str, Any]) -> str:
     rank = _lora_rank(known)
-    return f"LoRA, rank {rank:.0f}" if not np.isnan(rank) else str(known.get("mapper", ""))
+    plain = str(known.get("mapper", "")) if known.get("llm") else ""
+    return f"LoRA, rank {rank:.0f}" if not np.isnan(rank) else plain
 
 
 def _score(row: Mapping[Any, Any], frame: pd.DataFrame, metric: str) -> Cell:

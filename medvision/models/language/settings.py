@@ -68,6 +68,11 @@ class LoraSettings(Settings):
     )
 
     @property
+    def of_mappers(self) -> LoraSettings:
+        """The same without the block's projections."""
+        return self.model_copy(update={"targets": ("mappers",)})
+
+    @property
     def block_targets(self) -> tuple[str, ...]:
         """The block's projections that get a low-rank part."""
         return tuple(target for target in self.targets if target != "mappers")
@@ -185,17 +190,48 @@ class LlmSettings(Settings):
         return self.model_copy(update={"random_seed": seed})
 
 
+def check_targets(llm: LlmSettings, mapper: Mapper, lora: LoraSettings) -> None:
+    """Raises ValueError where low-rank parts are asked for what has none, or none for mappers of
+    `lora`.
+    """
+    if mapper == "lora" and "mappers" not in lora.targets:
+        raise ValueError(
+            "mapper: lora needs `mappers` among lora.targets; for plain mappers say mapper: linear"
+        )
+    left_out = llm.block == "identity" or llm.control in STAND_INS
+    if lora.block_targets and (left_out or llm.trainable):
+        what = f"control: {llm.control}" if llm.control in STAND_INS else "block: identity"
+        held = f"{what} has no projections" if left_out else "trainable trains them whole"
+        targets = ", ".join(lora.block_targets)
+        raise ValueError(f"lora.targets names {targets} of the block, but llm.{held}")
+
+
 def bridge_layers(
-    dim: int, llm: LlmSettings, mapper: Mapper, lora: LoraSettings, tokens: int, block: BlockSize
+    dim: int,
+    llm: LlmSettings,
+    mapper: Mapper,
+    lora: LoraSettings,
+    tokens: int,
+    block: BlockSize,
+    places: int = 1,
 ) -> Iterator[Layer]:
     """Mappers and block in numbers; parameters of low-rank parts inside the block are left out.
 
     Args:
         dim: width of the tokens outside.
         block: size of one of the block's layers.
+        places: how often it stands in the network: with mappers of their own, the block is one.
     """
+    for layer in _mappers(dim, mapper, lora, tokens, block):
+        yield repeated(places, [layer])
+    for layer in _block(llm, lora, tokens, block):
+        yield Layer(layer.parameters, places * layer.operations)
+
+
+def _mappers(
+    dim: int, mapper: Mapper, lora: LoraSettings, tokens: int, block: BlockSize
+) -> Iterator[Layer]:
     width, rank = block["hidden_size"], lora.rank
-    active = block.get("active", block["parameters"])
     for inputs, outputs in ((dim, width), (width, dim)):
         if mapper == "lora":
             yield linear(inputs, outputs, tokens)
@@ -203,6 +239,10 @@ def bridge_layers(
             yield linear(rank, outputs, tokens, bias=False)
         else:
             yield linear(inputs, outputs, tokens, bias=False)
+
+
+def _block(llm: LlmSettings, lora: LoraSettings, tokens: int, block: BlockSize) -> Iterator[Layer]:
+    width, active = block["hidden_size"], block.get("active", block["parameters"])
     if llm.control in STAND_INS:
         whole = active if llm.control == "mlp" else block["parameters"]
         inner = stand_in_width(llm, width, llm.layers * whole, tokens)
@@ -212,7 +252,7 @@ def bridge_layers(
         layer = (
             Layer(block["parameters"], 2 * tokens * active),
             attention(tokens, tokens, width),
-            Layer(0, 2 * tokens * len(lora.block_targets) * 2 * rank * width),
+            Layer(0, 2 * tokens * len(lora.block_targets) * 2 * lora.rank * width),
         )
         yield repeated(llm.layers, layer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import DynUNet
 from torch import nn
 
+from medvision.models.language.bottleneck import AtBottleneck, bridge_at
 from medvision.models.layers.padded import Padded
 from medvision.models.nnu_net.settings import NnUNetSettings, multiples, strides
 from medvision.models.sizes import Sizes
@@ -27,6 +28,12 @@ def nnu_net(settings: NnUNetSettings, sizes: Sizes) -> nn.Module:
         upsample_kernel_size=levels[1:],
         filters=settings.features[: len(levels)],
     )
+    if settings.llm:
+        level = network.skip_layers
+        while level.next_layer is not network.bottleneck:
+            level = level.next_layer
+        bridge = bridge_at(settings.coarsest(sizes), settings.llm, settings.mapper, settings.lora)
+        network.bottleneck = level.next_layer = AtBottleneck(network.bottleneck, bridge)
     names = ["input_block", "bottleneck"]
     names += [
         f"{kind}.{index}"

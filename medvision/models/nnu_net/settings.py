@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from medvision.models.arithmetic import Layer, convolution, linear, norm
-from medvision.models.family import NetworkSettings
+from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes, padded_size
 
 _SMALLEST_EDGE = 4
 
 
-class NnUNetSettings(NetworkSettings):
+class NnUNetSettings(BottleneckSettings):
     """nnU-Net's network (Isensee et al. 2021), MONAI's DynUNet planned by nnU-Net's rule; one
     recipe for all models here.
     """
@@ -27,6 +27,13 @@ class NnUNetSettings(NetworkSettings):
         default=(32, 64, 128, 256, 320, 320),
         description="channels of the levels; small images use the first ones",
     )
+
+    def coarsest(self, sizes: Sizes) -> tuple[int, int]:
+        """Of the last level that the image reaches."""
+        levels = strides(sizes.image, len(self.features))
+        steps = multiples(levels)
+        padded = padded_size(sizes.image, steps)
+        return self.features[len(levels) - 1], math.prod(padded) // math.prod(steps)
 
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """Each level's encoder, and the decoder's step from it to the level above."""

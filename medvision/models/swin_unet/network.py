@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import SwinUNETR
 from torch import nn
 
+from medvision.models.language.bottleneck import AtBottleneck, bridge_at
 from medvision.models.layers.padded import Padded
 from medvision.models.sizes import Sizes
 from medvision.models.swin_unet.settings import LEAST, MULTIPLE, SwinUNetSettings
@@ -28,6 +29,9 @@ def swin_unet(settings: SwinUNetSettings, sizes: Sizes) -> nn.Module:
         feature_size=settings.feature_size,
         drop_rate=settings.dropout,
     )
+    if settings.llm:
+        bridge = bridge_at(settings.coarsest(sizes), settings.llm, settings.mapper, settings.lora)
+        network.encoder10 = AtBottleneck(network.encoder10, bridge)
     names = [f"swinViT.layers{stage}.0" for stage in (1, 2, 3, 4)]
     names += [f"encoder{index}" for index in (1, 2, 3, 4, 10)] + [
         f"decoder{index}" for index in (1, 2, 3, 4, 5)

@@ -18,7 +18,7 @@ from medvision.models.arithmetic import (
     repeated,
     residual_block,
 )
-from medvision.models.family import NetworkSettings
+from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes
 from medvision.settings import Since
 
@@ -26,7 +26,7 @@ MULTIPLE, LEAST = 32, 64  # voxels of a padded image along each axis
 _PATCH = 2
 
 
-class SwinUNetSettings(NetworkSettings):
+class SwinUNetSettings(BottleneckSettings):
     """Swin-UNet in 3D as Swin UNETR (Hatamizadeh et al. 2022, arXiv 2201.01266), MONAI's; Swin-UNet
     itself is 2D.
     """
@@ -65,6 +65,10 @@ class SwinUNetSettings(NetworkSettings):
     def tokens(self, sizes: Sizes) -> int:
         """Its own patches of the padded image."""
         return sizes.voxels(MULTIPLE, LEAST) // _PATCH**3
+
+    def coarsest(self, sizes: Sizes) -> tuple[int, int]:
+        """Of what the fourth stage's merged patches are made into, an axis halved five times."""
+        return 16 * self.feature_size, sizes.voxels(MULTIPLE, LEAST) // MULTIPLE**3
 
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """The four stages of the encoder, then the convolutional decoder."""

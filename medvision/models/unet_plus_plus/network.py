@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import nn
 
+from medvision.models.language.bottleneck import AtBottleneck, bridge_at
 from medvision.models.layers.padded import Padded
 from medvision.models.sizes import Sizes
 from medvision.models.unet_plus_plus.settings import LEAST, MULTIPLE, UNetPlusPlusSettings
@@ -21,6 +22,9 @@ def unet_plus_plus(settings: UNetPlusPlusSettings, sizes: Sizes) -> nn.Module:
     )
     for node in (1, 2, 3):
         setattr(network, f"final_conv_0_{node}", nn.Identity())
+    if settings.llm:
+        bridge = bridge_at(settings.coarsest(sizes), settings.llm, settings.mapper, settings.lora)
+        network.conv_4_0 = AtBottleneck(network.conv_4_0, bridge)
     return Padded(
         network,
         image_size=sizes.image,

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from medvision.models.arithmetic import Layer, convolution, linear, norm
-from medvision.models.family import NetworkSettings
+from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes
 
 MULTIPLE, LEAST = 16, 32  # voxels of a padded image along each axis
 
 
-class UNetPlusPlusSettings(NetworkSettings):
+class UNetPlusPlusSettings(BottleneckSettings):
     """UNet++ (Zhou et al. 2018), MONAI's BasicUNetPlusPlus without deep supervision."""
 
     code = "medvision.models.unet_plus_plus.network:unet_plus_plus"
@@ -24,6 +24,10 @@ class UNetPlusPlusSettings(NetworkSettings):
         default=(32, 32, 64, 128, 256, 32),
         description="channels of the five levels, then of the last node",
     )
+
+    def coarsest(self, sizes: Sizes) -> tuple[int, int]:
+        """Of the fifth level."""
+        return self.features[4], sizes.voxels(MULTIPLE, LEAST) // MULTIPLE**3
 
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """The encoder's levels, then the nested nodes of the decoder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import UNETR
 from torch import nn
 
+from medvision.models.language.bottleneck import bridge_at
 from medvision.models.layers.padded import Padded
 from medvision.models.sizes import Sizes
 from medvision.models.unetr.settings import PATCH, UnetrSettings
@@ -35,7 +36,11 @@ def unetr(settings: UnetrSettings, sizes: Sizes) -> nn.Module:
         block.attn.dropout_rate = (
             0.0  # of the weights, which MONAI would drop in evaluation too; its output's stays
         )
+    if settings.llm:  # over the tokens that the transformer gives, which the decoder begins with
+        bridge = bridge_at(settings.coarsest(sizes), settings.llm, settings.mapper, settings.lora)
+        network.vit.norm = nn.Sequential(network.vit.norm, bridge)
     names = [f"vit.blocks.{index}" for index in range(len(network.vit.blocks))]
+    names += ["vit.norm"] if settings.llm else []
     names += [f"encoder{index}" for index in (1, 2, 3, 4)] + [
         f"decoder{index}" for index in (2, 3, 4, 5)
     ]

@@ -17,14 +17,14 @@ from medvision.models.arithmetic import (
     repeated,
     residual_block,
 )
-from medvision.models.family import NetworkSettings
+from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes
 
 PATCH = 16  # voxels of a token along each axis
 _DEPTH = 12  # MONAI's
 
 
-class UnetrSettings(NetworkSettings):
+class UnetrSettings(BottleneckSettings):
     """UNETR (Hatamizadeh et al. 2022), MONAI's, with its own patches of 16 voxels; MONAI fixes the
     depth at 12 layers.
     """
@@ -52,6 +52,10 @@ class UnetrSettings(NetworkSettings):
     def tokens(self, sizes: Sizes) -> int:
         """Its own patches of the padded image."""
         return sizes.voxels(PATCH) // PATCH**3
+
+    def coarsest(self, sizes: Sizes) -> tuple[int, int]:
+        """Of what the transformer's last layer gives."""
+        return self.embed_dim, self.tokens(sizes)
 
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """The transformer, then the decoder over what its layers give, raised to its levels."""

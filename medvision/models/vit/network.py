@@ -34,7 +34,8 @@ class VisionTransformer(nn.Module):
 
     With a language-model block, `encoder-decoder` puts it between the first and the second half of
     the blocks (as the paper draws it), `after-embedding` straight after the patch embedding, before
-    the positions (as the official code).
+    the positions (as the official code). With `every` it stands at several places, always the same
+    block, between mappers of their own.
     """
 
     def __init__(
@@ -82,29 +83,24 @@ class VisionTransformer(nn.Module):
             nn.init.trunc_normal_(self.positions, std=0.02)  # on which the golden losses stand
         else:
             nn.init.normal_(self.positions, std=settings.position_std)
+        parts = [f"blocks.{index}" for index in range(settings.depth)]
         self.bridge: LanguageBridge | None = None
-        self.bridge_at: int | None = (
-            None  # number of blocks before the bridge; None: before the positions
-        )
+        self._bridges: dict[int | None, str] = {}  # their names by their places
         if isinstance(settings, LlmViTSettings):
             opened = opened or open_block(settings.llm, tokens=math.prod(self.grid))
-            self.bridge = LanguageBridge(dim, *opened, settings.mapper, settings.lora)
-            self.bridge_at = (
-                settings.depth // 2 if settings.placement == "encoder-decoder" else None
-            )
-        parts = [f"blocks.{index}" for index in range(settings.depth)]
-        self.checkpointed = tuple(parts if self.bridge is None else [*parts, "bridge"])
+            for number, place in enumerate(settings.places):
+                self._bridges[place] = name = f"bridge{number or ''}"
+                # One block for all places, whose low-rank parts came with the first.
+                lora = settings.lora if number == 0 else settings.lora.of_mappers
+                setattr(self, name, LanguageBridge(dim, *opened, settings.mapper, lora))
+        self.checkpointed = (*parts, *self._bridges.values())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits [B, out_channels, X, Y, Z] of images [B, in_channels, X, Y, Z]."""
         tokens = self.embedding(image).flatten(2).transpose(1, 2)
-        if self.bridge is not None and self.bridge_at is None:
-            tokens = self.bridge(tokens)
-        tokens = self.dropout(tokens + self.positions)
+        tokens = self.dropout(self._bridged(None, tokens) + self.positions)
         for index, block in enumerate(self.blocks):
-            if self.bridge is not None and self.bridge_at == index:
-                tokens = self.bridge(tokens)
-            tokens = block(tokens)
+            tokens = block(self._bridged(index, tokens))
         tokens = self.norm(tokens)
         if self.extra_mlp is not None:
             extra = self.extra_mlp(tokens)
@@ -112,6 +108,11 @@ class VisionTransformer(nn.Module):
         if self.fusion is not None:
             tokens = self.fusion(tokens)
         return self._to_voxels(self.head(tokens))
+
+    def _bridged(self, place: int | None, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens, through the bridge of a place where there is one."""
+        name = self._bridges.get(place)
+        return tokens if name is None else getattr(self, name)(tokens)
 
     def set_output_bias(self, logits: torch.Tensor) -> None:
         """Start every voxel of output channel g at `logits[g]`, [out_channels]."""

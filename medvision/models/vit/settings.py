@@ -34,6 +34,7 @@ from medvision.models.language.settings import (
     LoraSettings,
     Mapper,
     bridge_layers,
+    check_targets,
 )
 from medvision.models.sizes import Sizes
 from medvision.models.vit.matching import (
@@ -230,6 +231,11 @@ class LlmViTSettings(ViTSettings):
         description="of the block: between the halves of the transformer (the paper), or before "
         "the positions (official code)",
     )
+    every: Annotated[PositiveInt | None, Since("0.2", before=None)] = Field(
+        default=None,
+        description="the block after so many of the transformer's, again and again, not once; each "
+        "place has its own mappers",
+    )
     mapper: Mapper = Field(
         default="lora",
         description="maps tokens to the block's width and back: a frozen base with a low-rank "
@@ -238,20 +244,14 @@ class LlmViTSettings(ViTSettings):
     lora: LoraSettings = Field(default=LoraSettings(), description="of mapper: lora")
 
     @model_validator(mode="after")
-    def _targets_fit(self) -> LlmViTSettings:
-        if self.mapper == "lora" and "mappers" not in self.lora.targets:
+    def _fits(self) -> LlmViTSettings:
+        check_targets(self.llm, self.mapper, self.lora)
+        if self.every and self.placement != "encoder-decoder":
             raise ValueError(
-                "mapper: lora needs `mappers` among lora.targets; for plain mappers say mapper: "
-                "linear"
+                f"every and placement: {self.placement} name two places: leave one out"
             )
-        left_out = self.llm.block == "identity" or self.llm.control in STAND_INS
-        if self.lora.block_targets and (left_out or self.llm.trainable):
-            what = "block: identity"
-            if self.llm.control in STAND_INS:
-                what = f"control: {self.llm.control}"
-            held = f"{what} has no projections" if left_out else "trainable trains them whole"
-            targets = ", ".join(self.lora.block_targets)
-            raise ValueError(f"lora.targets names {targets} of the block, but llm.{held}")
+        if self.every and self.every >= self.depth:
+            raise ValueError(f"every: {self.every} is no place between {self.depth} blocks")
         return self
 
     @classmethod
@@ -276,6 +276,13 @@ class LlmViTSettings(ViTSettings):
         return self.model_copy(update={"llm": self.llm.drawn(seed)})
 
     @property
+    def places(self) -> tuple[int | None, ...]:
+        """After how many of the transformer's blocks it stands, None before the positions."""
+        if self.every:
+            return tuple(range(self.every, self.depth, self.every))
+        return (self.depth // 2 if self.placement == "encoder-decoder" else None,)
+
+    @property
     def block(self) -> LlmSettings:
         """The block between the mappers."""
         return self.llm
@@ -284,9 +291,8 @@ class LlmViTSettings(ViTSettings):
         """The transformer, then mappers and block."""
         yield from self.layers(sizes)
         size = block or PAPER_SIZES[self.sources[self.label]]
-        yield from bridge_layers(
-            self.embed_dim, self.llm, self.mapper, self.lora, self.tokens(sizes), size
-        )
+        width, tokens, places = self.embed_dim, self.tokens(sizes), len(self.places)
+        yield from bridge_layers(width, self.llm, self.mapper, self.lora, tokens, size, places)
 
 
 ViTSettings.model_rebuild()

@@ -1,5 +1,11 @@
 """nnU-Net."""
 
-SMALL = {"features": (8, 8, 16)}
-MEANINGS = {"NnUNetSettings": ("label features", {}, "name overrides")}
+from typing import Any
+
+from tests.medvision.models.at_bottleneck import SINCE
+
+SMALL: dict[str, Any] = {"features": (8, 8, 16)}
+MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "NnUNetSettings": ("label features", SINCE, "name overrides")
+}
 IDS = {"nnU-Net": ("23b99d7b92d4ceff", "d8cc6422f3e4af87")}

@@ -1,5 +1,11 @@
 """UNet++."""
 
-SMALL = {"features": (8, 8, 8, 16, 16, 8)}
-MEANINGS = {"UNetPlusPlusSettings": ("label features", {}, "name overrides")}
+from typing import Any
+
+from tests.medvision.models.at_bottleneck import SINCE
+
+SMALL: dict[str, Any] = {"features": (8, 8, 8, 16, 16, 8)}
+MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "UNetPlusPlusSettings": ("label features", SINCE, "name overrides")
+}
 IDS = {"UNet++": ("acb51c4525aab97f", "47811535ef7547ab")}

@@ -21,7 +21,11 @@ _SINCE: dict[str, Any] = {
 MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "ViTSettings": (_FIRST, _SINCE, "name overrides"),
     "MatchSettings": ("match", {}, ""),
-    "LlmViTSettings": (f"{_FIRST} llm placement mapper lora", _SINCE, "name overrides"),
+    "LlmViTSettings": (
+        f"{_FIRST} llm placement mapper lora",
+        {**_SINCE, "every": Since("0.2", None)},
+        "name overrides",
+    ),
     "LlmSettings": (
         "layer rope causal final_norm",
         {
