@@ -91,15 +91,21 @@ def test_every_label_has_an_entry_and_every_metric_a_row(root: Path, rows: list[
         ("fractions", ["list: (number or `full`, > 0 and ≤ 1)", "`[1.0]`"]),
         ("comparisons[].candidates", ["list: text", "**required**"]),
         ("resources.hang_seconds", ["number > 0", "`1800`", "s"]),
-        ("models[].llm", ["mapping", "**required**"]),
+        ("models[].params", ["text like `^match .+` or mapping or `null`", "`null`"]),
         ("models[].lora", ["mapping", "below"]),
     ],
 )
 def test_a_row_says_type_default_and_unit(
     rows: list[list[str]], key: str, expected: list[str]
 ) -> None:
-    found = [row[1:] for row in rows if row[0] == f"`{key}`"]
-    assert [row[: len(expected)] for row in found] == [expected]
+    found = {tuple(row[1 : 1 + len(expected)]) for row in rows if row[0] == f"`{key}`"}
+    assert found == {tuple(expected)}  # in each family of models that has it
+
+
+def test_a_block_is_required_where_a_model_is_nothing_without(rows: list[list[str]]) -> None:
+    found = [row[1:3] for row in rows if row[0] == "`models[].llm`"]
+    assert found.count(["mapping", "**required**"]) == 1
+    assert found.count(["mapping or `null`", "`null`"]) == len(found) - 1 == 4
 
 
 def test_literals_are_listed_in_full(rows: list[list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from monai.networks.nets import SwinUNETR
 from torch import nn
 
@@ -20,15 +21,16 @@ def swin_unet(settings: SwinUNetSettings, sizes: Sizes) -> nn.Module:
     learned bias: MONAI has `scaled_dot_product_attention` for it without gradients only. No dropout
     is inside it; `dropout` is that of the projections.
     """
-    network = SwinUNETR(
-        sizes.in_channels,
-        sizes.out_channels,
-        depths=settings.depths,
-        window_size=settings.window,
-        num_heads=settings.heads,
-        feature_size=settings.feature_size,
-        drop_rate=settings.dropout,
-    )
+    with torch.device("cpu"):  # MONAI asks a tensor for its values, which the meta device has not
+        network = SwinUNETR(
+            sizes.in_channels,
+            sizes.out_channels,
+            depths=settings.depths,
+            window_size=settings.window,
+            num_heads=settings.heads,
+            feature_size=settings.feature_size,
+            drop_rate=settings.dropout,
+        )
     if settings.llm:
         bridge = bridge_at(settings.coarsest(sizes), settings.llm, settings.mapper, settings.lora)
         network.encoder10 = AtBottleneck(network.encoder10, bridge)

@@ -175,17 +175,24 @@ def test_places_that_are_none_are_refused(wrong: dict[str, Any], said: str) -> N
         resolve_settings("MedVisionLlama", **DEEP, llm={"source": "x"}, **wrong)
 
 
-def test_the_table_of_models_has_a_block_at_other_places(
-    tiny_llama: Path, isolated_cache: Path
+@pytest.mark.parametrize("label", AT_BOTTLENECK)
+def test_the_table_of_models_has_a_block_at_the_bottleneck(
+    label: str, tiny_llama: Path, isolated_cache: Path
 ) -> None:
     sizes = ((32, 32, 32), (8, 8, 8))
-    plain = describe("nnU-Net", *sizes)
-    row = describe("nnU-Net", *sizes, str(tiny_llama), placement="bottleneck")
-    assert row["model"] == "nnU-Net, bottleneck"
+    plain = describe(label, *sizes)
+    row = describe(label, *sizes, str(tiny_llama), placement="bottleneck")
+    assert row["model"] == f"{label}, bottleneck"
     assert row["parameters"] > plain["parameters"]
     assert row["trained"] < row["parameters"]
     assert row["GFLOPs"] > plain["GFLOPs"]
     assert "layer 1, width 32" in row["block"]
+
+
+def test_the_table_of_models_has_a_block_at_several_places(
+    tiny_llama: Path, isolated_cache: Path
+) -> None:
+    sizes = ((32, 32, 32), (8, 8, 8))
     once = describe("MedVisionLlama", *sizes, str(tiny_llama))
     more = describe("MedVisionLlama", *sizes, str(tiny_llama), every=4)
     assert more["model"] == "MedVisionLlama, every 4"
