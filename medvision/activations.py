@@ -20,7 +20,8 @@ from medvision.data.nifti import Groups, read_image, read_truth
 from medvision.data.readers.base import Case
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import autocast
-from medvision.settings import Precision
+from medvision.heads import probabilities
+from medvision.settings import Output, Precision
 
 STAGES = ("encoder", "mapper 1", "LLM block", "mapper 2", "decoder", "output")
 RANKS = ("best", "median", "worst")
@@ -72,7 +73,12 @@ def watched(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
 
 @torch.no_grad()
 def activation_maps(
-    model: nn.Module, image: np.ndarray, *, device: torch.device, precision: Precision = "fp32"
+    model: nn.Module,
+    image: np.ndarray,
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+    output: Output = "sigmoid",
 ) -> dict[str, np.ndarray]:
     """Activation [gx, gy, gz] of each stage on the grid of tokens, and `output`, the probability
     [X, Y, Z].
@@ -90,7 +96,7 @@ def activation_maps(
     for stage, tokens in seen.items():
         centred = tokens[0].float() - tokens[0].float().mean(dim=0)
         maps[stage] = centred.norm(dim=1).reshape(model.grid).cpu().numpy()  # type: ignore[arg-type]
-    maps["output"] = logits[0].float().sigmoid().amax(dim=0).cpu().numpy()
+    maps["output"] = probabilities(logits, output)[0].amax(dim=0).cpu().numpy()
     return {stage: maps[stage] for stage in STAGES if stage in maps}
 
 
@@ -121,6 +127,7 @@ def picture_arrays(
     channel: int,
     device: torch.device,
     precision: Precision,
+    output: Output = "sigmoid",
 ) -> bytes:
     """An npz of what the figures of one trial need.
 
@@ -159,9 +166,11 @@ def picture_arrays(
     sizes = {case: int((prepared(case).masks.max(axis=0) > 0).sum()) for case in test}
     middle = sorted(test, key=lambda case: (sizes[case], case))[len(test) // 2]
     for case in test:
-        inputs = prepared(case)
-        structure = inputs.masks.max(axis=0) > 0
-        maps = activation_maps(model, np.asarray(inputs.image), device=device, precision=precision)
+        image, masks = prepared(case).example()
+        structure = masks.max(axis=0) > 0
+        maps = activation_maps(
+            model, np.asarray(image), device=device, precision=precision, output=output
+        )
         for stage, activation in maps.items():
             arrays[f"focus/{stage}/{case}"] = np.array(focus(activation, structure))
         if case == middle:
@@ -169,7 +178,7 @@ def picture_arrays(
             arrays |= {
                 "activation/case": np.array(case),
                 "activation/slice": np.array(z),
-                "activation/image": _grey(np.asarray(inputs.image[0], dtype=np.float32)[..., z]),
+                "activation/image": _grey(np.asarray(image[0], dtype=np.float32)[..., z]),
                 "activation/truth": structure[..., z],
             }
             for stage, activation in maps.items():

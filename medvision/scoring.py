@@ -37,6 +37,7 @@ def score(
             nsd=scoring.nsd,
             hd95=scoring.hd95,
             strict=scoring.strict_tolerance,
+            further=scoring.further,
         )
         own = {
             metric.name: measured(metric, predicted, true, truth.spacing) for metric in scoring.own

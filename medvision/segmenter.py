@@ -11,10 +11,12 @@ import nibabel
 import numpy as np
 from torch import nn
 
+from medvision.data.nifti import open_volume
 from medvision.data.preprocess import file_channels, prepare_image
 from medvision.device import usable_device
 from medvision.errors import DataError
-from medvision.evaluation import predict
+from medvision.evaluation import predict_together
+from medvision.postprocess import tidied
 from medvision.training.checkpoint import About, load_checkpoint, read_about
 
 
@@ -40,9 +42,9 @@ class Segmenter:
     ) -> None:
         self.checkpoints = list(checkpoints)
         self.source, self.trust_code = source, trust_code
-        abouts = [read_about(path) for path in self.checkpoints]
-        self.about = abouts[0]
-        for path, about in zip(self.checkpoints, abouts, strict=True):
+        self.abouts = [read_about(path) for path in self.checkpoints]
+        self.about = self.abouts[0]
+        for path, about in zip(self.checkpoints, self.abouts, strict=True):
             if _sees(about) != _sees(self.about):
                 raise DataError(
                     f"{path}: was trained on other images than {self.checkpoints[0]} (task, sizes, "
@@ -93,15 +95,33 @@ class Segmenter:
                 f"{about.file_channels}, all of which scale what it sees (data.scaled: file); give "
                 "all channels, in the order of the training"
             )
-        inputs = prepare_image(images, about.preparation)
-        if len(inputs.image) != about.in_channels:
+        ways = [
+            each.preparation
+            for place, each in enumerate(self.abouts)
+            if each.preparation not in [other.preparation for other in self.abouts[:place]]
+        ]
+        seen = [prepare_image(images, way) for way in ways]
+        if len(seen[0].image) != about.in_channels:
             raise DataError(
-                f"{names}: {len(inputs.image)} channels, the model was trained with "
+                f"{names}: {len(seen[0].image)} channels, the model was trained with "
                 f"{about.in_channels}; give all of its files, in the order of the training"
             )
-        masks = predict(self.models, inputs, device=self.device, precision=about.precision)
-        labels = np.zeros(inputs.placement.shape, dtype=np.uint8)
-        for mask, value in zip(masks, self.values.values(), strict=True):
+        pairs = list(zip(self.models, self.abouts, strict=True))
+        shown = [
+            ([model for model, each in pairs if each.preparation == way], inputs)
+            for way, inputs in zip(ways, seen, strict=True)
+        ]
+        masks = predict_together(
+            shown,
+            device=self.device,
+            precision=about.precision,
+            output=about.output,
+            inference=about.inference,
+        )
+        grid = open_volume(images[0]).grid
+        kept = tidied(masks, list(about.preparation.groups), grid.voxel_mm3, about.inference)
+        labels = np.zeros(grid.shape, dtype=np.uint8)
+        for mask, value in zip(kept, self.values.values(), strict=True):
             labels[mask] = value
         scan = nibabel.load(images[0])
         header = nibabel.Nifti1Header.from_header(scan.header, check=False)
@@ -111,5 +131,13 @@ class Segmenter:
 
 
 def _sees(about: About) -> Mapping[str, Any]:
-    """What checkpoints that segment together have in common."""
-    return about.model_dump(exclude={"model", "block"})
+    """What checkpoints that segment together have in common: all but the networks, and what each
+    fold's training cases decided of the patches.
+    """
+    return about.model_dump(
+        exclude={"model": True, "block": True, "preparation": {"ranges", *_fold_spacing(about)}}
+    )
+
+
+def _fold_spacing(about: About) -> tuple[str, ...]:
+    return ("spacing",) if about.preparation.protocol == "patches" else ()

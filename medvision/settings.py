@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from pydantic.fields import FieldInfo
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Output = Literal["sigmoid", "softmax"]  # how logits become probabilities (`medvision.heads`)
 Recipe = Literal["corrected", "official"]  # our defaults, or the official code's
 Version = tuple[int, ...]
 Mark = TypeVar("Mark", "Since", "NotInIds")

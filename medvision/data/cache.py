@@ -2,7 +2,7 @@
 of a node.
 
 A file is a preamble of 64 bytes (magic number, sha256 of all that follows it, length of the
-header), a header in JSON and the two arrays, each at a multiple of 64 bytes. The checksum is
+header), a header in JSON and the arrays, each at a multiple of 64 bytes. The checksum is
 verified when a process first opens a file; a damaged one is made again. `MEDVISION_CACHE_LIMIT`
 (GB, by default 50) bounds the folder: after a write the least recently used files are removed. Who
 has mapped one keeps its content until it is closed, as POSIX promises, so eviction does no harm.
@@ -71,6 +71,8 @@ def _keep(path: Path, made: PreprocessedCase) -> PreprocessedCase:
 
 def _write(path: Path, made: PreprocessedCase) -> None:
     arrays = {"image": np.ascontiguousarray(made.image), "masks": np.ascontiguousarray(made.masks)}
+    if made.points is not None:
+        arrays["points"] = np.ascontiguousarray(made.points)
     about: dict[str, Any] = {"placement": to_json(made.placement), "arrays": {}}
     start = 0
     for name, array in arrays.items():
@@ -121,7 +123,9 @@ def _open(path: Path) -> PreprocessedCase | None:
             content, array["dtype"], math.prod(array["shape"]), end + array["start"]
         )
         arrays[name] = flat.reshape(array["shape"])
-    return PreprocessedCase(arrays["image"], arrays["masks"], from_json(about["placement"]))
+    return PreprocessedCase(
+        arrays["image"], arrays["masks"], from_json(about["placement"]), arrays.get("points")
+    )
 
 
 @functools.cache

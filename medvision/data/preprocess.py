@@ -15,6 +15,7 @@ import torch
 from medvision.data.cache import cached
 from medvision.data.fingerprints import require_unchanged
 from medvision.data.nifti import open_volume, read_image, read_truth
+from medvision.data.patches import structure_points
 from medvision.data.readers.base import Case
 from medvision.data.settings import Channel, Preparation
 from medvision.data.views.base import Placement, PreprocessedCase
@@ -55,7 +56,7 @@ def prepare_image(images: Sequence[Path], settings: Preparation) -> Preprocessed
         images: the image's files (`Case.images`).
     """
     image, placement = _shown(images, settings)
-    return PreprocessedCase(image, np.zeros((0, *settings.image_size), np.uint8), placement)
+    return PreprocessedCase(image, np.zeros((0, *image.shape[1:]), np.uint8), placement)
 
 
 def file_channels(images: Sequence[Path]) -> int:
@@ -75,13 +76,14 @@ def _make(case: Case, settings: Preparation) -> PreprocessedCase:
             f"{case.image}: shape {placement.shape} differs from its label's "
             f"{truth.masks.shape[1:]} ({case.label})"
         )
-    masks = np.empty((len(truth.masks), *settings.image_size), np.uint8)
+    masks = np.empty((len(truth.masks), *image.shape[1:]), np.uint8)
     for name, mask, shown in zip(settings.groups, truth.masks, masks, strict=True):
         try:
             shown[:] = placement.show_mask(torch.from_numpy(mask)).numpy()
         except ValueError as error:
             raise DataError(f"{case.label}: all of label group {name!r} {error}") from error
-    return PreprocessedCase(image, masks, placement)
+    points = structure_points(masks) if placement.patches else None
+    return PreprocessedCase(image, masks, placement, points)
 
 
 def _shown(images: Sequence[Path], settings: Preparation) -> tuple[np.ndarray, Placement]:

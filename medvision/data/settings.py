@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from medvision.settings import Settings, Since
 from record.names import Name
@@ -18,12 +18,14 @@ def _ascending(window: tuple[float, float]) -> tuple[float, float]:
 
 
 Intensity = Literal["min-max", "z-score"]
-Protocol = Literal["paper", "corrected"]
+Protocol = Literal["paper", "corrected", "patches"]
 # The settings that not every protocol reads (`medvision.data.views`), and who does:
 PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
     "paper": ("scaled", "resampling", "mask_voxel"),
     "corrected": ("modality", "ct_window", "spacing", "crop"),
+    "patches": ("modality", "spacing", "foreground"),
 }
+VALIDATION_PATCHES = 4  # of each case, after every epoch (protocol: patches)
 Scaled = Literal["resized", "file"]
 Resampling = Literal["centres", "corners"]
 MaskVoxel = Literal["half", "any"]
@@ -36,6 +38,17 @@ Window = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Channel = Annotated[int, Field(ge=0)] | Literal["all"]
 Labels = Annotated[list[PositiveInt], Field(min_length=1)]
 LabelGroups = Annotated[dict[Name, Labels | Literal["all"]], Field(min_length=1)]
+
+
+class ChannelRange(Settings):
+    """What a CT's values are clipped to, and their mean and standard deviation then, as the
+    structures of the training cases have them (`medvision.data.fitted`).
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: NonNegativeFloat
 
 
 class Preparation(Settings):
@@ -56,6 +69,9 @@ class Preparation(Settings):
     scaled: Annotated[Scaled, Since("0.2", before="resized")] = "resized"
     resampling: Annotated[Resampling, Since("0.2", before="centres")] = "centres"
     mask_voxel: Annotated[MaskVoxel, Since("0.2", before="half")] = "half"
+    foreground: Annotated[float, Since("0.2", before=0.33)] = 0.33
+    # of each channel, None for one that is no CT; empty until the training cases were read
+    ranges: Annotated[tuple[ChannelRange | None, ...], Since("0.2", before=())] = ()
 
     @property
     def drops_structures(self) -> bool:

@@ -115,7 +115,7 @@ def examine(case: Case, settings: Preparation) -> Shown:
     Raises:
         DataError: a file cannot be read.
     """
-    import torch
+    import torch  # a dry run asks only what is remembered
 
     from medvision.data.nifti import read_image, read_truth
     from medvision.data.views.registry import view_of
@@ -131,7 +131,6 @@ def examine(case: Case, settings: Preparation) -> Shown:
         raise
     except ValueError as error:
         return Shown((f"{case.image}: {error}",))
-    blank = torch.zeros((1, *settings.image_size))
     for name, mask in zip(settings.groups, map(torch.from_numpy, truth.masks), strict=True):
         if not mask.any():
             continue
@@ -146,7 +145,7 @@ def examine(case: Case, settings: Preparation) -> Shown:
                 f"{about} on the network's grid of {size} voxels, which are too large for it: a "
                 "larger data.image_size keeps it"
             )
-        elif int(shown.sum()) <= FEW and not _returns(placement, shown, blank):
+        elif int(shown.sum()) <= FEW and not _returns(placement, shown):
             warnings.append(
                 f"{about} on the way back from the network's grid of {size} voxels, even where a "
                 "network finds it: a larger data.image_size keeps it"
@@ -154,6 +153,6 @@ def examine(case: Case, settings: Preparation) -> Shown:
     return Shown(tuple(errors), tuple(warnings))
 
 
-def _returns(placement: Placement, shown: torch.Tensor, blank: torch.Tensor) -> bool:
+def _returns(placement: Placement, shown: torch.Tensor) -> bool:
     """Whether anything is left on the case's own grid where a network finds what it was shown."""
-    return bool(placement.segment(lambda images: shown[None, None].float(), blank).any())
+    return bool((placement.to_case(shown.float()) > 0.5).any())

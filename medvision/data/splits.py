@@ -38,7 +38,7 @@ class Roles:
 
     def notes_for(self, select: str) -> tuple[str, ...]:
         """The notes, with what follows for a training whose `training.select` is this."""
-        taken = ", so the last epoch is taken" if select == "best" else ""
+        taken = ", so the last epoch is taken" if select in ("best", "smoothed") else ""
         return tuple(note + taken * (note == _NO_VALIDATION) for note in self.notes)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medvision.metrics.definitions import METRICS, SURFACES, nsd_key
+from medvision.metrics.definitions import FURTHER, METRICS, SURFACES, Further, nsd_key
 
 MM3_PER_ML = 1000.0
 TIE = 1e-6  # mm: spacings in NIfTI files are float32, and in float64 3 * 0.8 > 2.4
@@ -23,6 +23,7 @@ def evaluate_case(
     nsd: str = "surfel",
     hd95: str = "voxel-max",
     strict: bool = False,
+    further: Collection[Further] = (),
 ) -> dict[str, float | str]:
     """Overlap and surface metrics of one case, in float64 and exact up to rounding.
 
@@ -53,11 +54,12 @@ def evaluate_case(
         nsd: definition of NSD; `voxel-max` and `voxel-pooled` give the same.
         hd95: definition of HD95, HD and ASSD.
         strict: take the tolerances as they are, without the 1e-6 mm.
+        further: kinds of metrics that cost more, of `medvision.metrics.definitions.FURTHER`.
 
     Returns:
         `dice`, `jaccard`, `sensitivity`, `specificity`, `precision`, `accuracy`;
         `false_positive_volume` in ml; the NSD of each tolerance, such as `nsd@1.0`; `hd95`, `hd`
-        and `assd` in mm; and `status`:
+        and `assd` in mm; those of `further` (`medvision.metrics.structures`); and `status`:
 
         - `ok`: both masks have voxels inside.
         - `missed` (only the truth has) and `spurious` (only the prediction has): Dice, Jaccard,
@@ -76,6 +78,8 @@ def evaluate_case(
     for name, definition in (("nsd", nsd), ("hd95", hd95)):
         if definition not in SURFACES:
             raise ValueError(f"{name} must be one of {', '.join(SURFACES)}, got {definition!r}")
+    if unknown := [kind for kind in further if kind not in FURTHER]:
+        raise ValueError(f"further must be of {', '.join(FURTHER)}, got {unknown[0]!r}")
     limits = [float(value) for value in tolerances]
     if not all(0 <= limit < math.inf for limit in limits):
         raise ValueError(
@@ -92,6 +96,11 @@ def evaluate_case(
     overlap = _overlap(pair.voxels, pair.predicted, pair.true, pair.both)
     wrongly_found = (pair.predicted - pair.both) * float(size.prod()) / MM3_PER_ML
     counted = {**overlap, "false_positive_volume": wrongly_found}
+    if further:
+        from medvision.metrics.structures import structure_metrics
+
+        found, wanted = (np.asarray(mask) != 0 for mask in (prediction, truth))
+        counted |= structure_metrics(found, wanted, further)
     if pair.predicted and pair.true:
         from medvision.metrics.surfaces import surface_metrics
 

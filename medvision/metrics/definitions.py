@@ -42,7 +42,7 @@ def _distance(title: str) -> MetricInfo:
     )
 
 
-METRICS: Final[dict[str, MetricInfo]] = {
+USUAL: Final[dict[str, MetricInfo]] = {
     "dice": MetricInfo("Dice"),
     "jaccard": MetricInfo("Jaccard"),
     "sensitivity": MetricInfo("Sensitivity", empty="undefined"),  # no structure, no share of it
@@ -56,6 +56,26 @@ METRICS: Final[dict[str, MetricInfo]] = {
     "hd95": _distance("HD95"),
     "hd": _distance("HD"),
     "assd": _distance("ASSD"),
+}
+_OF_STRUCTURES: Final[dict[str, MetricInfo]] = {
+    "lesion_f1": MetricInfo("Lesion F1"),
+    "lesion_sensitivity": MetricInfo("Lesion sensitivity", empty="undefined"),
+    "lesion_false_positives": MetricInfo(
+        "FP lesions", higher_is_better=False, digits=1, perfect=0.0, empty="defined"
+    ),
+    "cldice": MetricInfo("clDice"),
+    "volume_error": MetricInfo(
+        "Volume error", higher_is_better=False, perfect=0.0, empty="undefined"
+    ),
+}
+METRICS: Final[dict[str, MetricInfo]] = USUAL | _OF_STRUCTURES
+
+# What is computed where it is asked for alone (`medvision.metrics.structures`), by what it takes.
+Further = Literal["lesions", "centrelines", "volumes"]
+FURTHER: Final[dict[Further, tuple[str, ...]]] = {
+    "lesions": ("lesion_f1", "lesion_sensitivity", "lesion_false_positives"),
+    "centrelines": ("cldice",),
+    "volumes": ("volume_error",),
 }
 
 # The definitions of a surface distance; medvision.metrics.case.evaluate_case says what each one

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, model_validator
 
-from medvision.metrics.definitions import METRICS, MetricInfo
+from medvision.inference import Inference
+from medvision.metrics.definitions import METRICS, Further, MetricInfo
 from medvision.own_code import NAME, check_files, with_files
 from medvision.settings import NotInIds, Settings, Since
 from record.names import Name, NameOrNothing
@@ -118,4 +119,12 @@ class Scoring(Settings):
     )
     own: Annotated[list[OwnMetric], Since("0.2", before=[])] = Field(
         default=[], description="metrics of one's own, in files next to the spec"
+    )
+    further: Annotated[list[Further], Since("0.2", before=[])] = Field(
+        default=[],
+        description="metrics that cost more and are computed on demand: lesions (connected "
+        "components), centrelines (clDice), volumes; those that `metrics` names are added",
+    )
+    inference: Annotated[Inference, Since("0.2", before=Inference())] = Field(
+        default=Inference(), description="how a trained network segments a case"
     )

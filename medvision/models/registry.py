@@ -18,7 +18,7 @@ from medvision.models.trans_unet.settings import TransUNetSettings
 from medvision.models.unet_plus_plus.settings import UNetPlusPlusSettings
 from medvision.models.unetr.settings import UnetrSettings
 from medvision.models.vit.settings import LlmViTSettings, ViTSettings
-from medvision.settings import Recipe
+from medvision.settings import Recipe, filled
 
 ModelSettings = Annotated[
     ViTSettings
@@ -66,6 +66,18 @@ def official_settings(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     label = canonical_label(label)
     return _FAMILY_OF[label].official(label, given)
+
+
+def strong_settings(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a label under `recipe: strong`: deep supervision where the network has it;
+    what was given stays.
+
+    Raises:
+        ValueError: unknown label.
+    """
+    family = _FAMILY_OF[canonical_label(label)]
+    deep = "deep_supervision" in family.model_fields
+    return filled(given, {"deep_supervision": True} if deep else {})
 
 
 def resolve_settings(label: str, recipe: Recipe = "corrected", **settings: Any) -> Any:

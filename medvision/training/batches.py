@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 
 from medvision.data.augment import augment
+from medvision.data.settings import VALIDATION_PATCHES
+from medvision.data.strong import strongly_changed
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import moved
 from medvision.seeds import derive_seed
@@ -15,6 +17,13 @@ from medvision.training.settings import Training
 
 T = TypeVar("T")
 Copy = Literal["changed", "as it is", "moved", "intensity"]
+
+
+class Draw(NamedTuple):
+    """A case and the seed of the patch that is seen of it (`PreprocessedCase.sample`)."""
+
+    case: str
+    seed: int
 
 
 class Sample(NamedTuple):
@@ -44,14 +53,26 @@ def epoch_batches(
 
 
 def stack(
-    cases: Mapping[str, PreprocessedCase], ids: Sequence[str], device: torch.device
+    cases: Mapping[str, PreprocessedCase], draws: Sequence[Draw], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images [B, C, *image_size] and masks [B, G, *image_size] of these cases on the device, as
     float32.
     """
-    images = torch.stack([torch.tensor(cases[case].image) for case in ids])
-    masks = torch.stack([torch.tensor(cases[case].masks) for case in ids])
+    shown = [cases[case].sample(draw) for case, draw in draws]
+    images = torch.stack([torch.tensor(image) for image, _ in shown])
+    masks = torch.stack([torch.tensor(mask) for _, mask in shown])
     return moved(images, device).float(), moved(masks, device).float()
+
+
+def validation_draws(cases: Mapping[str, PreprocessedCase], ids: Sequence[str]) -> list[Draw]:
+    """What is looked at after every epoch, the same each time and for all models: each case once,
+    or some patches of it.
+    """
+    return [
+        Draw(case, derive_seed("validation", case, number))
+        for case in ids
+        for number in range(VALIDATION_PATCHES if cases[case].placement.patches else 1)
+    ]
 
 
 _HOW = ("rotation", "rotation_planes")
@@ -77,17 +98,20 @@ def changed(
         masks: float [B, G, X, Y, Z].
         samples: B of them.
     """
+    cases = [sample.case for sample in samples]
+    if recipe.strong_augmentation is not None:
+        strong = recipe.strong_augmentation
+        return strongly_changed(images, masks, cases, strong, seed=seed, epoch=epoch)
     if recipe.augmentation is None:
         return images, masks
     settings = recipe.augmentation.changes
     if not recipe.augmentation.copies:
-        cases = [sample.case for sample in samples]
         return augment(images, masks, cases, seed=seed, epoch=epoch, **settings)
     for copy, names in _OF_COPY.items():
         if places := [place for place, sample in enumerate(samples) if sample.copy == copy]:
-            cases = [samples[place].case for place in places]
+            named = [cases[place] for place in places]
             own = {name: settings[name] for name in names}
             images[places], masks[places] = augment(
-                images[places], masks[places], cases, seed=seed, epoch=epoch, **own
+                images[places], masks[places], named, seed=seed, epoch=epoch, **own
             )
     return images, masks

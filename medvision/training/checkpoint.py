@@ -19,6 +19,7 @@ from torch import nn
 
 from medvision.data.settings import Preparation, Size
 from medvision.errors import DataError
+from medvision.inference import Inference
 from medvision.llm.errors import BlockError
 from medvision.models import build_model
 from medvision.models.bottleneck import BottleneckSettings
@@ -26,7 +27,7 @@ from medvision.models.custom.settings import CustomSettings
 from medvision.models.registry import ModelSettings
 from medvision.models.vit.settings import LlmViTSettings
 from medvision.placeholders import HEAD, placeholder
-from medvision.settings import Precision
+from medvision.settings import Output, Precision
 from medvision.training.state import portable_state
 
 KEY = "medvision"  # of the header's metadata; one key only, because safetensors keeps no order
@@ -45,6 +46,8 @@ class About(BaseModel):
         block: fingerprint of the language-model block, None without one.
         file_channels: of the files that it was trained on, where all of them scale the one that it
             sees (`data.scaled: file`); None otherwise, and in files from before it was kept.
+        output, inference: how a case is segmented; files from before they were kept have the
+            defaults.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +61,8 @@ class About(BaseModel):
     file_channels: PositiveInt | None = None
     preparation: Preparation
     precision: Precision
+    output: Output = "sigmoid"
+    inference: Inference = Inference()
 
 
 def save_checkpoint(model: nn.Module, about: About) -> bytes:

@@ -33,6 +33,7 @@ from medvision.training.state import (
 from medvision.training.step import train_step, validate
 from medvision.training.watch import Interrupted, TrainingError, Watch
 
+SMOOTHED = 0.9  # of the last average that stays in the next one (nnU-Net)
 RECOMPILES = 64  # of one function: a model calls some, such as dropout, with many shapes
 
 
@@ -53,7 +54,8 @@ def train(
 ) -> Trained:
     """Train `model` in place and give back the parameters to evaluate.
 
-    The epoch with the highest validation Dice is chosen (the earliest of equals); without
+    The epoch with the highest validation Dice, or moving average of it, is chosen (the earliest of
+    equals); without
     validation cases, or with `select: last`, the last one; with `select: training-loss` the one
     with the lowest training loss. All ranks return the same.
 
@@ -76,6 +78,7 @@ def train(
     """
     if not train_ids:
         raise TrainingError("there is no training case")
+    _require_whole_batch(recipe, ranks, micro_batch)
     ranks, checkpoints, watch = ranks or Ranks(), checkpoints or Checkpoints(), watch or Watch()
     if recipe.prior_bias:
         model.set_output_bias(_prior_logits(cases, train_ids))
@@ -153,13 +156,29 @@ def train(
     return best
 
 
-def _prior_logits(cases: Mapping[str, PreprocessedCase], train_ids: Sequence[str]) -> torch.Tensor:
-    """Log-odds of the share of foreground voxels in the training cases, [G] (Lin et al. 2017,
-    section 4.1).
+def _require_whole_batch(recipe: Training, ranks: Ranks | None, micro_batch: int | None) -> None:
+    """A Dice of the whole batch is another number where the batch is computed in parts.
+
+    Raises:
+        TrainingError: it would be.
     """
-    shares = torch.stack(
-        [torch.tensor(cases[case].masks).float().flatten(1).mean(1) for case in train_ids]
-    ).mean(0)
+    divided = (ranks is not None and ranks.world > 1) or (
+        micro_batch is not None and micro_batch < recipe.batch_size
+    )
+    if recipe.dice == "batch" and divided:
+        raise TrainingError(
+            f"training.dice: batch needs the {recipe.batch_size} samples of a step in one piece, "
+            "and here they are divided, among workers or for lack of memory: give each trial one "
+            "worker, a smaller batch_size, precision: bf16 or gradient_checkpointing"
+        )
+
+
+def _prior_logits(cases: Mapping[str, PreprocessedCase], train_ids: Sequence[str]) -> torch.Tensor:
+    """Log-odds of the share of foreground voxels in what is seen of the training cases, [G] (Lin
+    et al. 2017, section 4.1).
+    """
+    seen = (cases[case].sample(derive_seed("prior", case))[1] for case in train_ids)
+    shares = torch.stack([torch.tensor(masks).float().flatten(1).mean(1) for masks in seen]).mean(0)
     return torch.logit(shares.clamp(1e-4, 0.5))
 
 
@@ -202,4 +221,15 @@ def _is_better(
         return metrics["train_loss"] < history[best_epoch - 1]["train_loss"]
     if "val_dice" not in metrics:
         return True
+    if recipe.select == "smoothed":
+        smoothed = _smoothed([one["val_dice"] for one in history])
+        return smoothed[-1] > smoothed[best_epoch - 1]
     return metrics["val_dice"] > history[best_epoch - 1]["val_dice"]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential moving average, which begins with the first value."""
+    found = [values[0]]
+    for value in values[1:]:
+        found.append(SMOOTHED * found[-1] + (1 - SMOOTHED) * value)
+    return found

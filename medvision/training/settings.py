@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from medvision.settings import NotInIds, Precision, Settings, Since
-
-Probability = Annotated[float, Field(ge=0, le=1)]
+from medvision.data.changes import Probability, StrongAugmentation
+from medvision.settings import NotInIds, Output, Precision, Settings, Since
 
 
 class Augmentation(Settings):
@@ -93,14 +92,18 @@ class Training(Settings):
     batch_size: PositiveInt = Field(
         default=4, description="cases per step over all workers together"
     )
-    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam is the paper's")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam",
+        description="adam is the paper's; sgd has Nesterov's momentum of 0.99, as nnU-Net",
+    )
     lr: float = Field(
         default=2e-3, gt=0, description="learning rate; the highest one of a schedule"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="of the optimizer")
-    schedule: Literal["plateau", "onecycle", "cosine", "constant"] = Field(
+    schedule: Literal["plateau", "onecycle", "cosine", "poly", "constant"] = Field(
         default="plateau",
-        description="plateau halves the rate after 10 epochs without a better loss",
+        description="plateau halves the rate after 10 epochs without a better loss; poly: the rate "
+        "times (1 - step / steps)^0.9, as nnU-Net",
     )
     plateau_on: Annotated[Literal["validation", "training"], Since("0.2", before="validation")] = (
         Field(
@@ -108,13 +111,19 @@ class Training(Settings):
             description="whose loss plateau follows; the official code's follows the training's",
         )
     )
-    dice: Annotated[Literal["soft", "cut"], Since("0.2", before="soft")] = Field(
+    dice: Annotated[Literal["soft", "batch", "cut"], Since("0.2", before="soft")] = Field(
         default="soft",
-        description="soft: of each sample's probabilities; cut: of the whole batch's output cut at "
-        "one half, which has no gradient, as in the official code",
+        description="soft: of each sample's probabilities; batch: of all samples of a step as one, "
+        "as nnU-Net; cut: of the whole batch's output cut at one half, which has no gradient, as "
+        "in the official code",
+    )
+    output: Annotated[Output, Since("0.2", before="sigmoid")] = Field(
+        default="sigmoid",
+        description="sigmoid: each label group by itself; softmax: one group or background for "
+        "every voxel, for groups that share no label",
     )
     dice_weight: float = Field(default=1.0, ge=0, description="of the Dice loss")
-    bce_weight: float = Field(default=1.0, ge=0, description="of the binary cross-entropy")
+    bce_weight: float = Field(default=1.0, ge=0, description="of the cross-entropy")
     prior_bias: bool = Field(
         default=True,
         description="start the output at the share of foreground in the training cases (Lin et al. "
@@ -141,10 +150,14 @@ class Training(Settings):
     augmentation: Augmentation | None = Field(
         default=Augmentation(), description="random changes of the training samples; null for none"
     )
-    select: Literal["best", "last", "training-loss"] = Field(
+    strong_augmentation: Annotated[StrongAugmentation | None, Since("0.2", before=None)] = Field(
+        default=None, description="nnU-Net's random changes, with augmentation: null"
+    )
+    select: Literal["best", "smoothed", "last", "training-loss"] = Field(
         default="best",
         description="best: the epoch with the highest validation Dice, on cases never trained on; "
-        "training-loss: the one with the lowest training loss (official code)",
+        "smoothed: with the highest exponential moving average of it (0.9 of the last one), as "
+        "nnU-Net; training-loss: the one with the lowest training loss (official code)",
     )
     checkpoint_epochs: Annotated[PositiveInt, NotInIds("it changes no number")] = Field(
         default=10, description="epochs between two checkpoints"
@@ -156,6 +169,13 @@ class Training(Settings):
             raise ValueError("give epochs or steps, not both")
         if self.dice_weight == 0 and self.bce_weight == 0:
             raise ValueError("dice_weight and bce_weight are both 0: there would be no loss")
+        if self.augmentation is not None and self.strong_augmentation is not None:
+            raise ValueError(
+                "augmentation and strong_augmentation change the same samples: give one, and null "
+                "for the other"
+            )
+        if self.dice == "cut" and self.output == "softmax":
+            raise ValueError("dice: cut is the official code's, whose output is sigmoid")
         if self.dice == "cut" and self.bce_weight == 0:
             raise ValueError(
                 "dice: cut has no gradient, so that without bce_weight nothing would be learnt"
@@ -196,5 +216,21 @@ OFFICIAL: Mapping[str, Any] = MappingProxyType(
         "augmentation": MappingProxyType(
             {"contrast": 0.1, "copies": True, "rotation": "cubic", "rotation_planes": "official"}
         ),
+    }
+)
+
+# What `recipe: strong` sets, nnU-Net's training (Isensee et al. 2021); what is given stays.
+STRONG: Mapping[str, Any] = MappingProxyType(
+    {
+        "batch_size": 2,
+        "optimizer": "sgd",
+        "lr": 1e-2,
+        "weight_decay": 3e-5,
+        "schedule": "poly",
+        "dice": "batch",
+        "clip_norm": 12.0,
+        "augmentation": None,
+        "strong_augmentation": MappingProxyType({}),
+        "select": "smoothed",
     }
 )

@@ -11,13 +11,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medvision.data.views.base import PreprocessedCase
 from medvision.device import autocast
-from medvision.training.batches import Sample, changed, stack
+from medvision.seeds import derive_seed
+from medvision.training.batches import Draw, Sample, changed, stack, validation_draws
 from medvision.training.losses import (
     cross_entropy,
     cut_counts,
     cut_dice_loss,
     dice_bce,
     hard_dice,
+    pooled_dice,
+    strong_loss,
 )
 from medvision.training.ranks import Ranks
 from medvision.training.settings import Training
@@ -52,7 +55,8 @@ def train_step(
         # A rank without a case repeats one with weight 0, because all must join backward.
         part = mine[start : start + size]
         shown = part or batch[:1]
-        images, masks = stack(cases, [sample.case for sample in shown], ranks.device)
+        draws = [Draw(one.case, derive_seed("patch", seed, epoch, one.case)) for one in shown]
+        images, masks = stack(cases, draws, ranks.device)
         images, masks = changed(images, masks, shown, recipe, seed=seed, epoch=epoch)
         alone = (
             isinstance(wrapped, DistributedDataParallel) and start != starts[-1]
@@ -95,9 +99,16 @@ def validate(
     micro_batch: int | None,
     watch: Watch,
 ) -> Metrics:
+    """Loss and Dice: the mean over cases, or of patches the loss's mean and the Dice of all
+    voxels of all patches together, of which many hold no structure.
+    """
     model.eval()
     loss = dice = 0.0
-    mine = ids[ranks.rank :: ranks.world]
+    draws = validation_draws(cases, ids)
+    in_patches = len(draws) > len(ids)
+    groups = len(cases[ids[0]].masks)
+    counts = torch.zeros((3, groups), dtype=torch.float64, device=ranks.device)
+    mine = draws[ranks.rank :: ranks.world]
     size = min(micro_batch or recipe.batch_size, recipe.batch_size)
     for start in range(0, len(mine), size):
         watch.beat()
@@ -108,9 +119,13 @@ def validate(
             pairs = zip(logits.split(1), masks.split(1), strict=True)
             each = [float(cut_dice_loss(cut_counts(*pair))) for pair in pairs]
             loss += recipe.dice_weight * sum(each)
-        dice += float(hard_dice(logits, masks).sum())
+        dice += float(hard_dice(logits, masks, recipe.output).sum())
+        if in_patches:
+            counts = counts + cut_counts(logits, masks, recipe.output)
     loss, dice = ranks.sum([loss, dice])
-    return {"val_loss": loss / len(ids), "val_dice": dice / len(ids)}
+    if in_patches:
+        dice = pooled_dice(ranks.total(counts)) * len(draws)
+    return {"val_loss": loss / len(draws), "val_dice": dice / len(draws)}
 
 
 def _loss(
@@ -119,8 +134,13 @@ def _loss(
     """Logits, and the loss per sample as far as it has a gradient."""
     with autocast(images.device, recipe.precision):
         logits = model(images)
-    if recipe.dice == "cut":
+    if recipe.dice == "cut":  # of a network with several heads, the first alone
+        logits = logits[:, 0] if logits.dim() == 6 else logits
         return logits, recipe.bce_weight * cross_entropy(logits, masks)
-    return logits, dice_bce(
-        logits, masks, dice_weight=recipe.dice_weight, bce_weight=recipe.bce_weight
-    )
+    weights = {"dice_weight": recipe.dice_weight, "bce_weight": recipe.bce_weight}
+    whole_batch = recipe.dice == "batch"
+    if whole_batch or recipe.output == "softmax" or logits.dim() == 6:
+        return logits, strong_loss(
+            logits, masks, output=recipe.output, whole_batch=whole_batch, **weights
+        )
+    return logits, dice_bce(logits, masks, **weights)

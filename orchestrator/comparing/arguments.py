@@ -16,7 +16,7 @@ from medvision.data.readers.registry import read_declared
 from medvision.data.settings import LabelGroups
 from medvision.data.tasks import tolerance_mm
 from medvision.errors import DataError
-from medvision.metrics.definitions import METRICS
+from medvision.metrics.definitions import USUAL
 from medvision.metrics.settings import Scoring
 from orchestrator.comparing.scored import UNIT_SPACING, MasksError, Truths, check_places
 from orchestrator.comparing.study import Design
@@ -71,8 +71,8 @@ def checked(
     for method in labels_of:
         _known(method, masks, "labels_of")
     for metric in (*metrics, *equivalence):
-        if metric not in METRICS:
-            raise DataError(f"unknown metric {metric!r}; known metrics: {', '.join(METRICS)}")
+        if metric not in USUAL:
+            raise DataError(f"unknown metric {metric!r}; known metrics: {', '.join(USUAL)}")
     if both_empty not in BOTH_EMPTY:
         raise DataError(f"both_empty: {both_empty!r} is unknown; give {' or '.join(BOTH_EMPTY)}")
     for metric, margin in equivalence.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medvision.errors import DataError
-from medvision.metrics.definitions import METRICS, SURFACES
+from medvision.metrics.definitions import SURFACES, USUAL
 from record.arguments import amount, whole
 
 DEFAULT_METRICS = ("dice", "jaccard", "hd95", "specificity", "sensitivity", "nsd")
@@ -60,10 +60,10 @@ def parser_of_compare() -> argparse.ArgumentParser:
     add(
         "--metrics",
         nargs="+",
-        choices=list(METRICS),
+        choices=list(USUAL),
         default=list(DEFAULT_METRICS),
         metavar="METRIC",
-        help=f"shown and tested, of {', '.join(METRICS)}",
+        help=f"shown and tested, of {', '.join(USUAL)}",
     )
     add(
         "--tolerances",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvision.data.label_files import contents_of
-from medvision.metrics.definitions import METRICS
+from medvision.metrics.definitions import USUAL
 from medvision.settings import counted
 from medvision.versions import EVAL_NUMERICS
 from orchestrator.comparing.committed import commit_scores, new_token, whole_of
@@ -144,7 +144,7 @@ def _plan(
         models=models,
         tasks=[design.task],
         fractions=[1.0],
-        metrics={name: Metric.model_validate(asdict(info)) for name, info in METRICS.items()},
+        metrics={name: Metric.model_validate(asdict(info)) for name, info in USUAL.items()},
         both_empty=design.both_empty,
         scoring=Scoring(
             nsd=scoring.nsd,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from medvision.data.embedded import TASK_CASES, TASK_NAME
+from medvision.data.settings import VALIDATION_PATCHES
 from medvision.data.splits import VALIDATION_EVERY, Roles, whole
 from medvision.data.tasks import MSD_TASKS
 from medvision.models.sizes import Sizes
@@ -223,6 +224,9 @@ def arithmetic_seconds(
         share = 1 / spec.folds if spec.splits.scheme == "kfold" else spec.splits.test_fraction
         roles = assumed_roles(spec, assumed_cases(task.name), share, fraction)
     train, validation, test = len(roles.train), len(roles.validation), len(roles.test)
+    if spec.data.protocol == "patches":  # windows of a test case are as many, where it is not large
+        validation, test = validation * VALIDATION_PATCHES, test * VALIDATION_PATCHES
+    test *= spec.evaluation.inference.images
     groups = max(1, len(spec.groups(task)))
     sizes = Sizes(spec.data.image_size, spec.data.patch_size, out_channels=groups)
     flops = model.flops(sizes, block)

@@ -184,7 +184,9 @@ def _trial(
     for earlier in reversed(history.by_train.get(train_id, [])):
         old = history.by_eval[earlier].identity.eval
         if old["test_cases"] == scoring["test_cases"]:
-            why = f"scored again from its masks: {'; '.join(differences(old, scoring))}"
+            again = old["scoring"].get("inference") == scoring["scoring"].get("inference")
+            of_what = "scored again from its masks" if again else "segmented again by its weights"
+            why = f"{of_what}: {'; '.join(differences(old, scoring))}"
             work = of.work(rescore=True)
             return replace(trial, status="rescore", why=why, work=work, rescore_of=earlier)
     failed = failures.get(eval_id, [])

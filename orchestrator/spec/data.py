@@ -113,7 +113,9 @@ class DataSpec(Settings):
         default="paper",
         description="paper: whole volume resized to image_size, then scaled as `intensity` says; "
         "corrected: turned to RAS, shown in its true proportions, clipped to ct_window (CT) or to "
-        "the 0.5th and 99.5th percentile, then scaled",
+        "the 0.5th and 99.5th percentile, then scaled; patches: turned to RAS at one spacing, and "
+        "networks see patches of image_size; a CT is clipped to the 0.5th and 99.5th percentile of "
+        "the training cases' structures and scaled by them, other images by their own values",
     )
     intensity: Intensity = Field(
         default="min-max",
@@ -125,9 +127,9 @@ class DataSpec(Settings):
     )
     spacing: Annotated[Spacing | None, Since("0.1", before=None)] = Field(
         default=None,
-        description="mm per voxel of the network's grid along right, anterior, superior, larger by "
-        "one factor where a case would not fit; by default the smallest cubes with which a case "
-        "fits (protocol: corrected)",
+        description="mm per voxel of the network's grid along right, anterior, superior. Protocol "
+        "corrected: larger by one factor where a case would not fit; by default the smallest cubes "
+        "with which a case fits. Protocol patches: by default the median of the training cases",
     )
     crop: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False,
@@ -148,9 +150,17 @@ class DataSpec(Settings):
         description="a voxel of a resized mask: filled by at least half, or at any part, which "
         "widens structures (official code; protocol: paper)",
     )
+    foreground: Annotated[float, Since("0.2", before=0.33)] = Field(
+        default=0.33,
+        ge=0,
+        le=1,
+        description="share of the patches of a training that are centred on a voxel of a structure "
+        "(protocol: patches)",
+    )
     image_size: Size = Field(
         default=(128, 128, 128),
-        description="voxels of the network's grid, a multiple of patch_size",
+        description="voxels of the network's grid, or of a patch (protocol: patches); a multiple "
+        "of patch_size",
     )
     patch_size: Size = Field(
         default=(8, 8, 8), description="voxels of one token of the transformers"
@@ -180,9 +190,10 @@ class DataSpec(Settings):
 
     @model_validator(mode="after")
     def _used(self) -> DataSpec:
-        readers = {
-            name: protocol for protocol, names in PROTOCOL_SETTINGS.items() for name in names
-        }
+        readers: dict[str, str] = {}
+        for protocol, names in PROTOCOL_SETTINGS.items():
+            for name in names:
+                readers.setdefault(name, protocol)
         unused = [
             name
             for name in readers

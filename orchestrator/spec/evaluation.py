@@ -6,9 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from medvision.metrics.definitions import METRICS, MetricInfo
+from medvision.inference import Inference
+from medvision.metrics.definitions import FURTHER, METRICS, USUAL, MetricInfo
 from medvision.metrics.settings import OwnMetric, Scoring
 from medvision.settings import NotInIds, Settings
 
@@ -61,8 +69,31 @@ class EvaluationSpec(Scoring):
 
     @property
     def infos(self) -> dict[str, MetricInfo]:
-        """How every metric is read, one's own last."""
-        return METRICS | {metric.name: metric.info for metric in self.own}
+        """How every metric that is computed is read, one's own last."""
+        further = {name: METRICS[name] for kind in self.further for name in FURTHER[kind]}
+        return USUAL | further | {metric.name: metric.info for metric in self.own}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_those_shown(cls, values: Any) -> Any:
+        """What the tables show is computed."""
+        if not isinstance(values, dict) or not isinstance(values.get("metrics"), list):
+            return values
+        given = values.get("further", [])
+        needed = [
+            kind
+            for kind, names in FURTHER.items()
+            if isinstance(given, list)
+            and kind not in given
+            and {*names} & {*map(str, values["metrics"])}
+        ]
+        return {**values, "further": [*given, *needed]} if needed else values
+
+    @field_validator("further")
+    @classmethod
+    def _further_once(cls, further: list[Any]) -> list[Any]:
+        """In one order, so that it changes no id."""
+        return [kind for kind in FURTHER if kind in once(further, "further")]
 
     @field_validator("own")
     @classmethod
@@ -114,6 +145,24 @@ class ComparisonSpec(Settings):
         return names if names is None else once(names, str(info.field_name))
 
 
+def check_inference(inference: Inference, groups: Iterable[Iterable[str]]) -> None:
+    """Refuse label groups that no task has.
+
+    Args:
+        groups: of each task, none of one that was not read yet.
+
+    Raises:
+        ValueError: with the first such name, and the known ones.
+    """
+    every = [list(of_task) for of_task in groups]
+    known = sorted({name for of_task in every for name in of_task})
+    for name in sorted(inference.named.difference(known)) if all(every) else ():
+        raise ValueError(
+            f"evaluation.inference: {name!r} is no label group of any task; they are "
+            f"{', '.join(known)}"
+        )
+
+
 def check_comparisons(
     comparisons: Iterable[ComparisonSpec], evaluation: EvaluationSpec | None
 ) -> None:
@@ -126,7 +175,13 @@ def check_comparisons(
     Raises:
         ValueError: as `check_metrics`.
     """
-    for one in comparisons if evaluation else ():
-        check_metrics(
-            [*(one.metrics or ()), *one.equivalence], evaluation.own if evaluation else []
-        )
+    if evaluation is None:
+        return
+    for one in comparisons:
+        names = [*(one.metrics or ()), *one.equivalence]
+        check_metrics(names, evaluation.own)
+        for name in (name for name in names if name not in evaluation.infos):
+            raise ValueError(
+                f"{name!r} is computed on demand: name it in evaluation.metrics, or its kind in "
+                "evaluation.further"
+            )

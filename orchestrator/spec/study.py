@@ -25,9 +25,15 @@ from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_lab
 from medvision.settings import NotInIds, Recipe, Settings
 from medvision.training.settings import Training
 from orchestrator.spec.data import NAME, DataSpec, Fraction, Place, SplitsSpec, Task, TaskSpec
-from orchestrator.spec.evaluation import ComparisonSpec, EvaluationSpec, check_comparisons, once
+from orchestrator.spec.evaluation import (
+    ComparisonSpec,
+    EvaluationSpec,
+    check_comparisons,
+    check_inference,
+    once,
+)
 from orchestrator.spec.limits import LimitsSpec
-from orchestrator.spec.recipe import official
+from orchestrator.spec.recipe import check_output, in_recipe
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_overrides, check_space
 from orchestrator.spec.tracking import TrackingSpec
@@ -66,10 +72,13 @@ class Spec(Settings):
     name: Annotated[FolderName, NotInIds("what people call the study")] = Field(
         pattern=NAME, max_length=200, description="the study's folder under storage"
     )
-    recipe: Annotated[Recipe, NotInIds("counted by the settings that it stands for")] = Field(
+    recipe: Annotated[
+        Recipe | Literal["strong"], NotInIds("counted by the settings that it stands for")
+    ] = Field(
         default="corrected",
         description="official: what is not given is as in the official code, defects of its "
-        "networks and training included (docs/claims.md); corrected: our defaults",
+        "networks and training included (docs/claims.md); strong: as nnU-Net trains, on patches; "
+        "corrected: our defaults",
     )
     models: list[Model] = Field(
         min_length=1,
@@ -123,10 +132,8 @@ class Spec(Settings):
     @model_validator(mode="before")
     @classmethod
     def _in_recipe(cls, values: Any) -> Any:
-        """Fill in what `recipe: official` stands for."""
-        if isinstance(values, dict) and values.get("recipe") == "official":
-            return official(values)
-        return values
+        """Fill in what the recipe stands for."""
+        return in_recipe(values)
 
     @field_validator("models", mode="before")
     @classmethod
@@ -241,6 +248,9 @@ class Spec(Settings):
                 "environment variables or its configuration file"
             )
         check_overrides(self)
+        groups = {task.name: self.groups(task) for task in self.tasks}
+        check_output(self.training.output, groups)
+        check_inference(self.evaluation.inference, groups.values())
         return self
 
     def groups(self, task: TaskSpec) -> LabelGroups:
@@ -257,18 +267,8 @@ class Spec(Settings):
             pydantic.ValidationError: a task that was not read yet has no label groups or no
                 modality.
         """
-        given = self.data.model_dump(
-            include={
-                "image_size",
-                "intensity",
-                "protocol",
-                "spacing",
-                "crop",
-                "scaled",
-                "resampling",
-                "mask_voxel",
-            }
-        )
+        shared = Preparation.model_fields.keys() & DataSpec.model_fields.keys() - {"ct_window"}
+        given = self.data.model_dump(include=set(shared))
         modality = tuple(task.modality or ("MRI",))
         if task.channel != "all":
             modality = modality[task.channel : task.channel + 1] or modality[-1:]

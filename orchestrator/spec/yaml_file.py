@@ -18,7 +18,7 @@ from medvision.models.sizes import Sizes
 from orchestrator.spec.data import DataSpec
 from orchestrator.spec.messages import Mistake, in_words
 from orchestrator.spec.places import Place, dotted, line_of, place_of, repeated_keys
-from orchestrator.spec.recipe import official
+from orchestrator.spec.recipe import in_recipe
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_traps import traps
 
@@ -107,7 +107,7 @@ def _surroundings(source: Path, values: dict[str, Any]) -> dict[str, Any]:
     several channels and label groups, so that a network which ignores them is seen.
     """
     try:
-        data = (official(values) if values.get("recipe") == "official" else values).get("data", {})
+        data = in_recipe(values).get("data", {})
         given = DataSpec.model_validate(data)
         sizes = Sizes(given.image_size, given.patch_size, 3, 4)
     except (ValueError, TypeError, AttributeError):  # which have errors of their own

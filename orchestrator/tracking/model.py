@@ -66,9 +66,11 @@ class _Segmentation:
         """Probabilities, float32 [B, G, X, Y, Z], of images, float32 [B, C, X, Y, Z]."""
         import torch
 
+        from medvision.heads import probabilities
+
         with torch.no_grad():
-            probabilities: np.ndarray = self.model(torch.as_tensor(images)).sigmoid().numpy()
-        return probabilities
+            logits = self.model(torch.as_tensor(images))
+        return probabilities(logits, self.about.output).numpy()
 
 
 def _load_pyfunc(path: str) -> _Segmentation:

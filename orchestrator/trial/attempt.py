@@ -13,7 +13,6 @@ import resource
 import socket
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -32,11 +31,11 @@ from orchestrator.planning.identity import Job, split_and_metric
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
-from orchestrator.trial.scoring import ScoredCase, predict_and_score, score_kept_masks
+from orchestrator.trial.rescoring import KINDS, rescored
+from orchestrator.trial.scoring import ScoredCase, scores_of_all
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
 from record import paths
-from record.damage import read_committed
 from record.events import Emit, Epoch, Outcome
 from record.manifest import environment
 from record.masks import pack_masks
@@ -71,7 +70,7 @@ def run_attempt(
     context = TrialContext(job, store)
     if job.tuning:
         return run_tuning(context, ranks, emit, watch)
-    kept = _rescore(context, ranks, watch) if job.rescore_of else None
+    kept = rescored(context, ranks, watch) if job.rescore_of else None
     rows, files, cost = kept or _train_and_score(context, ranks, emit, watch, measure)
     if ranks.rank:
         return None
@@ -169,14 +168,12 @@ def _train_and_score(
 
     model, trained = train_model(context, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
-    mine = predict_and_score(context, model, ranks, watch)
-    scored = [case for share in ranks.gather(mine) for case in share]
-    scored.sort(key=lambda case: roles.test.index(case.case))
+    scored = scores_of_all(context, model, ranks, watch)
     memory = sum(ranks.gather(_peak_memory(ranks.device)))
     spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
-    files = {kind: paths.attempt_file(context.folder, kind) for kind in _KINDS}
+    files = {kind: paths.attempt_file(context.folder, kind) for kind in KINDS}
     context.store.write(files[paths.HISTORY], table_bytes(_history_rows(trained)))
     context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
     context.store.write(files[paths.MASKS], pack_masks({one.case: one.mask for one in scored}))
@@ -196,48 +193,6 @@ def _train_and_score(
     return [row for case in scored for row in case.rows], files, cost
 
 
-def _rescore(
-    context: TrialContext, ranks: Ranks, watch: Watch
-) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, Any]] | None:
-    """Score the kept masks of an earlier evaluation of the same training with other definitions;
-    None, with a warning, where what was kept of it is damaged: it is trained anew then.
-    """
-    earlier = kept = None
-    try:
-        earlier, kept = _kept(context, ranks)
-    except DamagedError as error:
-        message = f"{context.job.title} is trained anew, because it cannot be scored again: {error}"
-        warnings.warn(message, stacklevel=2)
-    if ranks.any(earlier is None):
-        return None
-    assert earlier is not None  # noqa: S101  # on no rank
-    rows = score_kept_masks(context, kept[paths.MASKS], watch) if kept else []
-    return rows, _files_of(earlier), earlier.cost.to_json()
-
-
-def _kept(context: TrialContext, ranks: Ranks) -> tuple[Commit, dict[str, bytes]]:
-    """The marker of the evaluation to score again, and on rank 0 what its files hold: all of them,
-    because the new commit's checksums are of that.
-
-    Raises:
-        DamagedError: one is not what was committed.
-        StoreError: there is no such evaluation any more.
-    """
-    name = paths.commit(str(context.job.rescore_of))
-    earlier = context.store.load(name, Commit)
-    if earlier is None:
-        raise StoreError(f"{context.store.path(name)}: is gone; run the same command again")
-    kinds = () if ranks.rank else tuple(_files_of(earlier))
-    return earlier, {kind: read_committed(context.store, earlier, kind) for kind in kinds}
-
-
-def _files_of(marker: Commit) -> dict[str, str]:
-    return {kind: file for kind, file in marker.files.items() if kind in (*_KINDS, paths.ARRAYS)}
-
-
-_KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves
-
-
 def _about(context: TrialContext, model: nn.Module) -> About:
     """What `medvision.predict` needs to know of the weights."""
     case, wanted = context.roles.test[0], context.preparation
@@ -251,6 +206,8 @@ def _about(context: TrialContext, model: nn.Module) -> About:
         file_channels=file_channels(context.cases[case].images) if by_file else None,
         preparation=wanted,
         precision=context.spec.training.precision,
+        output=context.spec.training.output,
+        inference=context.spec.evaluation.inference,
     )
 
 
@@ -267,6 +224,7 @@ def _pictures(
         channel=0 if context.task.channel == "all" else context.task.channel,
         device=device,
         precision=context.spec.training.precision,
+        output=context.spec.training.output,
     )
 
 

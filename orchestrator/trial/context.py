@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from medvision.data.fingerprints import require_unchanged
+from medvision.data.fitted import fitted
 from medvision.data.nifti import Truth, read_truth
 from medvision.data.preprocess import prepare
 from medvision.data.readers.base import Case
@@ -104,8 +105,11 @@ class TrialContext:
 
     @functools.cached_property
     def preparation(self) -> Preparation:
-        """What a network sees of the cases of its task."""
-        return self.spec.preparation(self.task)
+        """What a network sees of the cases of its task, with what its protocol takes from the
+        training cases.
+        """
+        training = [(self.cases[case], self.fingerprints[case]) for case in self.roles.train]
+        return fitted(self.spec.preparation(self.task), training)
 
     def prepared(self, case: str) -> PreprocessedCase:
         return prepare(self.cases[case], self.fingerprints[case], self.preparation)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medvision.data.fingerprints import require_unchanged
@@ -23,6 +24,7 @@ from medvision.device import make_deterministic
 from medvision.errors import DataError
 from medvision.evaluation import predict
 from medvision.models.language.knock_outs import KnockOut, knocked_out
+from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.seeds import derive_seed
 from medvision.trained import Training
@@ -209,6 +211,15 @@ def _rows(
         for one, of in zip(knocked, rows, strict=True):
             how: KnockOut = one.knock_out  # type: ignore[assignment]  # made of one
             with knocked_out(model, how, seed=seed, other=other):
-                mask = predict(model, seen, device=device, precision=about.precision)
+                mask = predict(
+                    model,
+                    seen,
+                    device=device,
+                    precision=about.precision,
+                    output=about.output,
+                    inference=about.inference,
+                )
+            voxel = float(np.prod(truth.spacing))
+            mask = tidied(mask, list(groups), voxel, about.inference)
             of[name] = score(mask, truth, list(groups), spec.evaluation, tolerances)
     return rows

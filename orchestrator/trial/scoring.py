@@ -10,6 +10,7 @@ from torch import nn
 
 from medvision.data.nifti import Truth
 from medvision.evaluation import predict
+from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Interrupted, Watch
@@ -50,10 +51,27 @@ def predict_and_score(
             context.prepared(case),
             device=ranks.device,
             precision=context.spec.training.precision,
+            output=context.spec.training.output,
+            inference=context.spec.evaluation.inference,
+        )
+        mask = tidied(
+            mask,
+            list(context.groups),
+            float(np.prod(truth.spacing)),
+            context.spec.evaluation.inference,
         )
         rows = _rows(context, case, mask, truth)
         scored.append(ScoredCase(case, packed(mask), rows))
     return scored
+
+
+def scores_of_all(
+    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
+) -> list[ScoredCase]:
+    """Every test case, in the order of the fold, on all ranks; raises as `predict_and_score`."""
+    shares = ranks.gather(predict_and_score(context, model, ranks, watch))
+    scored = [case for share in shares for case in share]
+    return sorted(scored, key=lambda case: context.roles.test.index(case.case))
 
 
 def score_kept_masks(context: TrialContext, content: bytes, watch: Watch) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def test_every_label_has_an_entry_and_every_metric_a_row(root: Path, rows: list[
     [
         ("name", ["text like `^[A-Za-z0-9][A-Za-z0-9_.-]*$`", "**required**"]),
         ("training.dice_weight", ["number ≥ 0", "`1.0`"]),
-        ("training.schedule", ["`plateau`, `onecycle`, `cosine`, `constant`", "`plateau`"]),
+        ("training.schedule", ["`plateau`, `onecycle`, `cosine`, `poly`, `constant`", "`plateau`"]),
         ("data.image_size", ["list of 3: integer > 0", "`[128, 128, 128]`", "voxels"]),
         ("fractions", ["list: (number or `full`, > 0 and ≤ 1)", "`[1.0]`"]),
         ("comparisons[].candidates", ["list: text", "**required**"]),

@@ -30,6 +30,10 @@ class InProportion:
     def shape(self) -> tuple[int, ...]:
         return self.geometry.shape
 
+    @property
+    def patches(self) -> None:
+        """The whole case is seen at once."""
+
     def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
         """Where the mask fills at least half of a voxel of the network. One that fills half of none
         is kept where it fills most: a structure smaller than a voxel does not vanish.
@@ -42,9 +46,11 @@ class InProportion:
             raise ValueError("lies outside of the box that data.crop shows")
         return share >= most / 2
 
-    def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
-        groups = network(image[None])[0]
-        return torch.stack([self.geometry.to_case(group) > 0.5 for group in groups])
+    def infer(self, network: Network, image: torch.Tensor, overlap: float) -> torch.Tensor:
+        return network(image[None])[0]
+
+    def to_case(self, volume: torch.Tensor) -> torch.Tensor:
+        return self.geometry.to_case(volume)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self.geometry)

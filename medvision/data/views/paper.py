@@ -36,12 +36,19 @@ class Stretched:
     resampling: Resampling = "centres"
     mask_voxel: MaskVoxel = "half"
 
+    @property
+    def patches(self) -> None:
+        """The whole case is seen at once."""
+
     def show_mask(self, mask: torch.Tensor) -> torch.Tensor:
         share = _resized(mask[None, None].float(), self.size, self.resampling)[0, 0]
         return share > 0 if self.mask_voxel == "any" else share >= 0.5
 
-    def segment(self, network: Network, image: torch.Tensor) -> torch.Tensor:
-        return _resized(network(image[None]), self.shape, self.resampling)[0] > 0.5
+    def infer(self, network: Network, image: torch.Tensor, overlap: float) -> torch.Tensor:
+        return network(image[None])[0]
+
+    def to_case(self, volume: torch.Tensor) -> torch.Tensor:
+        return _resized(volume[None, None], self.shape, self.resampling)[0, 0]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,14 +9,17 @@ from medvision.data.settings import Preparation
 from medvision.data.views.base import Placement, View
 from medvision.data.views.corrected import CorrectedView, InProportion
 from medvision.data.views.paper import PaperView, Stretched
+from medvision.data.views.patches import PatchesView, Resampled
 
 VIEWS: Mapping[str, Callable[[Preparation], View]] = {
     "paper": PaperView,
     "corrected": CorrectedView,
+    "patches": PatchesView,
 }
 PLACEMENTS: Mapping[str, Callable[[Mapping[str, Any]], Placement]] = {
     "Stretched": Stretched.from_json,
     "InProportion": InProportion.from_json,
+    "Resampled": Resampled.from_json,
 }
 
 

@@ -23,6 +23,7 @@ class Padded(nn.Module):
             voxel.
         head: name of the network's last convolution, whose bias is the output's.
         checkpointed: names of the parts that gradient checkpointing computes twice.
+        further_heads: last convolutions of deep supervision.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Padded(nn.Module):
         least: int,
         head: str,
         checkpointed: Sequence[str],
+        further_heads: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -44,11 +46,13 @@ class Padded(nn.Module):
             for size, to in zip(reversed(image_size), reversed(padded), strict=True)
             for width in (0, to - size)
         ]
-        self._head = head
+        self._heads = (head, *further_heads)
         self.checkpointed = tuple(f"network.{name}" for name in checkpointed)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [B, out_channels, X, Y, Z] of images [B, in_channels, X, Y, Z]."""
+        """Logits [B, out_channels, X, Y, Z] of images [B, in_channels, X, Y, Z]; in training with
+        deep supervision those of all heads, [B, H, out_channels, X, Y, Z], the network's first.
+        """
         logits = self.network(F.pad(image, self._padding))
         if isinstance(logits, list):
             logits = logits[0]
@@ -58,4 +62,5 @@ class Padded(nn.Module):
     def set_output_bias(self, logits: torch.Tensor) -> None:
         """Start output channel g at `logits[g]`, [out_channels]."""
         with torch.no_grad():
-            self.network.get_submodule(self._head).bias.copy_(logits)
+            for head in self._heads:
+                self.network.get_submodule(head).bias.copy_(logits)

@@ -7,7 +7,7 @@ from torch import nn
 
 from medvision.models.language.bottleneck import AtBottleneck, bridge_at
 from medvision.models.layers.padded import Padded
-from medvision.models.nnu_net.settings import NnUNetSettings, multiples, strides
+from medvision.models.nnu_net.settings import NnUNetSettings, heads, multiples, strides
 from medvision.models.sizes import Sizes
 
 
@@ -15,8 +15,8 @@ def nnu_net(settings: NnUNetSettings, sizes: Sizes) -> nn.Module:
     """nnU-Net's plain network (Isensee et al. 2021) on the whole image; patches play no role.
 
     Its levels follow nnU-Net's planning rule: an axis is halved until its features would be shorter
-    than 4 voxels. Without deep supervision and without nnU-Net's own training, because one recipe
-    trains every model here.
+    than 4 voxels. Without nnU-Net's own training, because one recipe trains every model here
+    (`recipe: strong` is close to it).
     """
     levels = strides(sizes.image, len(settings.features))
     network = DynUNet(
@@ -27,7 +27,10 @@ def nnu_net(settings: NnUNetSettings, sizes: Sizes) -> nn.Module:
         strides=levels,
         upsample_kernel_size=levels[1:],
         filters=settings.features[: len(levels)],
+        deep_supervision=settings.deep_supervision,
+        deep_supr_num=heads(levels),
     )
+    further = range(heads(levels) if settings.deep_supervision else 0)
     if settings.llm:
         level = network.skip_layers
         while level.next_layer is not network.bottleneck:
@@ -47,4 +50,5 @@ def nnu_net(settings: NnUNetSettings, sizes: Sizes) -> nn.Module:
         least=1,
         head="output_block.conv.conv",
         checkpointed=names,
+        further_heads=[f"deep_supervision_heads.{index}.conv.conv" for index in further],
     )

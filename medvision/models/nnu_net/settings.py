@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from medvision.models.arithmetic import Layer, convolution, linear, norm
 from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes, padded_size
+from medvision.settings import Since
 
 _SMALLEST_EDGE = 4
 
@@ -27,6 +28,11 @@ class NnUNetSettings(BottleneckSettings):
         default=(32, 64, 128, 256, 320, 320),
         description="channels of the levels; small images use the first ones",
     )
+    deep_supervision: Annotated[bool, Since("0.2", before=False)] = Field(
+        default=False,
+        description="in training, the decoder's coarser levels have outputs, too, but for the "
+        "lowest two; each counts half of the one above",
+    )
 
     def coarsest(self, sizes: Sizes) -> tuple[int, int]:
         """Of the last level that the image reaches."""
@@ -38,6 +44,10 @@ class NnUNetSettings(BottleneckSettings):
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """Each level's encoder, and the decoder's step from it to the level above."""
         levels = strides(sizes.image, len(self.features))
+        supervised = heads(levels) if self.deep_supervision else 0
+        for level in range(1, supervised + 1):  # parameters; used in training only
+            width = self.features[level]
+            yield Layer((width + 1) * sizes.out_channels, 0)
         voxels = math.prod(padded_size(sizes.image, multiples(levels)))
         yield linear(self.features[0], sizes.out_channels, voxels)
         above = sizes.in_channels
@@ -74,6 +84,11 @@ def strides(image_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
         found.append(stride)
         edges = [-(-edge // step) for edge, step in zip(edges, stride, strict=True)]
     return found
+
+
+def heads(levels: Sequence[Sequence[int]]) -> int:
+    """Outputs of deep supervision below the network's own."""
+    return max(1, len(levels) - 3)
 
 
 def multiples(levels: Sequence[Sequence[int]]) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 
 import medvision
 from medvision.metrics import METRICS, STATUSES, SURFACES, evaluate_case, nsd_key
+from medvision.metrics.definitions import FURTHER
 
 PACKAGE = Path(medvision.__file__).parent
 
@@ -45,14 +46,15 @@ def test_numba_comes_with_the_first_call():
 
 
 def test_metrics_name_every_result():
-    result = evaluate_case([[[1, 0]]], [[[1, 1]]], (1, 1, 1), tolerances=(1,))
+    result = evaluate_case([[[1, 0]]], [[[1, 1]]], (1, 1, 1), tolerances=(1,), further=FURTHER)
     assert set(result) - {"status"} == set(METRICS) - {"nsd"} | {nsd_key(1)}
     assert result["status"] in STATUSES
     distances = {name for name, info in METRICS.items() if info.distance}
     assert distances == {"hd95", "hd", "assd"}
     for info in METRICS.values():
         assert info.unit in (("mm",) if info.distance else ("", "ml"))
-        assert (info.perfect, info.higher_is_better) == ((0, False) if info.unit else (1, True))
+        wanted = ((0, False),) if info.unit else ((0, False), (1, True))
+        assert (info.perfect, info.higher_is_better) in wanted
     assert len(SURFACES) == 3
 
 

@@ -16,6 +16,7 @@ import medvision.settings
 import orchestrator.planning.identity
 import orchestrator.planning.search
 from medvision.data.splits import Roles
+from medvision.inference import Inference
 from medvision.models.registry import MODEL_LABELS
 from medvision.settings import NotInIds, Since, mark
 from orchestrator.planning.found import BlockInputs
@@ -57,6 +58,7 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
             "scaled": Since("0.2", "resized"),
             "resampling": Since("0.2", "centres"),
             "mask_voxel": Since("0.2", "half"),
+            "foreground": Since("0.2", 0.33),
         },
         "root on_bad_case",
     ),
@@ -67,6 +69,8 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
             "compile": False,
             "plateau_on": Since("0.2", "validation"),
             "dice": Since("0.2", "soft"),
+            "output": Since("0.2", "sigmoid"),
+            "strong_augmentation": Since("0.2", None),
         },
         "gradient_checkpointing checkpoint_epochs",
     ),
@@ -84,11 +88,22 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "",
     ),
+    "StrongAugmentation": (
+        "scale rotation noise blur brightness contrast low_resolution inverted_gamma gamma mirror",
+        {},
+        "",
+    ),
+    "Change": ("probability low high", {}, ""),
     "EvaluationSpec": (
         "nsd hd95 strict_tolerance",
-        {"own": Since("0.2", [])},
+        {
+            "own": Since("0.2", []),
+            "further": Since("0.2", []),
+            "inference": Since("0.2", Inference()),
+        },
         "tolerances metrics both_empty",
     ),
+    "Inference": ("overlap mirror largest least_ml", {}, ""),
     "OwnMetric": (
         "name function sha256",
         {},

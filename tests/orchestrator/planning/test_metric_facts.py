@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from medvision.metrics import METRICS, MetricInfo, evaluate_case
+from medvision.metrics.definitions import USUAL
 from orchestrator.planning.found import Inputs, TaskInputs
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.study_files import study_plan
@@ -30,7 +31,8 @@ OF_VERSION_1 = (
 def with_masd(monkeypatch: pytest.MonkeyPatch) -> str:
     """An added distance metric: its row, and nothing else."""
     distance = dataclasses.replace(METRICS["assd"], title="MASD")
-    monkeypatch.setitem(METRICS, "masd", distance)
+    for table in (METRICS, USUAL):
+        monkeypatch.setitem(table, "masd", distance)
     return "masd"
 
 
@@ -45,7 +47,7 @@ def plan() -> StudyPlan:
 def test_the_plan_holds_every_fact_of_every_metric() -> None:
     assert set(Metric.model_fields) == {fact.name for fact in dataclasses.fields(MetricInfo)}
     stored = {name: about.model_dump() for name, about in plan().metrics.items()}
-    assert stored == {name: dataclasses.asdict(info) for name, info in METRICS.items()}
+    assert stored == {name: dataclasses.asdict(info) for name, info in USUAL.items()}
 
 
 def test_a_plan_of_version_1_reads_as_it_did() -> None:

@@ -40,9 +40,10 @@ def test_every_protocol_is_known_to_views_and_settings() -> None:
 def test_a_view_shows_an_image_and_its_placement_leads_back(protocol: str, scan: Path) -> None:
     wanted = Preparation(groups={"a": [1]}, image_size=(8, 6, 10), protocol=protocol)
     image, placement = view_of(wanted).show(read_image([scan]))
-    assert (image.shape, image.dtype) == ((1, 8, 6, 10), np.float16)
+    shown = SHAPE if placement.patches else (8, 6, 10)
+    assert (image.shape, image.dtype) == ((1, *shown), np.float16)
     assert placement.shape == SHAPE
-    assert placement.show_mask(torch.ones(SHAPE, dtype=torch.bool)).shape == (8, 6, 10)
+    assert placement.show_mask(torch.ones(SHAPE, dtype=torch.bool)).shape == shown
     assert from_json(to_json(placement)) == placement
     assert type(placement).__name__ in PLACEMENTS
 
@@ -53,7 +54,7 @@ def test_a_view_shows_an_image_and_its_placement_leads_back(protocol: str, scan:
     case, cpu = prepare_image([scan], wanted), torch.device("cpu")
     assert predict(Everywhere(), case, device=cpu).shape == (2, *SHAPE)
     assert predict(Everywhere(), case, device=cpu)[:, 2:-2, 2:-2, 2:-2].all()
-    assert predict_on_grid(Everywhere(), case, device=cpu).shape == (2, 8, 6, 10)
+    assert predict_on_grid(Everywhere(), case, device=cpu).shape == (2, *shown)
 
 
 def test_the_official_view_is_scipys_zoom_of_a_file_scaled_as_a_whole(tmp_path: Path) -> None:
