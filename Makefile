@@ -43,7 +43,8 @@ null-studies: $(READY)
 	MEDVISION_NULL_STUDIES=2000 $(BIN)/python -m pytest -m slow tests/reports/sections/test_null_studies.py
 
 kills: $(READY)
-	MEDVISION_KILLS=all $(BIN)/python -m pytest -m slow tests/record/test_kills.py tests/record/test_s3_faults.py
+	MEDVISION_KILLS=all $(BIN)/python -m pytest -m slow tests/record/test_kills.py tests/record/test_s3_faults.py \
+		tests/orchestrator/executors/test_dying_lanes.py
 
 schema: $(READY)
 	$(BIN)/python -m orchestrator.run --schema > ablations/schema.json

@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,13 @@ from record.masks import Packed, pack_masks, packed
 from record.store import Store
 from record.tables import table_bytes
 from reports import contents
+from tests.on_workers.dying import Death
 
-DEAD = 77  # how a process ends that was killed by its test
 PATIENCE_SECONDS = 120
 FIGURES = (
     *("forest_plots", "qualitative_panels", "training_curves", "few_shot_curves"),
     *("critical_difference_diagram", "paired_differences", "noise_figure", "paper_figures"),
 )
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_CHANGES = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 def drawn_scores(
@@ -110,41 +108,6 @@ def quick_trainings() -> Iterator[None]:
         for name in FIGURES:
             patch.setattr(contents, name, lambda *_: [])
         yield
-
-
-class Death:
-    """Ends this process when it is about to change a file below `folder` once more than `after`
-    times; `partly`: with half of what it wrote last.
-    """
-
-    def __init__(self, folder: Path, after: float, *, partly: bool = False) -> None:
-        self.folder, self.after, self.partly = f"{folder}/", after, partly
-        self.count, self.last, self.size, self.dying = 0, "", 0, False
-
-    def watch(self) -> None:
-        import sys
-
-        sys.addaudithook(self)
-
-    def __call__(self, event: str, arguments: Sequence[Any]) -> None:
-        if event != "open" and event not in _CHANGES:
-            return
-        path, *others = arguments
-        if self.dying or isinstance(path, int) or path is None:
-            return
-        path = os.fsdecode(path)
-        if not path.startswith(self.folder) or (event == "open" and not others[1] & _WRITES):
-            return
-        if self.count >= self.after:
-            self.dying = True
-            with contextlib.suppress(OSError):
-                if self.partly and self.last:
-                    os.truncate(self.last, (self.size + os.path.getsize(self.last)) // 2)
-            os._exit(DEAD)
-        self.count += 1
-        if event == "open":
-            self.last = path
-            self.size = os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def in_a_fork(what: Callable[[], int], log: Path) -> int:
