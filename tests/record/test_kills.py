@@ -21,7 +21,8 @@ import pytest
 from orchestrator.run import main
 from record import paths
 from record.store import Store
-from tests.record.kills import DEAD, Study, in_a_fork, killed, quick_trainings
+from tests.on_workers.dying import DEAD
+from tests.record.kills import Study, in_a_fork, killed, quick_trainings
 
 EVERY = os.environ.get("MEDVISION_KILLS") == "all"
 CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT = 0x20000, 0x10000000, 1, 32
