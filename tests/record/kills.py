@@ -23,6 +23,7 @@ import torch
 from orchestrator.run import main
 from orchestrator.trial import attempt
 from orchestrator.trial.context import TrialContext, checkpoint_path
+from orchestrator.trial.rescoring import KINDS
 from orchestrator.trial.scoring import _rows
 from record import lock, paths
 from record.events import Epoch
@@ -56,7 +57,7 @@ def drawn_scores(
         masks[case] = packed(mask)
     emit(Epoch(job.title, job.eval_id, 1, {"train_loss": 0.5}, 1))
     store.write(checkpoint_path(job.train_id, 1, torch.device("cpu")), os.urandom(3000))
-    files = {kind: paths.attempt_file(context.folder, kind) for kind in attempt._KINDS}
+    files = {kind: paths.attempt_file(context.folder, kind) for kind in KINDS}
     curve = [{"epoch": 1, "split": "train", "metric": "loss", "value": 0.5}]
     store.write(files[paths.HISTORY], table_bytes(curve))
     store.write(files[paths.WEIGHTS], os.urandom(20_000))
