@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from medvision.data.split_files import from_split
 from orchestrator.planning.found import BlockInputs, Inputs, TaskInputs
 from orchestrator.planning.identity import differences
-from orchestrator.planning.other_tools import with_others
+from orchestrator.planning.other_tools import planned_masks, with_others
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.study_files import stored_spec, study_plan
 from orchestrator.spec.study import Spec, model_name
@@ -60,7 +60,8 @@ def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
     for study in studies:
         stored_spec(study)  # of this version
     methods, unlike = _other_tools(studies)
-    if wrong := [*_settings(studies), *_contents(studies), *_numerics(studies), *unlike]:
+    masks, others = planned_masks([(study, stored_spec(study)) for study in studies])
+    if wrong := [*_settings(studies), *_contents(studies), *_numerics(studies), *unlike, *others]:
         raise MergeError("\n".join(dict.fromkeys(wrong)))
     spec = _united(studies, into)
     splits = {task: split for study in reversed(studies) for task, split in study.splits.items()}
@@ -74,6 +75,7 @@ def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
             for name, found in blocks.items()
             if found is not None
         },
+        masks=masks,
     )
     commits = {name: one for study in studies for name, one in study.finished.commits.items()}
     plan = make_plan(spec, inputs, commits, {})

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.comparing.in_spec import score_planned, with_masks
 from orchestrator.console.ending import ending
 from orchestrator.console.live import LiveFiles
 from orchestrator.console.logs import TrialLogs, libraries_log
@@ -33,7 +34,7 @@ from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import SpecError, load_spec
 from record import paths
 from record.command import begin_command
-from record.damage import readable_commits, set_aside
+from record.damage import set_aside
 from record.events import DriverStarted, Ended, Event
 from record.frozen import frozen_analysis, refuse_second_freeze
 from record.lock import StudyLockedError, study_lock
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return COMPLETE if fetch_blocks(spec) else WRONG
         store = open_store(spec)
         if arguments.dry_run:
-            study = Study.remembered(spec, store)
+            study, _ = with_masks(Study.remembered(spec, store))
             if arguments.freeze:
                 with study_lock(store):
                     say(frozen_line(store, study.freeze()))
@@ -127,7 +128,7 @@ def run(
         frozen_analysis(store)  # a damaged one is named before anything is trained
         for line in set_aside(store):
             screen.say(f"damaged: {line}")
-        study = Study.gathered(spec, store)
+        study, masks = with_masks(Study.gathered(spec, store), refuse=True)
         if retry:
             store.remove(paths.FAILURES)
         if rerun:
@@ -136,6 +137,7 @@ def run(
         if freeze:
             screen.say(frozen_line(store, study.freeze()))
         stored = study.write()
+        study = score_planned(study, masks, screen.say)
         if study.spec.search and "unknown" in study.plan.counts():
             study = run_searches(study, executor, screen, token)
             stored = study.write()
@@ -178,9 +180,8 @@ def _run_jobs(
     logs = TrialLogs(study.store, {job.eval_id: job.train_id for job in waiting})
 
     def emit(event: Event) -> None:
-        for listener in (logs, tracker, screen):
-            if listener is not None:
-                listener(event)
+        for listener in filter(None, (logs, tracker, screen)):
+            listener(event)
 
     estimates = {job.eval_id: cost.seconds(job.eval_id) for job in waiting}
     if tracker:
@@ -191,7 +192,7 @@ def _run_jobs(
     screen.say(f"Live     {study.store.uri}/{paths.LIVE} (a browser shows it; it reloads itself)")
     cells = {job.eval_id: job.cell for job in waiting}
     picture = Picture(spec.name, estimates, spec.training.epochs, cost, cells)
-    watched = limited(spec, study.plan, readable_commits(study.store), emit, screen.say)
+    watched = limited(spec, study.plan, study.store, emit, screen.say)
     with watched as heard, screen.shows(picture), executor:
         executor.run(waiting, emit=heard, seconds=lambda job: cost.seconds(job.eval_id))
     sweep(study.store)
@@ -255,9 +256,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a Ray cluster (default: RAY_ADDRESS, or Ray on this machine)",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a spec")
-    parser.add_argument(
-        "--retry-quarantined", action="store_true", help="try quarantined trials again"
-    )
+    again = "try quarantined trials again"
+    parser.add_argument("--retry-quarantined", action="store_true", help=again)
     parser.add_argument(
         "--freeze",
         action="store_true",

@@ -7,14 +7,14 @@ in every table and figure; what they cost is unknown. Exit codes: 0 done, 2 wron
 from __future__ import annotations
 
 import argparse
-import string
 import sys
 from collections.abc import Sequence
 
 from medvision.errors import DataError
 from orchestrator.comparing.flags import labels
-from orchestrator.comparing.in_study import PLACES, PLACES_OF_FOLDS, Wanted, score_in_study
+from orchestrator.comparing.in_study import Wanted, score_in_study
 from orchestrator.comparing.shown import print_problems, shown_progress
+from orchestrator.spec.other_tools import PLACES, PLACES_OF_FOLDS, wrong_places
 from record.arguments import whole
 from record.command import begin_command
 from record.lock import StudyLockedError, study_lock
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             labels=labels(options.labels) if options.labels else {},
             folds=options.folds,
             allow_empty=options.allow_empty,
+            probabilities=options.probabilities,
         )
         store = Store(options.study)
         StoredStudy.opened(store)  # before anything is written there
@@ -52,16 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_places(flag: str, pattern: str, known: Sequence[str]) -> None:
-    """Refuse whatever else stands in braces, also what `str.format` alone takes (`{fold:02d}`)."""
-    try:
-        parts = list(string.Formatter().parse(pattern))
-    except ValueError as error:
-        raise DataError(f"{flag} {pattern!r}: {error}") from error
-    if any(
-        name is not None and (name not in known or form or conversion)
-        for _, name, form, conversion in parts
-    ):
-        raise DataError(f"{flag} {pattern!r}: knows {', '.join(f'{{{n}}}' for n in known)} only")
+    """Refuse whatever else stands in braces."""
+    if problem := wrong_places(pattern, known):
+        raise DataError(f"{flag} {pattern!r}: {problem}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-empty",
         action="store_true",
         help="count an empty mask as a miss where the truth is not empty; else it is refused",
+    )
+    add(
+        "--probabilities",
+        action="store_true",
+        help="the files hold probabilities, a channel a structure in the order of the study's: "
+        "above 0.5 counts; with a channel of the background first, the likeliest",
     )
     add("--problems", type=whole, default=20, metavar="N", help="so many wrong masks are listed")
     return parser

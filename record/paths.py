@@ -9,9 +9,10 @@ attempts write, and what is made for people:
     analysis.json trainings.json    what was frozen, and when trainings were planned
     external.json                   methods whose masks other tools made
     reliance.json                   trials that were scored again without their block
+    spent.json                      the time that attempts held GPUs, also those that failed
     splits/TASK.json                which case plays which role
     claims/TRAIN_ID.json            the token of the attempt that may commit
-    checkpoints/TRAIN_ID/           an unfinished training
+    checkpoints/TRAIN_ID/           an unfinished training, and another tool's scratch folder
     trials/TRAIN_ID/TOKEN/          the files of one attempt
     commits/EVAL_ID.json            the marker: this evaluation is finished, these are its files
     failures/EVAL_ID/TOKEN.json     why an attempt failed
@@ -37,6 +38,7 @@ ANALYSIS = "analysis.json"
 TRAININGS = "trainings.json"
 EXTERNAL = "external.json"
 RELIANCE = "reliance.json"
+SPENT = "spent.json"
 SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
 
 SPLITS = "splits"
@@ -90,6 +92,11 @@ def checkpoints(train_id: str) -> str:
 def checkpoint(train_id: str, kind: str) -> str:
     """An unfinished training's checkpoint; `kind`: world size, threads and device."""
     return f"{checkpoints(train_id)}/{kind}.pt"
+
+
+def scratch(train_id: str) -> str:
+    """What another tool's unfinished training leaves on a local disk."""
+    return f"{checkpoints(train_id)}/scratch"
 
 
 def trial(train_id: str) -> str:

@@ -277,6 +277,13 @@ class Commit(Stored):
         return datetime.strptime(self.finished, TIME_FORMAT).replace(tzinfo=UTC)
 
 
+class SpentFile(Stored):
+    """spent.json: GPU-seconds that attempts at each evaluation held, whatever became of them."""
+
+    remedy: ClassVar[str] = "remove it: limits.gpu_hours then counts finished trials alone"
+    gpu_seconds: dict[str, float] = {}
+
+
 class Failure(Stored):
     """failures/EVAL_ID/TOKEN.json: why an attempt failed; `kind`: that of
     `orchestrator.planning.retry`, `epoch`: how many were finished, `time`: seconds since 1970.

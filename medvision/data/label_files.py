@@ -13,9 +13,11 @@ import numpy as np
 
 from medvision.data.header import Grid, misplaced
 from medvision.data.nifti import Groups, label_values, open_volume, open_whole
+from medvision.data.settings import LabelGroups
 from medvision.data.volume_file import ENDINGS, without_suffixes
 from medvision.errors import DataError
 
+ROUNDED = 1e-3  # a probability may be so far outside of 0 to 1
 Source = Path | np.ndarray  # a file, or whole numbers [X, Y, Z]
 
 
@@ -75,6 +77,46 @@ def read_labels(source: Source, name: str, spacing: tuple[float, float, float]) 
     affine = np.diag([*spacing, 1.0])
     volume = float(np.prod(spacing))
     return LabelMap(source, Grid(Path(name), source.shape, affine, spacing, volume, 1))
+
+
+def read_probabilities(path: Path, groups: int) -> LabelMap:
+    """A file of probabilities, as numbers whose bit g says that a voxel is in label group g
+    (`bits_of`).
+
+    Args:
+        path: one channel a label group, in their order: above 0.5 is in it, or before them one of
+            the background: the likeliest of all is taken.
+        groups: how many there are.
+
+    Raises:
+        DataError: as `open_whole`; another number of channels, or values that are no
+            probabilities.
+    """
+    with open_whole(path) as opened:
+        values, grid = opened.scaled(), opened.grid
+    if grid.channels not in (groups, groups + 1):
+        raise DataError(
+            f"{path}: has {grid.channels} channels; probabilities of {groups} structures are as "
+            "many, or one more with the background first"
+        )
+    values = values if values.ndim == 4 else values[..., None]
+    if not ((values >= -ROUNDED) & (values <= 1 + ROUNDED)).all():  # NaN is neither
+        raise DataError(f"{path}: probabilities lie between 0 and 1, it holds others")
+    if grid.channels == groups:
+        inside = values > 0.5
+    else:
+        inside = np.argmax(values, axis=-1)[..., None] == np.arange(1, groups + 1)
+    bits = (inside << np.arange(groups)).sum(axis=-1)
+    return LabelMap(bits, grid)
+
+
+def bits_of(groups: Groups) -> LabelGroups:
+    """The numbers of `read_probabilities` that are in each label group."""
+    numbers = range(1, 2 ** len(groups))
+    return {
+        name: [number for number in numbers if number >> place & 1]
+        for place, name in enumerate(groups)
+    }
 
 
 def read_grid(source: Source, name: str, spacing: tuple[float, float, float]) -> Grid:

@@ -23,22 +23,26 @@ from orchestrator.comparing.committed import commit_scores, new_token, whole_of
 from orchestrator.comparing.folds_out import leaks, read_trained
 from orchestrator.comparing.scored import MasksError, Rows, Truths, check_places, score_trainings
 from orchestrator.comparing.trainings import Training
-from orchestrator.planning.identity import digest, eval_identity
-from orchestrator.planning.other_tools import external_identity, in_plan
+from orchestrator.planning.identity import (
+    digest,
+    eval_identity,
+    external_content,
+    external_identity,
+)
+from orchestrator.planning.other_tools import in_plan
 from orchestrator.planning.study_files import stored_spec
 from orchestrator.spec.data import TaskSpec
-from orchestrator.spec.study import Spec
+from orchestrator.spec.study import Spec, model_name
 from record import paths
-from record.external import EXTERNAL, ExternalMethod, ExternalTraining, save_method
+from record.external import ExternalMethod, ExternalTraining, save_method
 from record.frozen import note_trainings
 from record.masks import Packed, packed
 from record.names import checked
-from record.schema import Cell, Identity
-from record.store import StoreError
+from record.schema import Cell, Identity, Split
+from record.store import Store, StoreError
 from record.study import StoredStudy
 
-PLACES = ("task", "fraction", "fold", "seed")
-PLACES_OF_FOLDS = ("task", "fraction")
+Progress = Callable[[int], Any]  # gives a context whose value is called after each mask
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Wanted:
     """What is to be scored in a study. `pattern`: the masks' folders, with `{task}`, `{fraction}`,
     `{fold}` and `{seed}` where they differ; `labels`: the structures' values in the masks, where
     they are others than the truth's; `folds`: the file that lists what the tool trained on, with
-    `{task}` and `{fraction}` where there are several.
+    `{task}` and `{fraction}` where there are several; `probabilities`: the files hold these.
     """
 
     name: str
@@ -54,42 +58,52 @@ class Wanted:
     labels: LabelGroups = field(default_factory=dict)
     folds: str = ""
     allow_empty: bool = False
+    probabilities: bool = False
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A cell of the grid with its masks."""
+class Grid:
+    """Where masks are scored: a study's settings, its tasks' folds by name, and their data."""
+
+    spec: Spec
+    splits: Mapping[str, Split]
+    data_root: Path
+
+
+@dataclass(frozen=True)
+class CellMasks:
+    """A cell of the grid with its masks. `ids`: train_id and eval_id, the digests of `identity`;
+    `content`: what the masks hold, in short.
+    """
 
     cell: Cell
     roles: Roles
     training: Training
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """Of a cell's masks: `of`, train_id and eval_id, what these are digests of, and the content."""
-
-    of: tuple[str, str]
+    ids: tuple[str, str]
     identity: Identity
     content: Mapping[str, Any]
 
-    def named(self, cell: Cell) -> ExternalTraining:
+    def named(self) -> ExternalTraining:
         """What external.json says of it."""
         return ExternalTraining(
-            task=cell.task,
-            fraction=cell.fraction,
-            fold=cell.fold,
-            seed=cell.seed,
-            train_id=self.of[0],
+            task=self.cell.task,
+            fraction=self.cell.fraction,
+            fold=self.cell.fold,
+            seed=self.cell.seed,
+            train_id=self.ids[0],
             identity=dict(self.content),
         )
 
 
-def score_in_study(
-    study: StoredStudy,
-    wanted: Wanted,
-    progress: Callable[[int], Any],
-) -> StoredStudy:
+@dataclass(frozen=True)
+class TaskMasks:
+    """The masks of one task, and what they are scored against."""
+
+    truths: Truths
+    cells: Sequence[CellMasks]
+
+
+def score_in_study(study: StoredStudy, wanted: Wanted, progress: Progress) -> StoredStudy:
     """Check, score and commit the masks, and write the plan that has them.
 
     Raises:
@@ -102,48 +116,15 @@ def score_in_study(
         checked(wanted.name)
     except ValueError as error:
         raise DataError(str(error)) from error
-    if wanted.name in [model for model in study.plan.models if not _external(study, model)]:
+    if wanted.name in map(model_name, spec.models):
         raise DataError(f"{wanted.name!r}: is a model of this study; choose another name")
-    found: list[tuple[TaskSpec, list[_Cell], Truths]] = []
-    problems: list[str] = []
-    for task in spec.tasks:
-        cells, lines = _cells(study, spec, task, wanted)
-        truths = _truths(study, spec, task, cells, wanted)
-        problems += lines or check_places(truths, [one.training for one in cells])
-        found.append((task, cells, truths))
+    grid = Grid(spec, study.splits, Path(study.settings.data_root))
+    found, problems = found_masks(grid, wanted)
     if problems:
         raise MasksError(problems)
-    scored: list[tuple[TaskSpec, list[_Cell], list[Rows], dict[int, dict[str, Packed]]]] = []
-    total = sum(len(one.training.masks) for _, cells, _ in found for one in cells)
-    with progress(total) as on_mask:
-        for task, cells, truths in found:
-            kept: dict[int, dict[str, Packed]] = {number: {} for number in range(len(cells))}
-
-            def keep(number: int, case: str, masks: np.ndarray, kept: Any = kept) -> None:
-                kept[number][case] = packed(masks)
-
-            rows = score_trainings(truths, [one.training for one in cells], on_mask, keep=keep)
-            scored.append((task, cells, rows, kept))
-    ready = [
-        (one, _ids(study, spec, task, one, wanted), rows[number], kept[number])
-        for task, cells, rows, kept in scored
-        for number, one in enumerate(cells)
-    ]
-    done = whole_of(study.store, [ids.of[1] for _, ids, _, _ in ready])
-    for one, ids, rows_of_one, masks in ready:
-        if ids.of[1] not in done:  # equal masks are committed once
-            done.add(ids.of[1])
-            commit_scores(
-                study.store,
-                new_token(),
-                one.cell,
-                ids.of,
-                ids.identity,
-                rows_of_one,
-                one.roles.test,
-                masks,
-            )
-    trainings = [ids.named(one.cell) for one, ids, _, _ in ready]
+    every = {one.ids[1] for task in found for one in task.cells}
+    score_masks(study.store, found, every, progress)
+    trainings = [one.named() for task in found for one in task.cells]
     save_method(study.store, ExternalMethod(name=wanted.name, trainings=trainings))
     plan = in_plan(study, spec)
     note_trainings(study.store, plan)
@@ -151,23 +132,66 @@ def score_in_study(
     return StoredStudy.opened(study.store)
 
 
-def _external(study: StoredStudy, model: str) -> bool:
-    return study.plan.settings.get(model, {}).get("label") == EXTERNAL
+def found_masks(grid: Grid, wanted: Wanted) -> tuple[list[TaskMasks], list[str]]:
+    """The masks of every cell, and what is wrong with their files, headers and folds, a line each.
+
+    Raises:
+        DataError: data or folders that are not there.
+        StoreError: a task has no folds.
+    """
+    found, problems = list[TaskMasks](), list[str]()
+    for task in grid.spec.tasks:
+        if task.name not in grid.splits:
+            raise StoreError(f"the folds of {task.name} are missing; run the study first")
+        cells, lines = _cells(grid, task, wanted)
+        truths = _truths(grid, task, cells, wanted)
+        problems += lines or check_places(truths, [one.training for one in cells])
+        found.append(TaskMasks(truths, cells))
+    return found, problems
 
 
-def _cells(
-    study: StoredStudy, spec: Spec, task: TaskSpec, wanted: Wanted
-) -> tuple[list[_Cell], list[str]]:
+def score_masks(
+    store: Store, found: Sequence[TaskMasks], wanted: set[str], progress: Progress
+) -> None:
+    """Score and commit those cells whose eval_id is wanted.
+
+    Raises:
+        MasksError: masks that cannot be scored, every one by its case; nothing is committed then.
+        StoreError: the study cannot be written.
+    """
+    chosen = [
+        TaskMasks(task.truths, [one for one in task.cells if one.ids[1] in wanted])
+        for task in found
+    ]
+    scored: list[tuple[CellMasks, Rows, dict[str, Packed]]] = []
+    with progress(sum(len(one.training.masks) for task in chosen for one in task.cells)) as on_mask:
+        for task in chosen:
+            kept: dict[int, dict[str, Packed]] = {number: {} for number in range(len(task.cells))}
+
+            def keep(number: int, case: str, masks: np.ndarray, kept: Any = kept) -> None:
+                kept[number][case] = packed(masks)
+
+            trainings = [one.training for one in task.cells]
+            rows = score_trainings(task.truths, trainings, on_mask, keep=keep)
+            scored += [(one, rows[n], kept[n]) for n, one in enumerate(task.cells)]
+    done = whole_of(store, [one.ids[1] for one, _, _ in scored])
+    for one, rows_of_one, masks in scored:
+        if one.ids[1] not in done:  # equal masks are committed once
+            done.add(one.ids[1])
+            token, tested = new_token(), one.roles.test
+            commit_scores(store, token, one.cell, one.ids, one.identity, rows_of_one, tested, masks)
+
+
+def _cells(grid: Grid, task: TaskSpec, wanted: Wanted) -> tuple[list[CellMasks], list[str]]:
     """The cells of the grid with their masks, and what is wrong with these."""
-    split = study.splits.get(task.name)
-    if split is None:
-        raise StoreError(f"{study.store.path(paths.split(task.name))}: is missing")
+    spec, split = grid.spec, grid.splits[task.name]
     folds, lines = from_split(split), list[str]()
     fractions = spec.fractions if "{fraction}" in wanted.pattern else [max(spec.fractions)]
     tested = {case for fold in folds for case in fold.test}
-    read = read_task(Path(study.settings.data_root), task.name) if wanted.folds else None
+    read = read_task(grid.data_root, task.name) if wanted.folds else None
     known = [case.id for case in (*read.cases, *read.test_cases)] if read else []
     cells, listed = [], dict[Path, dict[str, Path]]()
+    hashed: dict[tuple[Path, int], str] = {}  # what a folder holds of the cases of a fold
     for fraction in fractions:
         if wanted.folds:
             file = Path(wanted.folds.format(task=task.name, fraction=f"{fraction:g}")).expanduser()
@@ -190,19 +214,38 @@ def _cells(
                     f"{c}: {folder} has a mask of it, and no fold that it stands for tests it"
                     for c in sorted(extra)
                 ]
-                cells.append(
-                    _Cell(cell, roles, Training(wanted.name, str(folder), mine, number, seed))
-                )
+                training = Training(wanted.name, str(folder), mine, number, seed)
+                if (folder, number) not in hashed:
+                    hashed[folder, number] = digest(contents_of(mine))
+                masks = hashed[folder, number]
+                cells.append(_with_ids(grid, task, cell, roles, training, masks, wanted))
     return cells, list(dict.fromkeys(lines))
 
 
-def _truths(
-    study: StoredStudy, spec: Spec, task: TaskSpec, cells: Sequence[_Cell], wanted: Wanted
-) -> Truths:
+def _with_ids(
+    grid: Grid,
+    task: TaskSpec,
+    cell: Cell,
+    roles: Roles,
+    training: Training,
+    masks: str,
+    wanted: Wanted,
+) -> CellMasks:
+    content = external_content(masks, wanted.labels, probabilities=wanted.probabilities)
+    identity = external_identity(grid.spec, task, content)
+    train_id = digest(identity)
+    fingerprints = grid.splits[task.name].cases
+    scoring = eval_identity(grid.spec, task, train_id, roles, fingerprints)
+    ids, both = (train_id, digest(scoring)), Identity(train=identity, eval=scoring)
+    return CellMasks(cell, roles, training, ids, both, content)
+
+
+def _truths(grid: Grid, task: TaskSpec, cells: Sequence[CellMasks], wanted: Wanted) -> Truths:
     """The labels of the tested cases, unchanged since the study was planned."""
-    read = read_task(Path(study.settings.data_root), task.name)
+    spec = grid.spec
+    read = read_task(grid.data_root, task.name)
     cases: dict[str, Case] = {case.id: case for case in (*read.cases, *read.test_cases)}
-    fingerprints = study.splits[task.name].cases
+    fingerprints = grid.splits[task.name].cases
     sources: dict[str, Source] = {}
     tested = list(dict.fromkeys(case for one in cells for case in one.roles.test))
     if gone := [case for case in tested if case not in cases]:
@@ -219,6 +262,8 @@ def _truths(
             f"labels: {', '.join(wanted.labels)} are named, the structures of {task.name} are "
             f"{', '.join(groups)}"
         )
+    if wanted.labels and wanted.probabilities:
+        raise DataError("labels: probabilities have no values; leave one of the two out")
     own = {name: wanted.labels[name] for name in groups} if wanted.labels else {}
     declared = read.declared.structures
     return Truths(
@@ -226,20 +271,9 @@ def _truths(
         groups,
         spec.evaluation,
         spec.tolerances(task),
-        strict=bool(declared) and not own,
+        strict=bool(declared) and not own and not wanted.probabilities,
         others=frozenset(value for values in declared.values() for value in values),
         groups_of={wanted.name: own} if own else {},
         allow_empty=wanted.allow_empty,
+        probabilities=wanted.probabilities,
     )
-
-
-def _ids(study: StoredStudy, spec: Spec, task: TaskSpec, one: _Cell, wanted: Wanted) -> _Ids:
-    content = {
-        "masks": digest(contents_of(one.training.masks)),
-        "labels": dict(wanted.labels),
-    }
-    identity = external_identity(spec, task, content)
-    train_id = digest(identity)
-    fingerprints = study.splits[task.name].cases
-    scoring = eval_identity(spec, task, train_id, one.roles, fingerprints)
-    return _Ids((train_id, digest(scoring)), Identity(train=identity, eval=scoring), content)

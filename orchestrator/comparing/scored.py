@@ -19,9 +19,11 @@ from medvision.data.header import misplaced
 from medvision.data.label_files import (
     LabelMap,
     Source,
+    bits_of,
     labels_in,
     read_grid,
     read_labels,
+    read_probabilities,
     wrong_mask,
 )
 from medvision.data.nifti import Truth, group_masks
@@ -50,7 +52,7 @@ class MasksError(DataError):
 class Truths:
     """What masks are scored against. `sources`: by case; `groups`: values of each label group;
     `strict`: whether a mask may hold no values but these and `others`; `spacings`: of arrays, mm by
-    case.
+    case; `probabilities`: whether the files of masks hold these (`read_probabilities`).
     """
 
     sources: Mapping[str, Source] = field(repr=False)
@@ -62,6 +64,14 @@ class Truths:
     groups_of: Mapping[str, LabelGroups] = field(default_factory=dict)
     spacings: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     allow_empty: bool = False
+    probabilities: bool = False
+
+    def mask(self, one: Training, case: str) -> LabelMap:
+        """What a training has of a case."""
+        source = one.masks[case]
+        if self.probabilities and isinstance(source, Path):
+            return read_probabilities(source, len(self.groups))
+        return read_labels(source, f"{one.folder}, {case}", self.spacing(case))
 
     def of(self, case: str) -> LabelMap:
         """A case's truth."""
@@ -73,6 +83,8 @@ class Truths:
 
     def values(self, method: str) -> LabelGroups:
         """The values of the label groups in a method's masks."""
+        if self.probabilities:
+            return bits_of(self.groups)
         return self.groups_of.get(method, self.groups)
 
 
@@ -162,7 +174,7 @@ def _scored(
         one = trainings[number]
         values = truths.values(one.method)
         try:
-            mask = read_labels(one.masks[case], f"{one.folder}, {case}", truths.spacing(case))
+            mask = truths.mask(one, case)
         except DataError as error:
             yield number, str(error)
             continue

@@ -54,10 +54,8 @@ def print_plan(study: Study) -> None:
     waiting = plan.in_order()
     for number, trial in enumerate(waiting[:SHOWN_TRIALS], start=1):
         name = trial.train_id[:8] if trial.train_id else "id unknown"
-        say(
-            f"  {number:4d}. {trial.status:11s} {name:10s} {trial.cell}  "
-            f"~{duration(trial.estimated_seconds)}  {trial.why}"
-        )
+        cost = f"~{duration(trial.estimated_seconds)}" if trial.work.known else "cost unknown"
+        say(f"  {number:4d}. {trial.status:11s} {name:10s} {trial.cell}  {cost}  {trial.why}")
     if len(waiting) > SHOWN_TRIALS:
         say(f"        and {len(waiting) - SHOWN_TRIALS} more")
     for trial in plan.trials:

@@ -24,6 +24,7 @@ from medvision.data.splits import VALIDATION_EVERY, Roles, whole
 from medvision.data.tasks import MSD_TASKS
 from medvision.models.sizes import Sizes
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import ExternalSettings, NnUNetV2Settings
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Commit, PlannedTrial
 
@@ -31,19 +32,24 @@ from record.schema import Commit, PlannedTrial
 CPU_FLOPS = 5e10
 GPU_STEP = 0.065  # seconds of a step at least: Python's launches of the kernels, measured (H100)
 UNKNOWN_CASES = 100
+# of nnU-Net itself, which plans its network later: forward of a batch of two patches of 128^3
+NNUNET_FLOPS = 1.7e12
+NNUNET_RATES = (CPU_FLOPS, 6e13)  # of a core and of a GPU
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Work:
     """What one trial costs: `arithmetic` in seconds at the assumed rates, `gpus` that it holds.
-    A `rescore` scores masks again and trains nothing, so nothing is learnt from it."""
+    A `rescore` scores masks again and trains nothing, so nothing is learnt from it. `known`: False
+    of masks that another tool made, whose arithmetic is 0."""
 
     model: str
     task: str
     arithmetic: float
     gpus: float = 0.0
     rescore: bool = False
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -219,11 +225,21 @@ def arithmetic_seconds(
         roles: None where the data are not here; then MSD's numbers of cases, or `UNKNOWN_CASES`.
         block: size of one layer of the language-model block, as the model's `flops` takes it.
         rescore: nothing is trained; scoring counts as one forward.
+
+    Returns:
+        0 of masks that another tool made, whose cost is unknown.
     """
+    if isinstance(model, ExternalSettings):
+        return 0.0
     if roles is None:
         share = 1 / spec.folds if spec.splits.scheme == "kfold" else spec.splits.test_fraction
         roles = assumed_roles(spec, assumed_cases(task.name), share, fraction)
     train, validation, test = len(roles.train), len(roles.validation), len(roles.test)
+    if isinstance(model, NnUNetV2Settings):
+        steps, flops, rates = 0 if rescore else model.steps, NNUNET_FLOPS, NNUNET_RATES
+        shape = spec.resources.shape(model_name(model), task.name)
+        gpus = shape.gpus_per_worker
+        return (3 * steps + test) * flops / (gpus * rates[1] or shape.cpus_per_worker * rates[0])
     if spec.data.protocol == "patches":  # windows of a test case are as many, where it is not large
         validation, test = validation * VALIDATION_PATCHES, test * VALIDATION_PATCHES
     test *= spec.evaluation.inference.images

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medvision.data.splits import Fold
+from record.schema import Cell
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,22 @@ class Tuned:
 @dataclass(frozen=True)
 class Inputs:
     """What is not in the spec: `tasks` by task name, `blocks` by model name (models with a
-    block only), `tuned` by model, task and fold (where the spec has a search)."""
+    block only), `tuned` by model, task and fold (where the spec has a search), `masks` what
+    other tools' masks hold (`external_content`), by cell, `wrong_masks` why there are none,
+    `tools` which are not installed here."""
 
     tasks: Mapping[str, TaskInputs]
     blocks: Mapping[str, BlockInputs]
     tuned: Mapping[tuple[str, str, int], Tuned] = field(default_factory=dict)
+    masks: Mapping[Cell, Mapping[str, Any]] = field(default_factory=dict)
+    wrong_masks: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
         every: list[TaskInputs | BlockInputs] = [*self.tasks.values(), *self.blocks.values()]
-        return list(dict.fromkeys(line for item in every for line in item.missing.splitlines()))
+        lines = [line for item in every for line in item.missing.splitlines()]
+        return list(dict.fromkeys([*lines, *self.wrong_masks, *self.tools]))
 
     @property
     def unread(self) -> list[str]:

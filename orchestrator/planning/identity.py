@@ -15,8 +15,9 @@ from typing import Any
 from medvision.data.splits import Roles
 from medvision.seeds import derive_seed
 from medvision.settings import counted
-from medvision.versions import EVAL_NUMERICS, TRAIN_NUMERICS
+from medvision.versions import EVAL_NUMERICS, TOOL_NUMERICS, TRAIN_NUMERICS
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import NnUNetV2Settings
 from orchestrator.spec.study import Spec
 from record import paths
 from record.schema import Cell
@@ -134,6 +135,13 @@ def role_contents(roles: Roles, fingerprints: Mapping[str, str]) -> RoleContents
 def training_settings(spec: Spec, model: Any, task: TaskSpec, block: str | None) -> Identity:
     """What all trainings of a model on a task have in common of `train_identity`."""
     settings = counted(model)
+    if isinstance(model, NnUNetV2Settings):  # which has a recipe of its own
+        return {
+            "numerics": f"nnU-Net {TOOL_NUMERICS}",
+            "model": settings,
+            "task": counted(task),
+            "groups": dict(spec.groups(task)),
+        }
     with_block = params["match"] if (params := settings.get("params")) else settings
     if llm := with_block.get("llm"):  # `block` is where ids have the content of its weights
         control = {"control": "identity"} if llm.get("block") == "identity" else {}
@@ -172,6 +180,27 @@ def draw_of(training: Identity) -> int:
     place = (training["seed"], training["task"]["name"], training["fold"])
     cases = training["train_cases"]["sha256"]
     return derive_seed("search" if "search" in training else "grid", *place, cases)
+
+
+def external_identity(spec: Spec, task: TaskSpec, content: Mapping[str, Any]) -> Identity:
+    """What the train_id of other tools' masks is a digest of: what they hold, and the label groups
+    that are scored.
+    """
+    return {"external": dict(content), "groups": dict(spec.groups(task))}
+
+
+def external_content(
+    masks: str, labels: Mapping[str, Any], *, probabilities: bool = False
+) -> dict[str, Any]:
+    """What other tools' masks hold, in short.
+
+    Args:
+        masks: digest of the hash of each tested case's mask.
+        labels: the structures' values in them, where they are others than the truth's.
+        probabilities: whether they hold these.
+    """
+    known = {"masks": masks, "labels": dict(labels)}
+    return known | ({"probabilities": True} if probabilities else {})
 
 
 def eval_identity(

@@ -28,6 +28,7 @@ from orchestrator.planning.blocks import prepared_block, remembered_block, unkep
 from orchestrator.planning.folds import divided, patients_in
 from orchestrator.planning.found import Inputs, TaskInputs
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import NnUNetV2Settings, nnunetv2_missing
 from orchestrator.spec.search import tuned
 from orchestrator.spec.study import Spec
 from record.names import checked
@@ -58,6 +59,7 @@ def remembered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType
     return Inputs(
         tasks=_tasks(spec, splits, measure=False),
         blocks={name: remembered_block(llm) for name, llm in with_block(spec).items()},
+        tools=_missing_tools(spec),
     )
 
 
@@ -82,10 +84,16 @@ def gathered(spec: Spec, splits: Mapping[str, Split | None] = MappingProxyType({
             raise InputError("\n".join([*problems, unkept(error)])) from error
     tasks = _tasks(spec, splits, measure=True)
     blocks = {name: prepared_block(name, llm) for name, llm in with_block(spec).items()}
-    inputs = Inputs(tasks, blocks)
+    inputs = Inputs(tasks, blocks, tools=_missing_tools(spec))
     if problems := [*problems, *inputs.missing]:
         raise InputError("\n".join(problems))
     return inputs
+
+
+def _missing_tools(spec: Spec) -> tuple[str, ...]:
+    """Other tools that the spec wants to train and that are not installed here."""
+    wanted = any(isinstance(model, NnUNetV2Settings) for model in spec.models)
+    return (missing,) if wanted and (missing := nnunetv2_missing()) else ()
 
 
 def resolved(spec: Spec) -> Spec:

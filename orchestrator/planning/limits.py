@@ -14,23 +14,30 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
+from types import MappingProxyType
 
 from orchestrator.planning.inputs import InputError
 from orchestrator.planning.plan import Plan
 from orchestrator.spec.study import Spec
+from record import paths
+from record.damage import readable_commits
 from record.events import Emit, Event, Quarantined, Started, Stopped, TrialEvent
-from record.schema import Commit
+from record.schema import Commit, SpentFile
+from record.store import Store, StoreError
 
 LOOK_SECONDS = 1.0  # between two looks at what was spent
+KEEP_SECONDS = 60.0  # between two notes of what running trials spent: a driver may be killed
 NOTIFY_SECONDS = 30.0  # that a command or server may take
 
 
 class Spent:
-    """GPU-hours of a study: of finished trials, and of those that run now.
+    """GPU-hours of a study: of every attempt of this run and of those before, and of finished
+    trials of which no attempt is known.
 
     Args:
         plan: its trials, which say how many GPUs each holds.
         commits: the finished ones.
+        before: GPU-seconds that attempts of earlier runs held, by evaluation (`SpentFile`).
         clock: seconds.
     """
 
@@ -38,27 +45,50 @@ class Spent:
         self,
         plan: Plan,
         commits: Mapping[str, Commit],
+        before: Mapping[str, float] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock, self.started = clock, clock()
         self.gpus = {trial.name: trial.work.gpus for trial in plan.trials}
-        self.seconds = sum(
-            commits[name].cost.seconds * gpus for name, gpus in self.gpus.items() if name in commits
-        )
+        # A commit's seconds are those of the attempts that its training went on from.
+        finished = {
+            name: commits[name].cost.seconds * gpus
+            for name, gpus in self.gpus.items()
+            if name in commits
+        }
+        names = [*before, *(name for name in finished if name not in before)]
+        self.held = {name: max(before.get(name, 0.0), finished.get(name, 0.0)) for name in names}
         self.running: dict[str, float] = {}
         self.lock = threading.Lock()
 
-    def heard(self, event: Event) -> None:
-        """An event of the run: a trial holds its GPUs from its start to whatever ends it."""
+    def heard(self, event: Event) -> bool:
+        """An event of the run: a trial holds its GPUs from its start to whatever ends it. Returns
+        whether one that held some has ended.
+        """
         if not isinstance(event, TrialEvent):
-            return
+            return False
+        name = event.eval_id
         with self.lock:
             if isinstance(event, Started):
-                self.running[event.eval_id] = self.clock()
+                self.running[name] = self.clock()
             elif event.word in ("finished", "failed", "interrupted", "quarantined"):
-                begun = self.running.pop(event.eval_id, None)
-                if begun is not None:
-                    self.seconds += (self.clock() - begun) * self.gpus.get(event.eval_id, 0.0)
+                seconds = self._of(name)
+                self.running.pop(name, None)
+                self.held[name] = self.held.get(name, 0.0) + seconds
+                return seconds > 0
+        return False
+
+    def gpu_seconds(self) -> dict[str, float]:
+        """Until now, by evaluation; of those without a GPU nothing."""
+        with self.lock:
+            names = dict.fromkeys((*self.held, *self.running))
+            found = {name: self.held.get(name, 0.0) + self._of(name) for name in names}
+        return {name: seconds for name, seconds in found.items() if seconds}
+
+    def _of(self, name: str) -> float:
+        """GPU-seconds of an attempt that runs now."""
+        begun = self.running.get(name)
+        return 0.0 if begun is None else (self.clock() - begun) * self.gpus.get(name, 0.0)
 
     @property
     def hours(self) -> float:
@@ -68,12 +98,7 @@ class Spent:
     @property
     def gpu_hours(self) -> float:
         """Of the study until now."""
-        with self.lock:
-            now = sum(
-                (self.clock() - begun) * self.gpus.get(name, 0.0)
-                for name, begun in self.running.items()
-            )
-            return (self.seconds + now) / 3600
+        return sum(self.gpu_seconds().values()) / 3600
 
 
 def reached(spec: Spec, spent: Spent) -> str:
@@ -96,35 +121,51 @@ def money(spec: Spec, spent: Spent) -> str:
 def limited(
     spec: Spec,
     plan: Plan,
-    commits: Mapping[str, Commit],
+    store: Store,
     emit: Emit,
     say: Callable[[str], object],
     look_seconds: float = LOOK_SECONDS,
 ) -> Iterator[Emit]:
     """Gives what takes the run's events, and stops the run at a limit: it goes on after the block
-    then, with its report.
+    then, with its report. What attempts spent is written down for later runs.
 
     Raises:
         InputError: the estimate is above what is left, and the spec refuses that.
+        DamagedError: what earlier runs wrote down is damaged.
     """
-    spent, why, over = Spent(plan, commits), list[str](), threading.Event()
+    known = store.load(paths.SPENT, SpentFile) or SpentFile()
+    spent = Spent(plan, readable_commits(store), known.gpu_seconds)
+    why, over = list[str](), threading.Event()
     refuse_beyond(spec, plan, spent)
 
+    def keep() -> None:
+        if not (seconds := spent.gpu_seconds()):
+            return
+        try:
+            store.save(paths.SPENT, SpentFile(gpu_seconds=seconds))
+        except StoreError as error:  # the next one writes all of it again
+            say(f"warning: what this run spends is not written down: {error}")
+
     def heard(event: Event) -> None:
-        spent.heard(event)
+        if spent.heard(event):
+            keep()
         if isinstance(event, Quarantined):
             notify(spec, event, say)
         emit(event)
 
     def watch() -> None:
+        kept = spent.clock()
         while not over.wait(look_seconds):
+            if spent.running and spent.clock() - kept > KEEP_SECONDS:
+                keep()
+                kept = spent.clock()
             if reason := reached(spec, spent):
                 why.append(reason)
                 os.kill(os.getpid(), signal.SIGINT)  # once: as Ctrl-C, trials write checkpoints
                 return
 
     watcher = threading.Thread(target=watch, name="limits", daemon=True)
-    if spec.limits.hours is not None or spec.limits.gpu_hours is not None:
+    if spec.limits.hours or spec.limits.gpu_hours or any(spent.gpus.values()):
         watcher.start()
     try:
         yield heard

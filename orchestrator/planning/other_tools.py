@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medvision.data.split_files import from_split
 from orchestrator.planning.found import Inputs, TaskInputs
-from orchestrator.planning.identity import Identity, digest, eval_identity
-from orchestrator.spec.data import TaskSpec
-from orchestrator.spec.study import Spec
-from record.external import EXTERNAL, ExternalTraining, external_methods, with_external
-from record.schema import StudyPlan
+from orchestrator.planning.identity import digest, eval_identity, external_identity
+from orchestrator.spec.other_tools import ExternalSettings
+from orchestrator.spec.study import Spec, model_name
+from record.external import (
+    EXTERNAL,
+    ExternalMethod,
+    ExternalTraining,
+    external_methods,
+    united_methods,
+    with_external,
+)
+from record.schema import Cell, StudyPlan
 from record.store import Store
 from record.study import StoredStudy
-
-
-def external_identity(spec: Spec, task: TaskSpec, content: Mapping[str, Any]) -> Identity:
-    """What the train_id of other tools' masks is a digest of: what they hold, and the label groups
-    that are scored.
-    """
-    return {"external": dict(content), "groups": dict(spec.groups(task))}
 
 
 def with_others(store: Store, spec: Spec, inputs: Inputs, plan: StudyPlan) -> StudyPlan:
@@ -43,10 +43,53 @@ def with_others(store: Store, spec: Spec, inputs: Inputs, plan: StudyPlan) -> St
     return with_external(plan, external_methods(store), ids)
 
 
+def planned_masks(
+    studies: Sequence[tuple[StoredStudy, Spec]],
+) -> tuple[dict[Cell, Mapping[str, Any]], list[str]]:
+    """What the masks hold that specs name as models, by cell, of the trials of several studies that
+    are finished; and a line for each cell of which two have other masks.
+    """
+    named = [(study.store.uri, _planned(study, spec)) for study, spec in studies]
+    united, lines = united_methods(named)
+    found = {
+        Cell(method.name, one.task, one.fraction, one.fold, one.seed): one.identity
+        for method in united
+        for one in method.trainings
+    }
+    return dict(found), lines
+
+
+def _planned(study: StoredStudy, spec: Spec) -> list[ExternalMethod]:
+    names = {model_name(model) for model in spec.models if isinstance(model, ExternalSettings)}
+    return [
+        ExternalMethod(
+            name=trial.model,
+            trainings=[
+                ExternalTraining(
+                    task=trial.task,
+                    fraction=trial.fraction,
+                    fold=trial.fold,
+                    seed=trial.seed,
+                    train_id=marker.train_id,
+                    identity=marker.identity.train["external"],
+                )
+            ],
+        )
+        for trial, marker in study.plan.finished(study.finished.commits)
+        if trial.model in names
+    ]
+
+
 def in_plan(study: StoredStudy, spec: Spec) -> StudyPlan:
-    """The stored plan with the methods of other tools as they are now."""
-    before = study.plan
-    others = {name for name, known in before.settings.items() if known.get("label") == EXTERNAL}
+    """The stored plan with the methods of other tools as they are now, those of the spec left as
+    they were planned.
+    """
+    before, planned = study.plan, {model_name(model) for model in spec.models}
+    others = {
+        name
+        for name, known in before.settings.items()
+        if known.get("label") == EXTERNAL and name not in planned
+    }
     bare = before.model_copy(
         update={
             "models": [model for model in before.models if model not in others],

@@ -11,18 +11,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from medvision.data.splits import Roles
 from orchestrator.planning.cost import CostModel, Work, longest_first
 from orchestrator.planning.found import Inputs, Tuned
 from orchestrator.planning.identity import (
     Identity,
     differences,
     digest,
+    external_identity,
     scoring_of,
     training_of,
 )
 from orchestrator.planning.retry import State, next_state, reason
 from orchestrator.planning.shared import Shared
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import ExternalSettings, OtherTool
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Cell, Commit, Failure
 
@@ -79,7 +82,7 @@ class Plan:
         found: dict[str, Trial] = {}
         for trial in self.trials:
             training, cell = trial.identity.get("train"), trial.cell
-            if training:
+            if training and "train_cases" in training:
                 cases = (training["train_cases"], training["validation_cases"])
                 place = (cell.model, cell.task, cell.seed, *(role["sha256"] for role in cases))
                 again = first.setdefault(place, cell.fold) != cell.fold
@@ -122,6 +125,7 @@ def make_plan(
         for model, task, fraction, fold, seed in itertools.product(
             spec.models, spec.tasks, spec.fractions, range(fold_count(spec)), spec.seeds
         )
+        if not isinstance(model, ExternalSettings) or model.is_of(fraction, spec.fractions)
     ]
     cost = CostModel({trial.name: trial.work for trial in trials}).taught_by(commits)
     estimated = (replace(trial, estimated_seconds=cost.seconds(trial.name)) for trial in trials)
@@ -156,7 +160,8 @@ def _trial(
     found = inputs.tuned.get(
         (cell.model, cell.task, fold), Tuned(missing="its search was not run yet")
     )
-    settings = found.settings if spec.search else {}
+    searched = spec.search is not None and not isinstance(model, OtherTool)
+    settings = found.settings if searched else {}
     of = shared.of(model, task, fraction, fold, settings)
     known, block, roles = of.task, of.block, of.roles
     trial = Trial(cell, "unknown", "", of.work())
@@ -164,10 +169,15 @@ def _trial(
         return replace(trial, why="data not read yet" if known.unread else "its data are missing")
     if block and block.missing:
         return replace(trial, why="block not read yet" if block.unread else "its block is missing")
-    if spec.search and found.missing:
+    if searched and found.missing:
         return replace(trial, why=found.missing)
     assert roles is not None  # noqa: S101  # folds are known where nothing is missing
-    training = training_of(of.training(), of.contents(), fold, seed)
+    if isinstance(model, ExternalSettings):
+        if cell not in inputs.masks:
+            return replace(trial, why="its masks are missing or wrong")
+        training = external_identity(spec, task, inputs.masks[cell])
+    else:
+        training = training_of(of.training(), of.contents(), fold, seed)
     train_id = digest(training)
     scoring = scoring_of(of.scoring(), train_id, of.contents())
     eval_id = digest(scoring)
@@ -176,12 +186,13 @@ def _trial(
         train_id=train_id,
         eval_id=eval_id,
         identity={"train": training, "eval": scoring},
-        notes=roles.notes_for(spec.training.select),
+        notes=notes_of(model, roles, spec.training.select),
         settings=settings,
     )
     if eval_id in history.by_eval:
         return replace(trial, status="done", why="finished")
-    for earlier in reversed(history.by_train.get(train_id, [])):
+    kept = [] if isinstance(model, ExternalSettings) else history.by_train.get(train_id, [])
+    for earlier in reversed(kept):
         old = history.by_eval[earlier].identity.eval
         if old["test_cases"] == scoring["test_cases"]:
             again = old["scoring"].get("inference") == scoring["scoring"].get("inference")
@@ -205,6 +216,17 @@ def _trial(
             trial, status="changed", why="; ".join(changed) or "its evaluation's test cases changed"
         )
     return replace(trial, status="new", why="never run")
+
+
+def notes_of(model: Any, roles: Roles, select: str) -> tuple[str, ...]:
+    """What is odd about the roles of a trial.
+
+    Args:
+        select: the spec's `training.select`, which only our networks go by.
+    """
+    if isinstance(model, OtherTool):
+        return () if isinstance(model, ExternalSettings) else roles.notes
+    return roles.notes_for(select)
 
 
 def fold_count(spec: Spec) -> int:

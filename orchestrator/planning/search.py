@@ -28,6 +28,7 @@ from orchestrator.planning.identity import (
 )
 from orchestrator.planning.suggestions import winner
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import OtherTool
 from orchestrator.spec.search import SearchSpec, tuned
 from orchestrator.spec.study import Spec, model_name
 from record.schema import Cell
@@ -175,7 +176,10 @@ def unread_places(spec: Spec, known: Sequence[Search]) -> list[tuple[Any, TaskSp
 
 
 def _places(spec: Spec) -> list[tuple[Any, TaskSpec]]:
-    return [(model, task) for model in spec.models for task in spec.tasks] if spec.search else []
+    if spec.search is None:
+        return []
+    models = [model for model in spec.models if not isinstance(model, OtherTool)]
+    return [(model, task) for model in models for task in spec.tasks]
 
 
 def with_winners(

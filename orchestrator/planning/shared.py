@@ -19,6 +19,7 @@ from orchestrator.planning.identity import (
     training_settings,
 )
 from orchestrator.spec.data import TaskSpec
+from orchestrator.spec.other_tools import ExternalSettings
 from orchestrator.spec.search import tuned
 from orchestrator.spec.study import Spec, model_name
 
@@ -68,6 +69,8 @@ class SharedParts:
             seconds = arithmetic_seconds(
                 self.spec, self.model, self.given, self.fraction, self.roles, size, rescore=rescore
             )
+            if isinstance(self.model, ExternalSettings):
+                return Work(self.name, self.given.name, seconds, known=False)
             gpus = shape.workers * shape.gpus_per_worker
             return Work(self.name, self.given.name, seconds, gpus, rescore)
 

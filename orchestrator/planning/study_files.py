@@ -28,7 +28,7 @@ from record import paths
 from record.frozen import note_trainings
 from record.metric import Metric
 from record.redact import shown
-from record.schema import Comparison, PlannedTrial, Recipe, Scoring, StudyFile, StudyPlan
+from record.schema import Comparison, PlannedTrial, Recipe, Scoring, Split, StudyFile, StudyPlan
 from record.store import DamagedError, Store, StoreError
 from record.stored import SCHEMA_VERSION, problems
 from record.study import StoredStudy
@@ -52,20 +52,7 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> StoredS
     """
     root = data_root(spec)
     for task in spec.tasks:
-        known = inputs.tasks[task.name]
-        split = to_split(
-            known.folds,
-            split_settings(spec),
-            known.fingerprints,
-            known.patients,
-            known.order,
-            in_repeat=spec.folds if spec.splits.repeats > 1 else None,
-            repeated_orders=known.repeated_orders,
-        )
-        added: dict[str, Any] = {"excluded": _reasons(known)}
-        if known.reserved:
-            added["reserved_for_search"] = [list(unit) for unit in known.reserved]
-        store.save(paths.split(task.name), split.model_copy(update=added))
+        store.save(paths.split(task.name), split_of(spec, inputs.tasks[task.name]))
     blocks = {name: block.fingerprint for name, block in inputs.blocks.items()}
     study = StudyFile(
         schema=SCHEMA_VERSION, spec=public_values(spec), blocks=blocks, data_root=str(root)
@@ -77,6 +64,23 @@ def write_study(store: Store, spec: Spec, inputs: Inputs, plan: Plan) -> StoredS
     note_trainings(store, stored)
     store.save(paths.PLAN, stored)
     return StoredStudy(store, stored.as_read())
+
+
+def split_of(spec: Spec, known: TaskInputs) -> Split:
+    """The split file of a task."""
+    split = to_split(
+        known.folds,
+        split_settings(spec),
+        known.fingerprints,
+        known.patients,
+        known.order,
+        in_repeat=spec.folds if spec.splits.repeats > 1 else None,
+        repeated_orders=known.repeated_orders,
+    )
+    added: dict[str, Any] = {"excluded": _reasons(known)}
+    if known.reserved:
+        added["reserved_for_search"] = [list(unit) for unit in known.reserved]
+    return split.model_copy(update=added)
 
 
 def public_values(spec: Spec) -> dict[str, Any]:

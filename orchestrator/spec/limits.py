@@ -18,7 +18,7 @@ class LimitsSpec(Settings):
     hours: PositiveFloat | None = Field(default=None, description="of one run, from its start")
     gpu_hours: PositiveFloat | None = Field(
         default=None,
-        description="of all runs together: of finished trials, and of those that run now",
+        description="of all runs together, also of attempts that failed or were interrupted",
     )
     cost_per_gpu_hour: NonNegativeFloat | None = Field(
         default=None,

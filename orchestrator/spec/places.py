@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from medvision.models.registry import LABELS
+from orchestrator.spec.other_tools import OTHER_LABELS
 from orchestrator.spec.study import Spec
 
 Place = tuple[str | int, ...]
@@ -121,4 +122,4 @@ def _variants(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def is_label(part: str | int) -> bool:
     """Whether pydantic put this part into a place to say which model it is about."""
-    return part in LABELS
+    return part in LABELS or part in OTHER_LABELS

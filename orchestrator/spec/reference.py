@@ -122,7 +122,7 @@ def _models(schema: Node, node: Node) -> Iterator[str]:
 
 
 def _preset(label: str) -> str:
-    own = ", ".join(f"`{key}: {_plain(value)}`" for key, value in PRESETS[label].items())
+    own = ", ".join(f"`{key}: {_plain(value)}`" for key, value in PRESETS.get(label, {}).items())
     return f"{own} by default" if own else "the defaults of the table"
 
 

@@ -21,7 +21,6 @@ from pydantic import (
 
 from medvision.data.settings import LabelGroups, Preparation
 from medvision.data.tasks import tolerance_mm
-from medvision.models.registry import MODEL_LABELS, ModelSettings, canonical_label
 from medvision.settings import NotInIds, Recipe, Settings
 from medvision.training.settings import Training
 from orchestrator.spec.data import NAME, DataSpec, Fraction, Place, SplitsSpec, Task, TaskSpec
@@ -33,6 +32,8 @@ from orchestrator.spec.evaluation import (
     once,
 )
 from orchestrator.spec.limits import LimitsSpec
+from orchestrator.spec.models import Model, expanded, spelled
+from orchestrator.spec.other_tools import NnUNetV2Settings, OtherTool
 from orchestrator.spec.recipe import check_output, in_recipe
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_overrides, check_space
@@ -40,30 +41,8 @@ from orchestrator.spec.tracking import TrackingSpec
 from record.names import FolderName
 
 
-def _expand_model(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"label": canonical_label(value)}
-    if isinstance(value, dict) and isinstance(value.get("label"), str):
-        return value | {"label": canonical_label(value["label"])}
-    return value
-
-
-def _spelled(name: Any) -> str:
-    """A label as the paper spells it; any other name as it is."""
-    try:
-        return canonical_label(str(name))
-    except ValueError:
-        return str(name)
-
-
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
-
-
-Model = Annotated[
-    ModelSettings,
-    BeforeValidator(_expand_model, json_schema_input_type=Literal[MODEL_LABELS] | ModelSettings),
-]
 
 
 class Spec(Settings):
@@ -142,18 +121,18 @@ class Spec(Settings):
         if not isinstance(models, list):
             return models
         given = [model for model in models if isinstance(model, dict)]
-        known = {str(model.get("name") or _spelled(model.get("label"))): model for model in given}
+        known = {str(model.get("name") or spelled(model.get("label"))): model for model in given}
 
         def resolved(model: Any) -> Any:
             params = model.get("params") if isinstance(model, dict) else None
             if not isinstance(params, str) or not params.startswith("match "):
                 return model
-            target = known.get(params[6:]) or known.get(_spelled(params[6:]))
+            target = known.get(params[6:]) or known.get(spelled(params[6:]))
             if target is None:
                 raise ValueError(
                     f"`params: {params}` names no model of this study with a language-model block"
                 )
-            return model | {"params": {"match": _expand_model(target)}}
+            return model | {"params": {"match": expanded(target)}}
 
         return [resolved(model) for model in models]
 
@@ -228,7 +207,11 @@ class Spec(Settings):
             check_space(
                 search,
                 info.data["training"],
-                {model_name(model): model for model in info.data["models"]},
+                {
+                    model_name(model): model
+                    for model in info.data["models"]
+                    if not isinstance(model, OtherTool)
+                },
             )
         return search
 
@@ -251,6 +234,14 @@ class Spec(Settings):
         groups = {task.name: self.groups(task) for task in self.tasks}
         check_output(self.training.output, groups)
         check_inference(self.evaluation.inference, groups.values())
+        for model in self.models:
+            if isinstance(model, NnUNetV2Settings):
+                shapes = [self.resources.shape(model_name(model), task.name) for task in self.tasks]
+                if any(shape.workers > 1 for shape in shapes):
+                    raise ValueError(
+                        f"resources: {model_name(model)} trains in one worker: give it "
+                        f"shapes: [{{models: [{model_name(model)}], workers: 1}}]"
+                    )
         return self
 
     def groups(self, task: TaskSpec) -> LabelGroups:

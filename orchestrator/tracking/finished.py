@@ -62,7 +62,7 @@ def log_finished(
     # uncertain delivery left.
     client.log_text(child.run_id, cases.to_json(orient="split", index=False), "cases.json")
     client.log_dict(child.run_id, marker.to_json(), "commit.json")
-    if log_model:
+    if log_model and paths.WEIGHTS in marker.files:
         from orchestrator.tracking import model
 
         model.log_model(client, child.run_id, store, marker)

@@ -25,14 +25,17 @@ from medvision.activations import picture_arrays
 from medvision.data.preprocess import file_channels
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
 from medvision.training.ranks import Ranks
-from medvision.training.state import Trained, summed
+from medvision.training.state import summed
 from medvision.training.watch import TrainingError, Watch
-from orchestrator.planning.identity import Job, split_and_metric
+from orchestrator.planning.identity import Job
+from orchestrator.planning.plan import notes_of
+from orchestrator.spec.other_tools import NnUNetV2Settings
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
+from orchestrator.trial.nnunet.training import train_and_score_nnunet
 from orchestrator.trial.rescoring import KINDS, rescored
-from orchestrator.trial.scoring import ScoredCase, scores_of_all
+from orchestrator.trial.scoring import ScoredCase, history_rows, scores_of_all
 from orchestrator.trial.system_metrics import SystemMetrics
 from orchestrator.trial.tuning import run_tuning
 from record import paths
@@ -71,7 +74,12 @@ def run_attempt(
     if job.tuning:
         return run_tuning(context, ranks, emit, watch)
     kept = rescored(context, ranks, watch) if job.rescore_of else None
-    rows, files, cost = kept or _train_and_score(context, ranks, emit, watch, measure)
+    if kept:
+        rows, files, cost = kept
+    elif isinstance(context.model_spec, NnUNetV2Settings):
+        rows, files, cost = train_and_score_nnunet(context, ranks, emit, watch)
+    else:
+        rows, files, cost = _train_and_score(context, ranks, emit, watch, measure)
     if ranks.rank:
         return None
     files[paths.CASES] = paths.cases(context.folder, job.eval_id)
@@ -86,7 +94,7 @@ def run_attempt(
         identity=Identity.model_validate(context.identity),
         files=files,
         cost=Cost.model_validate(cost),
-        notes=list(context.roles.notes_for(context.spec.training.select)),
+        notes=list(notes_of(context.model_spec, context.roles, context.spec.training.select)),
         attempt=Attempt(
             world=ranks.world,
             threads=torch.get_num_threads(),
@@ -174,7 +182,7 @@ def _train_and_score(
     if ranks.rank:
         return [], {}, {}
     files = {kind: paths.attempt_file(context.folder, kind) for kind in KINDS}
-    context.store.write(files[paths.HISTORY], table_bytes(_history_rows(trained)))
+    context.store.write(files[paths.HISTORY], table_bytes(history_rows(trained.history)))
     context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
     context.store.write(files[paths.MASKS], pack_masks({one.case: one.mask for one in scored}))
     if (
@@ -226,16 +234,6 @@ def _pictures(
         precision=context.spec.training.precision,
         output=context.spec.training.output,
     )
-
-
-def _history_rows(trained: Trained) -> list[dict[str, Any]]:
-    """`train_loss` of epoch 3 becomes (3, "train", "loss", value)."""
-    rows = []
-    for epoch, metrics in enumerate(trained.history, start=1):
-        for name, value in metrics.items():
-            split, metric = split_and_metric(name)
-            rows.append({"epoch": epoch, "split": split, "metric": metric, "value": float(value)})
-    return rows
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -93,6 +93,7 @@ class TrialContext:
         self.draw = draw_of(training)
         self.model_spec = self.model_spec.drawn(derive_seed("model", self.draw))
         found = read_task(Path(study.data_root), cell.task)
+        self.declared = found.declared
         self.cases: Mapping[str, Case] = {
             case.id: case for case in (*found.cases, *found.test_cases)
         }

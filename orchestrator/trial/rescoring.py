@@ -14,6 +14,7 @@ from medvision.device import make_deterministic
 from medvision.training.checkpoint import load_checkpoint, save_checkpoint
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Watch
+from orchestrator.spec.other_tools import NnUNetV2Settings
 from orchestrator.trial.context import TrialContext
 from orchestrator.trial.scoring import score_kept_masks, scores_of_all
 from record import paths
@@ -41,7 +42,8 @@ def rescored(
     if ranks.any(earlier is None):
         return None
     assert earlier is not None  # noqa: S101  # on no rank
-    if _way(earlier.identity.eval) != _way(context.identity["eval"]):
+    own = not isinstance(context.model_spec, NnUNetV2Settings)  # which segments in its own way
+    if own and _way(earlier.identity.eval) != _way(context.identity["eval"]):
         rows, files = _predicted_again(context, earlier, ranks, watch)
         return rows, files, earlier.cost.to_json()
     rows = score_kept_masks(context, kept[paths.MASKS], watch) if kept else []

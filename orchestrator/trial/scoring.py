@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Interrupted, Watch
+from orchestrator.planning.identity import split_and_metric
 from orchestrator.trial.context import TrialContext
 from record.masks import Packed, packed, unpack_masks
 
@@ -76,10 +78,31 @@ def scores_of_all(
 
 def score_kept_masks(context: TrialContext, content: bytes, watch: Watch) -> list[dict[str, Any]]:
     """The rows of every test case, from masks that `record.masks.pack_masks` made."""
-    masks, rows = unpack_masks(content), list[dict[str, Any]]()
+    return scored_masks(context, unpack_masks(content), watch)
+
+
+def scored_masks(
+    context: TrialContext, masks: Mapping[str, np.ndarray], watch: Watch
+) -> list[dict[str, Any]]:
+    """The rows of every test case.
+
+    Args:
+        masks: bool [G, X, Y, Z] by case.
+    """
+    rows: list[dict[str, Any]] = []
     for case in context.roles.test:
         watch.beat()
         rows += _rows(context, case, masks[case], context.truth(case))
+    return rows
+
+
+def history_rows(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """`train_loss` of epoch 3 becomes (3, "train", "loss", value)."""
+    rows = []
+    for epoch, metrics in enumerate(history, start=1):
+        for name, value in metrics.items():
+            split, metric = split_and_metric(name)
+            rows.append({"epoch": epoch, "split": split, "metric": metric, "value": float(value)})
     return rows
 
 

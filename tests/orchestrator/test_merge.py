@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from orchestrator.comparing.in_study import Wanted, score_in_study
@@ -113,6 +116,29 @@ def test_another_tools_masks_are_united_by_cell(spec: Path, spheres: Path) -> No
         with pytest.raises(MergeError, match=said):
             merged([one, other], Store(str(spec.parent / "refused" / "tiny")))
     assert not (spec.parent / "refused").exists()
+
+
+def test_masks_that_a_spec_names_are_united_and_others_of_one_cell_refused(
+    spec: Path, spheres: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = spheres / TASK / "labelsTr"
+    model = f'models=[{{label: external, name: tool, masks: "{masks}"}}]'
+    one, other = ran(spec, "one", model), ran(spec, "other", model, "seeds=[1]")
+    into = spec.parent / "merged" / "tiny"
+    assert merge([one, other, "--into", str(into)]) == 0
+    study = StoredStudy.opened(Store(str(into)))
+    assert {(trial.seed, trial.fold) for trial in study.plan.trials} == {
+        (seed, fold) for seed in (0, 1) for fold in range(3)
+    }
+    assert not study.missing
+    moved = tmp_path / "moved"
+    shutil.copytree(masks, moved)
+    image = nibabel.load(moved / "case_00.nii.gz")
+    content = np.roll(np.asarray(image.dataobj), 1, axis=0)
+    nibabel.save(nibabel.Nifti1Image(content, image.affine), moved / "case_00.nii.gz")
+    third = ran(spec, "third", model.replace(str(masks), str(moved)))
+    assert merge([one, third, "--into", str(spec.parent / "refused" / "tiny")]) == 2
+    assert "the masks of tool Task99_Spheres fraction 1 fold " in capsys.readouterr().err
 
 
 def test_studies_that_do_not_fit_are_refused_by_name(

@@ -18,10 +18,17 @@ import orchestrator.planning.search
 from medvision.data.splits import Roles
 from medvision.inference import Inference
 from medvision.models.registry import MODEL_LABELS
-from medvision.settings import NotInIds, Since, mark
+from medvision.settings import NotInIds, Since, counted, mark
 from orchestrator.planning.found import BlockInputs
-from orchestrator.planning.identity import digest, eval_identity, train_identity
+from orchestrator.planning.identity import (
+    digest,
+    eval_identity,
+    external_content,
+    external_identity,
+    train_identity,
+)
 from orchestrator.planning.search import Search
+from orchestrator.spec.other_tools import ExternalSettings
 from orchestrator.spec.search import SearchSpec
 from orchestrator.spec.study import Spec
 from orchestrator.spec.yaml_file import load_spec
@@ -112,6 +119,16 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "SearchSpec": ("trials space seed parallel prune", {}, "cases reserved_fraction epochs steps"),
     "Range": ("log uniform integers choices", {}, ""),
     "CustomSettings": ("label network settings sha256", {}, "name overrides files"),
+    "NnUNetV2Settings": (
+        "label configuration trainer plans epochs iterations validation_iterations processes",
+        {},
+        "name",
+    ),
+    "ExternalSettings": (
+        "label labels",
+        {"probabilities": Since("0.2", False)},
+        "name masks folds allow_empty",
+    ),
     **MODEL_MEANINGS,
 }
 # By study: of all its trainings, then of all its evaluations (`digests`).
@@ -153,6 +170,11 @@ def _ids(spec: Spec, model: Any, task: Any) -> list[tuple[str, str]]:
         )
         job = search.job(4, {"training.lr": 1e-3, "lora.rank": 2, "depth": 4}, [], "token")
         return [(digest(search.identity), search.id), (job.train_id, job.eval_id)]
+    if isinstance(model, ExternalSettings):
+        content = {key: value for key, value in counted(model).items() if key != "label"}
+        masks = external_content("content of the masks", {}) | content
+        name = digest(external_identity(spec, task, masks))
+        return [(name, digest(eval_identity(spec, task, name, ROLES, FINGERPRINTS)))]
     trainings = [
         train_identity(spec, model, task, 0, seed, ROLES, FINGERPRINTS, block)
         for seed in spec.seeds

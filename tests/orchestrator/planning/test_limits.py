@@ -12,13 +12,14 @@ import pytest
 
 from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.inputs import InputError
-from orchestrator.planning.limits import Spent, notify, reached, refuse_beyond
+from orchestrator.planning.limits import Spent, limited, notify, reached, refuse_beyond
 from orchestrator.planning.plan import Plan, Trial
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
-from record.events import Finished, Interrupted, Started, Stopped
-from record.schema import Cell
-from record.store import Store
+from record import paths
+from record.events import Failed, Finished, Interrupted, Started, Stopped
+from record.schema import Cell, SpentFile
+from record.store import DamagedError, Store
 from record.study import StoredStudy
 from tests.record.builders import commit
 
@@ -47,7 +48,7 @@ class Clock:
 def test_gpu_hours_are_those_of_finished_and_of_running_trials() -> None:
     clock = Clock()
     plan = Plan((trial("a", 2.0), trial("b", 0.5), trial("c", 1.0)))
-    spent = Spent(plan, {"a": commit(eval_id="a", cost={"seconds": 1800.0})}, clock)
+    spent = Spent(plan, {"a": commit(eval_id="a", cost={"seconds": 1800.0})}, clock=clock)
     assert spent.gpu_hours == 1.0
     spent.heard(Started("b", "b", 1))
     spent.heard(Started("c", "c", 1))
@@ -61,6 +62,52 @@ def test_gpu_hours_are_those_of_finished_and_of_running_trials() -> None:
     assert reached(spec(hours=2), spent) == "limits.hours: 2 h of this run are over"
     said = reached(spec(gpu_hours=2.5, cost_per_gpu_hour=4), spent)
     assert said == "limits.gpu_hours: 2.5 GPU-hours are spent (10.00 at 4 an hour)"
+
+
+def test_what_attempts_of_earlier_runs_spent_counts_once() -> None:
+    clock, plan = Clock(), Plan((trial("a", 2.0), trial("b", 1.0)))
+    finished = {"a": commit(eval_id="a", cost={"seconds": 1800.0})}
+    before = {"a": 5400.0, "b": 1800.0, "of another plan": 3600.0}  # a: an attempt failed before
+    spent = Spent(plan, finished, before, clock)
+    assert spent.gpu_hours == 3.0
+    assert not spent.heard(Started("b", "b", 1))
+    clock.now = 1800.0
+    assert spent.heard(Interrupted("b", "b"))
+    assert spent.gpu_seconds() == before | {"b": 3600.0}
+    assert not spent.heard(Interrupted("b", "b"))
+    assert spent.gpu_hours == 3.5
+
+
+def test_a_run_writes_down_what_its_attempts_spent_for_the_next_one(tmp_path: Path) -> None:
+    store, said = Store(str(tmp_path / "study")), list[str]()
+    trials = (trial("a", 1.0), trial("b", 0.0))
+    plan = Plan(trials, cost=CostModel({one.name: one.work for one in trials}))
+    for expected in (1, 2):
+        with limited(spec(), plan, store, lambda event: None, said.append) as heard:
+            heard(Started("b", "b", 1))
+            heard(Interrupted("b", "b"))
+            heard(Started("a", "a", 1))
+            heard(Failed("a", "a", "no reason", "exception"))
+        kept = store.load(paths.SPENT, SpentFile)
+        assert kept is not None
+        assert list(kept.gpu_seconds) == ["a"]
+        assert kept.gpu_seconds["a"] > 0
+        if expected == 1:
+            store.save(paths.SPENT, SpentFile(gpu_seconds={"a": 7200.0}))
+    assert kept.gpu_seconds["a"] > 7200
+    refusing = spec(gpu_hours=1, plan="refuse")
+    with (
+        pytest.raises(InputError, match=r"limits.gpu_hours: 0.0 GPU-hours are estimated, -1.0"),
+        limited(refusing, plan, store, lambda event: None, said.append),
+    ):
+        pass
+    assert not said
+    store.write(paths.SPENT, (store.read(paths.SPENT) or b"")[:1])
+    with (
+        pytest.raises(DamagedError, match=r"spent.json: .*remove it: limits.gpu_hours"),
+        limited(spec(), plan, store, lambda event: None, said.append),
+    ):
+        pass
 
 
 def test_a_run_stops_says_what_is_missing_and_goes_on(

@@ -1,0 +1,96 @@
+"""nnU-Net itself beside our `nnU-Net` network under our recipe: one fold of Task04, as many
+iterations of each on the CPU, both scored by the same code.
+
+    MEDVISION_DATA=... python -m benchmarks.nnunet --iterations 100
+
+Needs `pip install '.[nnunet]'`. A run that was stopped goes on where it was; the time that is
+printed is that of all of them. An iteration is a step of the optimizer: nnU-Net plans its own batch
+and patch, our network sees the whole volume at the size that `--image-size` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from orchestrator.run import main as run
+from record import paths
+from record.store import Store
+from record.study import StoredStudy
+
+TASK, GROUPS = "Task04_Hippocampus", {"anterior": [1], "posterior": [2]}
+OURS, THEIRS = "our nnU-Net network", "nnU-Net itself"
+
+
+def spec(options: argparse.Namespace) -> dict[str, object]:
+    """A study of the two methods."""
+    epochs = max(1, options.iterations // options.per_epoch)
+    network = {"label": "nnU-Net", "name": OURS}
+    itself = {"label": "nnUNetv2", "name": THEIRS, "configuration": "3d_fullres", "epochs": epochs}
+    budget = {"iterations": options.per_epoch, "validation_iterations": 2}
+    return {
+        "name": "nnunet",
+        "models": [network, itself | budget],
+        "tasks": [TASK],
+        "fractions": [options.fraction],
+        "splits": {"scheme": "holdout", "test_fraction": options.test_fraction},
+        "data": {"image_size": [options.image_size] * 3, "label_groups": GROUPS},
+        "training": {
+            "steps": epochs * options.per_epoch,
+            "batch_size": options.batch_size,
+            "checkpoint_epochs": 1,
+        },
+        "evaluation": {"metrics": ["dice", "nsd"]},
+        "resources": {"cpus_per_worker": options.threads, "gpus_per_worker": 0},
+        "tracking": {"enabled": False},
+        "storage": str(options.folder.resolve()),
+    }
+
+
+def table(study: StoredStudy) -> list[str]:
+    """The lines of the table in docs/benchmarks.md."""
+    rows = study.rows(paths.CASES)
+    nsd = next(name for name in rows.columns if name.startswith("nsd"))
+    lines = [
+        "| method | label | Dice | NSD | minutes | peak memory, MiB | parameters, M |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for trial, marker in study.plan.finished(study.finished.commits):
+        cost = marker.cost
+        mine = rows[rows["model"] == trial.model]
+        for group in GROUPS:
+            of_group = mine[mine["group"] == group]
+            lines.append(
+                f"| {trial.model} | {group} | {of_group['dice'].mean():.3f} | "
+                f"{of_group[nsd].mean():.3f} | {cost.seconds / 60:.1f} | "
+                f"{cost.peak_memory_bytes / 2**20:.0f} | {cost.parameters / 1e6:.1f} |"
+            )
+    return lines
+
+
+def main() -> None:
+    """Command line; see `--help`."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.nnunet")
+    add = parser.add_argument
+    add("--iterations", type=int, default=500, help="of each method")
+    add("--per-epoch", type=int, default=50, help="iterations between two checkpoints")
+    add("--fraction", type=float, default=1.0, help="of the training cases")
+    add("--test-fraction", type=float, default=0.2, help="of all cases")
+    add("--image-size", type=int, default=48, help="voxels of each edge that our network sees")
+    add("--batch-size", type=int, default=8, help="of our network")
+    add("--threads", type=int, default=1)
+    add("--folder", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    file = options.folder / "nnunet.yaml"
+    file.write_text(yaml.safe_dump(spec(options), sort_keys=False))
+    code = run([str(file), "--in-process", "--quiet"])
+    study = StoredStudy.opened(Store(str(options.folder.resolve() / "nnunet")))
+    print("\n".join([*table(study), json.dumps({"exit code": code})]))
+
+
+if __name__ == "__main__":
+    main()
