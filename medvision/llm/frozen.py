@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from medvision.llm.errors import BlockError
+from medvision.llm.halves import keep_halves
 
 
 class FrozenBlock(nn.Module):
@@ -26,6 +27,7 @@ class FrozenBlock(nn.Module):
         family: its name in `medvision.llm.families`, or in transformers.
         layer: index of the layer in its model, counted from 0, or a tuple of them.
         fingerprint: sha256 of configuration and weights (as float32).
+        in_halves: whether `keep_halves` is known to change no number.
         projections: for q, k, v and o the names of the linear maps inside this module, for LoRA;
             a role that the layer holds in no map of its own is not there.
     """
@@ -37,9 +39,11 @@ class FrozenBlock(nn.Module):
     layer: int | tuple[int, ...]
     fingerprint: str
     causal: bool
+    in_halves: bool = False
     layers: nn.ModuleList
     norm: nn.Module | None
     projections: Mapping[str, tuple[str, ...]]
+    _stream: torch.dtype | None = None  # where it is not the dtype of all parameters
 
     def _frozen(self, layers: Sequence[int]) -> None:
         """The last step of making one."""
@@ -74,7 +78,7 @@ class FrozenBlock(nn.Module):
             raise BlockError(
                 f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}"
             )
-        hidden = self._through_layers(tokens.to(next(self.parameters()).dtype))
+        hidden = self._through_layers(tokens.to(self._stream or next(self.parameters()).dtype))
         if self.norm is not None:
             hidden = self.norm(hidden)
         return hidden.to(tokens.dtype)
@@ -94,6 +98,17 @@ class FrozenBlock(nn.Module):
         """Give the final norm the weights that it has before any training, in place: it then only
         normalises.
         """
+
+    def keep_halves(self) -> FrozenBlock:
+        """Keep the linear maps' weights in 16 bits, in place, where these hold them exactly
+        (`medvision.llm.halves`): half the memory, the same output and gradient bit by bit.
+
+        Only of families with a row, whose layers never ask for a weight's dtype.
+        """
+        if self.in_halves:
+            self._stream = next(self.parameters()).dtype
+            keep_halves(self)
+        return self
 
     def tile_kv_heads(self) -> FrozenBlock:
         """Pair query head i with key/value head i mod kv_heads instead of i // (heads / kv_heads),

@@ -26,6 +26,7 @@ from medvision.data.views.base import PreprocessedCase
 from medvision.device import make_deterministic
 from medvision.llm.scrambled import changed_fingerprint
 from medvision.models import build_model
+from medvision.models.language.shared import forget_shared
 from medvision.seeds import derive_seed
 from medvision.training.checkpoint import block_fingerprint
 from medvision.training.loop import train
@@ -138,6 +139,8 @@ def train_model(
     """
     job, spec, roles = context.job, context.spec, context.roles
     make_deterministic()
+    if context.model_spec.block is None:
+        forget_shared()
     torch.manual_seed(derive_seed("initialisation", context.draw))
     model = build_model(
         image_size=spec.data.image_size,

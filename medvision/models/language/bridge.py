@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from medvision.llm.errors import BlockError
+from medvision.llm.frozen import FrozenBlock
 from medvision.models.language.mappers import low_rank, make_mapper
 from medvision.models.language.settings import (
     STAND_INS,
@@ -14,6 +15,7 @@ from medvision.models.language.settings import (
     Mapper,
     stand_in_width,
 )
+from medvision.models.language.shared import shared
 from medvision.models.language.stand_ins import LinearStandIn, MlpStandIn
 
 
@@ -58,9 +60,7 @@ def open_block(llm: LlmSettings, *, tokens: int = 1, empty: bool = False) -> tup
     On the meta device the paper's own checkpoints are known and need no network (`python -m
     medvision.models`).
     """
-    from medvision.llm import load_block
     from medvision.llm.positions import position_only
-    from medvision.llm.scrambled import keep_spectrum, permute_weights
     from medvision.llm.shapes import empty_block
 
     counted = torch.get_default_device().type == "meta"
@@ -76,25 +76,37 @@ def open_block(llm: LlmSettings, *, tokens: int = 1, empty: bool = False) -> tup
         return LinearStandIn(size.hidden_size, inner), size.hidden_size
     if empty or counted:
         block = empty_block(llm.source, llm.layer, final_norm=llm.final_norm, known=counted)
+    elif llm.seeded and llm.random_seed is None:
+        # A seed from torch's global state, as all weights that are drawn.
+        block = _loaded(llm.drawn(int(torch.randint(2**62, ()))))
+    elif llm.trainable:
+        block = _loaded(llm)
     else:
-        block = load_block(
-            llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm
-        )
-        if llm.seeded:
-            # Without a seed from torch's global state, as all weights that are drawn.
-            given = llm.random_seed
-            seed = int(torch.randint(2**62, ())) if given is None else given
-            if llm.weights == "random":
-                block.randomise(seed)
-            elif llm.control == "permuted":
-                permute_weights(block, seed)
-            else:
-                keep_spectrum(block, seed)
-        if llm.kv_pairing == "tiled":
-            block.tile_kv_heads()
-        if llm.final_norm_weights == "ones":
-            block.reset_final_norm()
+        block = shared(llm, _loaded)
     for name, parameter in block.named_parameters():
         # What has no part in the result would wait for a gradient for ever.
         parameter.requires_grad_(llm.trainable and (llm.rope or not position_only(name)))
     return block, block.hidden_size
+
+
+def _loaded(llm: LlmSettings) -> FrozenBlock:
+    """The block out of its checkpoint, with what the settings change of it."""
+    from medvision.llm.loading import load_block
+    from medvision.llm.scrambled import keep_spectrum, permute_weights
+
+    block = load_block(
+        llm.source, llm.layer, rope=llm.rope, causal=llm.causal, final_norm=llm.final_norm
+    )
+    if llm.seeded:
+        seed = int(llm.random_seed or 0)
+        if llm.weights == "random":
+            block.randomise(seed)
+        elif llm.control == "permuted":
+            permute_weights(block, seed)
+        else:
+            keep_spectrum(block, seed)
+    if llm.kv_pairing == "tiled":
+        block.tile_kv_heads()
+    if llm.final_norm_weights == "ones":
+        block.reset_final_norm()
+    return block if llm.trainable else block.keep_halves()

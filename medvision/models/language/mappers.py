@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from medvision.llm.halves import widened
 from medvision.models.language.settings import LoraSettings, Mapper
 
 
@@ -31,6 +32,7 @@ def low_rank(base: nn.Linear, settings: LoraSettings) -> nn.Module:
     from peft import LoraConfig
     from peft.tuners.lora import Linear as LoraLinear
 
+    base = widened(base)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha)
     layer = LoraLinear(base, "default", config=config, r=settings.rank, lora_alpha=settings.alpha)
     base.requires_grad_(False)
