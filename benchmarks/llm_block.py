@@ -194,9 +194,11 @@ def kept_for_backward(folder: Path) -> list[str]:
             generator = torch.Generator().manual_seed(1)
             tokens = torch.randn(1, 512, block.hidden_size, generator=generator).requires_grad_()
             started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                    out = block(tokens)
+            with (
+                torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+                torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            ):
+                out = block(tokens)
             out.float().square().mean().backward()
             seconds = time.perf_counter() - started
             modeling_llama.apply_rotary_pos_emb = turn
