@@ -11,6 +11,7 @@ from typing import Any
 
 from medvision.llm.errors import BlockError
 from medvision.llm.families import gguf_family, meta_family, row_of
+from medvision.llm.quantised import quantisation, refusal
 from medvision.llm.sources import Checkpoint, locate, open_checkpoint
 
 # GGUF's key below its architecture's name -> transformers' name. Shared by all families here.
@@ -100,8 +101,8 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
     the sizes, are in it.
 
     Raises:
-        BlockError: unreadable, incomplete, of an unsupported family, or quantised other than as
-            GGUF.
+        BlockError: unreadable, incomplete, of an unsupported family, or quantised in a way that
+            is not read (`medvision.llm.quantised`).
     """
     if checkpoint.layout.format == "gguf":
         config = from_gguf(
@@ -111,12 +112,14 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
         config = from_meta(checkpoint.json(checkpoint.layout.config), checkpoint.where)
     else:
         config = checkpoint.json(checkpoint.layout.config)
-        inner = config.get("text_config")
-        inside = _quantisation(inner) if isinstance(inner, Mapping) else None
-        if how := _quantisation(config) or inside:
+        how = quantisation(config)
+        why = refusal(how) if how else ""
+        if how and not why and checkpoint.layout.format != "safetensors":
+            why = "it is no safetensors file"
+        if why:
             raise BlockError(
-                f"{checkpoint.where} is quantised ({str(how)[:200]}): take the original "
-                "checkpoint, or a GGUF file of it"
+                f"{checkpoint.where} is quantised in a way that is not read ({why}; "
+                f"{str(how)[:200]}): take the original checkpoint, or a GGUF file of it"
             )
     if row_of(config, checkpoint.where) is None:
         return config
@@ -126,19 +129,6 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
                 f"{checkpoint.where}: {key} is {config.get(key)!r} in {checkpoint.layout.config}"
             )
     return config
-
-
-def _quantisation(config: Mapping[str, Any]) -> Any:
-    """What the configuration says of a quantisation; None or empty where the weights are plain.
-
-    Tools write null, {} or bitsandbytes with both switches off for a model that is not quantised.
-    """
-    how = config.get("quantization_config") or config.get("compression_config")
-    if isinstance(how, Mapping) and how.get("quant_method", "bitsandbytes") == "bitsandbytes":
-        switches = [how[name] for name in ("load_in_8bit", "load_in_4bit") if name in how]
-        if switches and not any(switches):
-            return None
-    return how
 
 
 def from_meta(params: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Here are the names, the order of rows and the shards; how a weight file is read 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from medvision.llm.bytefile import ByteFile, check_range
 from medvision.llm.errors import BlockError
 from medvision.llm.families import Family
 from medvision.llm.gguf_header import TensorInfo
+from medvision.llm.quantised import dequantised, quantisation
 from medvision.llm.sources import Checkpoint
 from medvision.llm.weight_files import Slot, read_safetensors, read_torch
 
@@ -64,8 +66,17 @@ def named_tensors(checkpoint: Checkpoint) -> tuple[Collection[str], Lookup]:
     Raises:
         BlockError: damaged, foreign or unsafe files.
     """
+    how = quantisation(checkpoint.json(checkpoint.layout.config))
+    names, get = _stored_tensors(checkpoint, packed=bool(how))
+    return dequantised(names, get, how, checkpoint.where) if how else (names, get)
+
+
+def _stored_tensors(checkpoint: Checkpoint, *, packed: bool) -> tuple[Collection[str], Lookup]:
+    """The same as they are stored; `packed`: quantised ones, too."""
     layout, repository = checkpoint.layout, checkpoint.repository
-    read_table = read_safetensors if layout.format == "safetensors" else read_torch
+    read_table: Callable[[ByteFile], dict[str, Slot]] = read_torch
+    if layout.format == "safetensors":
+        read_table = functools.partial(read_safetensors, packed=packed)
     if layout.index is None:
         table = read_table(repository.open(layout.weights[0]))
         return table, table.get

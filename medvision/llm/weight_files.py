@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,14 @@ import torch
 from medvision.llm.bytefile import ByteFile, Stream, check_range, other_kind
 from medvision.llm.errors import BlockError
 
+# Of a quantised weight and what lies beside it, which is no parameter of a block as it is.
+PACKED = {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _TORCH = (b"PK\x03\x04", b"\x80\x02")  # how files of torch.save begin
 _MAX_JSON = (
@@ -31,9 +39,12 @@ class Slot:
     read: Callable[[], torch.Tensor]
 
 
-def read_safetensors(file: ByteFile) -> dict[str, Slot]:
+def read_safetensors(file: ByteFile, *, packed: bool = False) -> dict[str, Slot]:
     """Slots of every tensor of a safetensors file (https://huggingface.co/docs/safetensors,
     "Format").
+
+    Args:
+        packed: with the dtypes of quantised weights (`PACKED`).
 
     Raises:
         BlockError: not a safetensors file, truncated, or with dtypes other than F64, F32, F16 and
@@ -49,6 +60,7 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
             f"{file.size}"
         )
     try:
+        known = DTYPES | PACKED if packed else DTYPES
         header = json.loads(bytes(file.read(8, length)))
         header.pop("__metadata__", None)
         slots = {}
@@ -56,7 +68,7 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
             begin, end = map(int, entry["data_offsets"])
             shape = tuple(map(int, entry["shape"]))
             slots[name] = _raw_slot(
-                file, name, str(entry["dtype"]), shape, 8 + length + begin, end - begin
+                file, name, str(entry["dtype"]), shape, 8 + length + begin, end - begin, known
             )
         return slots
     except BlockError:
@@ -66,10 +78,16 @@ def read_safetensors(file: ByteFile) -> dict[str, Slot]:
 
 
 def _raw_slot(
-    file: ByteFile, name: str, dtype: str, shape: tuple[int, ...], offset: int, length: int
+    file: ByteFile,
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    offset: int,
+    length: int,
+    known: Mapping[str, torch.dtype],
 ) -> Slot:
     check_range(file, offset, length)
-    torch_dtype = DTYPES.get(dtype)
+    torch_dtype = known.get(dtype)
 
     def read() -> torch.Tensor:
         if torch_dtype is None:
