@@ -135,7 +135,7 @@ def sent_and_trained(ranks: Ranks, folder: Path, block: Path) -> None:
 
     marked = network()
     for parameter in marked.parameters():
-        parameter.data += rank
+        parameter.data = parameter.data + rank  # not in place: models share a frozen block's memory
     wrapped = distributed_model(marked)
     kept = [name for name, parameter in marked.named_parameters() if rank and not torch.equal(
         parameter, network().get_parameter(name))]  # fmt: skip
