@@ -43,7 +43,8 @@ class FrozenBlock(nn.Module):
     layers: nn.ModuleList
     norm: nn.Module | None
     projections: Mapping[str, tuple[str, ...]]
-    _stream: torch.dtype | None = None  # where it is not the dtype of all parameters
+    # A parameter that is not kept in 16 bits where others are; in a tuple, which registers nothing.
+    _wide: tuple[nn.Parameter, ...] = ()
 
     def _frozen(self, layers: Sequence[int]) -> None:
         """The last step of making one."""
@@ -78,7 +79,8 @@ class FrozenBlock(nn.Module):
             raise BlockError(
                 f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}"
             )
-        hidden = self._through_layers(tokens.to(self._stream or next(self.parameters()).dtype))
+        inside = self._wide[0] if self._wide else next(self.parameters())
+        hidden = self._through_layers(tokens.to(inside.dtype))
         if self.norm is not None:
             hidden = self.norm(hidden)
         return hidden.to(tokens.dtype)
@@ -106,8 +108,7 @@ class FrozenBlock(nn.Module):
         Only of families with a row, whose layers never ask for a weight's dtype.
         """
         if self.in_halves:
-            self._stream = next(self.parameters()).dtype
-            keep_halves(self)
+            self._wide = keep_halves(self)[:1]
         return self
 
     def tile_kv_heads(self) -> FrozenBlock:

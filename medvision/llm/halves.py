@@ -42,10 +42,14 @@ class _Widened(torch.autograd.Function):
         return gradient.matmul(weight.to(gradient.dtype)), None, None
 
 
-def keep_halves(block: nn.Module) -> None:
+def keep_halves(block: nn.Module) -> tuple[nn.Parameter, ...]:
     """Keep the weights of the block's linear maps in 16 bits, in place, where these hold them
     exactly: what comes of a checkpoint in bfloat16 or float16. All others stay as they are.
+
+    Returns:
+        The others.
     """
+    halves = set()
     for name, module in list(block.named_modules()):
         if type(module) is not nn.Linear or module.weight.dtype != torch.float32:
             continue
@@ -55,8 +59,10 @@ def keep_halves(block: nn.Module) -> None:
         with torch.device("meta"):
             kept = KeptLinear(module.in_features, module.out_features, module.bias is not None)
         kept.weight = nn.Parameter(half, requires_grad=False)
+        halves.add(kept.weight)
         kept.bias = module.bias
         block.set_submodule(name, kept)
+    return tuple(parameter for parameter in block.parameters() if parameter not in halves)
 
 
 def _exactly(weight: torch.Tensor) -> torch.Tensor | None:
