@@ -9,13 +9,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from torch import nn
 
 from medvision.data.nifti import open_volume
 from medvision.data.preprocess import file_channels, prepare_image
 from medvision.device import usable_device
 from medvision.errors import DataError
-from medvision.evaluation import predict_together
+from medvision.evaluation import Shown, predict_together
 from medvision.postprocess import tidied
 from medvision.training.checkpoint import About, load_checkpoint, read_about
 
@@ -111,23 +112,36 @@ class Segmenter:
             ([model for model, each in pairs if each.preparation == way], inputs)
             for way, inputs in zip(ways, seen, strict=True)
         ]
-        masks = predict_together(
-            shown,
-            device=self.device,
-            precision=about.precision,
-            output=about.output,
-            inference=about.inference,
-        )
         grid = open_volume(images[0]).grid
-        kept = tidied(masks, list(about.preparation.groups), grid.voxel_mm3, about.inference)
+        masks = segmented(shown, about, grid.voxel_mm3, self.device)
         labels = np.zeros(grid.shape, dtype=np.uint8)
-        for mask, value in zip(kept, self.values.values(), strict=True):
+        for mask, value in zip(masks, self.values.values(), strict=True):
             labels[mask] = value
         scan = nibabel.load(images[0])
         header = nibabel.Nifti1Header.from_header(scan.header, check=False)
         header.set_data_dtype(np.uint8)
         header["cal_min"] = header["cal_max"] = 0
         return nibabel.Nifti1Image(labels, scan.affine, header)
+
+
+def segmented(
+    shown: Sequence[Shown], about: About, voxel_mm3: float, device: torch.device
+) -> np.ndarray:
+    """Label groups of a case, bool [G, X, Y, Z], as the evaluation of a trial makes them.
+
+    Args:
+        shown: models, and how they see the case.
+        about: of one of them.
+        voxel_mm3: volume of a voxel of the case.
+    """
+    masks = predict_together(
+        shown,
+        device=device,
+        precision=about.precision,
+        output=about.output,
+        inference=about.inference,
+    )
+    return tidied(masks, list(about.preparation.groups), voxel_mm3, about.inference)
 
 
 def _sees(about: About) -> Mapping[str, Any]:

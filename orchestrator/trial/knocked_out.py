@@ -22,11 +22,10 @@ from medvision.data.split_files import from_split
 from medvision.data.splits import Roles
 from medvision.device import make_deterministic
 from medvision.errors import DataError
-from medvision.evaluation import predict
 from medvision.models.language.knock_outs import KnockOut, knocked_out
-from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.seeds import derive_seed
+from medvision.segmenter import segmented
 from medvision.trained import Training
 from medvision.training.checkpoint import load_checkpoint
 from orchestrator.comparing.committed import commit_scores, new_token, whole_of
@@ -211,15 +210,7 @@ def _rows(
         for one, of in zip(knocked, rows, strict=True):
             how: KnockOut = one.knock_out  # type: ignore[assignment]  # made of one
             with knocked_out(model, how, seed=seed, other=other):
-                mask = predict(
-                    model,
-                    seen,
-                    device=device,
-                    precision=about.precision,
-                    output=about.output,
-                    inference=about.inference,
-                )
-            voxel = float(np.prod(truth.spacing))
-            mask = tidied(mask, list(groups), voxel, about.inference)
+                voxel = float(np.prod(truth.spacing))
+                mask = segmented([([model], seen)], about, voxel, device)
             of[name] = score(mask, truth, list(groups), spec.evaluation, tolerances)
     return rows

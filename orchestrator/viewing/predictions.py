@@ -86,9 +86,10 @@ class Predictions:
 
 def _predict(weights: bytes, case: Case, *, trust_code: bool) -> np.ndarray:
     """Masks bool [G, X, Y, Z] of a case, as a trial's evaluation makes them, on the CPU."""
+    from medvision.data.nifti import open_volume
     from medvision.data.preprocess import prepare_image
     from medvision.device import usable_device
-    from medvision.evaluation import predict
+    from medvision.segmenter import segmented
     from medvision.training.checkpoint import load_checkpoint
 
     with tempfile.TemporaryDirectory() as folder:
@@ -97,4 +98,5 @@ def _predict(weights: bytes, case: Case, *, trust_code: bool) -> np.ndarray:
         device = usable_device("cpu")
         model, about = load_checkpoint(path, device=device, trust_code=trust_code)
         inputs = prepare_image(list(case.images), about.preparation)
-        return predict(model, inputs, device=device, precision=about.precision)
+        voxel = open_volume(case.image).grid.voxel_mm3
+        return segmented([([model], inputs)], about, voxel, device)

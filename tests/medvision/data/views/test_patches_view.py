@@ -153,3 +153,32 @@ def test_another_image_is_scaled_by_its_own_values(tmp_path: Path) -> None:
     assert (shown.mean(), shown.std()) == pytest.approx((0, 1), abs=1e-2)
     shown = prepare_image(case.images, wanted()).image.astype(np.float64)
     assert np.percentile(shown, (0.5, 99.5)) == pytest.approx((0, 1), abs=1e-2)
+
+
+def test_channels_of_different_kinds_are_each_scaled_in_their_way(
+    tmp_path: Path, isolated_cache: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    ct, mri = rng.normal(50, 10, SHAPE), rng.normal(700, 90, SHAPE)
+    ct[0, 0, 0] = 3000  # metal
+    case = written(tmp_path, np.stack([ct, mri], -1), ball(), np.eye(4))
+    settings = wanted(modality=("CT", "MRI"), channel="all", intensity="z-score")
+    found = fitted(settings, [(case, content_fingerprint(case))])
+    assert [one is None for one in found.ranges] == [False, True]
+    shown = prepare(case, content_fingerprint(case), found)
+    assert shown.image.shape == (2, *SHAPE)
+    assert shown.image[0].max() < 4  # clipped to what the structures hold
+    assert shown.image[1].astype(np.float64).std() == pytest.approx(1, abs=0.01)
+    assert shown.sample(0)[0].shape == (2, 16, 12, 8)
+
+
+def test_thick_slices_stay_apart_on_the_way_there_and_back(
+    tmp_path: Path, isolated_cache: Path
+) -> None:
+    label = np.zeros((20, 20, 6))
+    label[5:15, 5:15, 2] = 1
+    case = written(tmp_path, label, label, np.diag([1, 1, 6, 1]))
+    shown = prepare(case, content_fingerprint(case), wanted(spacing=(1, 1, 2)))
+    assert shown.masks.shape == (1, 20, 20, 18)
+    np.testing.assert_array_equal(np.flatnonzero(shown.masks[0].any((0, 1))), [6, 7, 8])
+    np.testing.assert_array_equal(predict(Identity(), shown, device=CPU)[0], label > 0)
