@@ -103,21 +103,25 @@ def reliance_section(
             Cell(str(row["task"])),
             Cell(share(row["fraction"]), sort=row["fraction"]),
             Cell(row["knock_out"]),
-            Cell(row["lacks"]),
+            Cell(row["said"]),
+            interval(row["difference"], row["low"], row["high"], digits),
             number(row["whole"], digits),
             number(row["dice"], digits),
-            interval(row["difference"], row["low"], row["high"], digits),
             Cell(p_text(row["p_holm"])),
-            Cell(row["said"]),
         ]
         for row in made
     ]
-    header = ["Model", "Task", "Data", "Knocked out", "The network lacks", "Dice", "Without"]
-    header += ["Difference [95% CI]", "p (Holm)", "Verdict"]
+    header = ["Model", "Task", "Data", "Knocked out", "Verdict", "Difference [95% CI]", "Dice"]
+    header += ["Without", "p (Holm)"]
     notes = [
         "The same trained networks on the same cases, predicted again without training. Difference "
         "and p are those of the methods' test (trainings, training sets and cases are random), "
         "Holm over the ways, tasks and shares of a model.",
+        "The network without: "
+        + "; ".join(
+            f"{how} lacks {KNOCK_OUTS[how]}" for how in dict.fromkeys(r["knock_out"] for r in made)
+        )
+        + ".",
         "A network that was trained with a block may need it and be no better for it: what the "
         "block brings is said by the comparison with networks that were trained without, and by "
         "the table of controls.",
@@ -125,7 +129,7 @@ def reliance_section(
     return Section(
         "reliance",
         "Is the block used?",
-        [Table("", header, "lllllrrrrl", shown, notes[0], keys=4)],
+        [Table("", header, "lllllrrrr", shown, notes[0], keys=4)],
         pd.DataFrame(made),
         notes,
         opening=[_sentence(model, made) for model in dict.fromkeys(row["model"] for row in made)],
