@@ -23,7 +23,8 @@ class Inference(Settings):
     mirror: bool = Field(
         default=False,
         description="the mean over the case and its seven mirror images along X, Y and Z, at eight "
-        "times the cost",
+        "times the cost; only for trainings that saw mirror images (strong_augmentation), others "
+        "take left for right in them",
     )
     largest: list[Name] | Literal["all"] = Field(
         default=[],

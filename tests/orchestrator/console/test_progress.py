@@ -28,7 +28,6 @@ from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.retry import State
 from orchestrator.run import main
 from record.events import Beat, Ended, Event, Message, Stopping, WaitsForMachines, from_json
-from record.progress import LaneProgress
 from record.store import Store
 
 CELL = "MedVisionLlama Task01_BrainTumour fraction 0.1 fold {} seed 0"
@@ -156,15 +155,6 @@ def test_the_picture_fits_the_terminal(width: int) -> None:
     assert "failed: MedVisionLlama Task01_BrainTumour" in text
     if width == 120:
         assert "[bold]odd[/] text" in text  # shown as it is, not taken for markup
-
-
-def test_a_lane_says_what_it_is_at() -> None:
-    def step(**values: Any) -> str:
-        return LaneProgress(number=1, title="", since=0.0, **values).step
-
-    assert [step(at_work=False), step()] == ["waits", "starting"]
-    assert [step(epoch=5, epochs=10), step(epoch=5)] == ["5/10", "5"]
-    assert step(epoch=10, epochs=10) == "scoring"
 
 
 def test_plain_lines_for_files_and_pipes(capsys: pytest.CaptureFixture[str]) -> None:
