@@ -187,7 +187,7 @@ def test_a_browser_follows_the_page_to_the_report(
                     picture.update(study.started(1), 0.0)
                     picture.update(study.epoch(1, 1), 1.0)
                 files(picture)
-                await tab.shows("1 of 9")  # nobody touched the page
+                await tab.shows("1/9")  # nobody touched the page
             await tab.until("document.title === 'the report'")
 
     asyncio.run(look())
