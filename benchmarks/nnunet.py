@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import yaml
 
 from orchestrator.run import main as run
 from record import paths
+from record.arguments import amount, new_folder, whole
 from record.store import Store
 from record.study import StoredStudy
 
@@ -71,26 +73,27 @@ def table(study: StoredStudy) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main() -> int:
     """Command line; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.nnunet")
     add = parser.add_argument
-    add("--iterations", type=int, default=500, help="of each method")
-    add("--per-epoch", type=int, default=50, help="iterations between two checkpoints")
-    add("--fraction", type=float, default=1.0, help="of the training cases")
-    add("--test-fraction", type=float, default=0.2, help="of all cases")
-    add("--image-size", type=int, default=48, help="voxels of each edge that our network sees")
-    add("--batch-size", type=int, default=8, help="of our network")
-    add("--threads", type=int, default=1)
-    add("--folder", type=Path, default=Path("runs/benchmarks"))
+    add("--iterations", type=whole, default=500, help="of each method")
+    add("--per-epoch", type=whole, default=50, help="iterations between two checkpoints")
+    add("--fraction", type=amount, default=1.0, help="of the training cases")
+    add("--test-fraction", type=amount, default=0.2, help="of all cases")
+    add("--image-size", type=whole, default=48, help="voxels of each edge that our network sees")
+    add("--batch-size", type=whole, default=8, help="of our network")
+    add("--threads", type=whole, default=1)
+    add("--folder", type=new_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "nnunet.yaml"
     file.write_text(yaml.safe_dump(spec(options), sort_keys=False))
     code = run([str(file), "--in-process", "--quiet"])
-    study = StoredStudy.opened(Store(str(options.folder.resolve() / "nnunet")))
-    print("\n".join([*table(study), json.dumps({"exit code": code})]))
+    if code != 2:  # the spec is refused, as without nnunetv2 or data
+        study = StoredStudy.opened(Store(str(options.folder.resolve() / "nnunet")))
+        print("\n".join([*table(study), json.dumps({"exit code": code})]))
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

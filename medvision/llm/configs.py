@@ -11,7 +11,7 @@ from typing import Any
 
 from medvision.llm.errors import BlockError
 from medvision.llm.families import gguf_family, meta_family, row_of
-from medvision.llm.quantised import quantisation, refusal
+from medvision.llm.quantisation import quantisation, refusal
 from medvision.llm.sources import Checkpoint, locate, open_checkpoint
 
 # GGUF's key below its architecture's name -> transformers' name. Shared by all families here.

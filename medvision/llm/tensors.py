@@ -18,7 +18,8 @@ from medvision.llm.bytefile import ByteFile, check_range
 from medvision.llm.errors import BlockError
 from medvision.llm.families import Family
 from medvision.llm.gguf_header import TensorInfo
-from medvision.llm.quantised import dequantised, quantisation
+from medvision.llm.quantisation import quantisation
+from medvision.llm.quantised import dequantised
 from medvision.llm.sources import Checkpoint
 from medvision.llm.weight_files import Slot, read_safetensors, read_torch
 

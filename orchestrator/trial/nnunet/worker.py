@@ -8,6 +8,7 @@ JSON. What nnunetv2 itself prints goes there, too. It ends with the process that
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -26,12 +27,21 @@ SAVED = "checkpoint_saved.pth"  # a checkpoint that is whole, for whoever keeps 
 
 def say(**message: Any) -> None:
     """Tell who started this."""
-    print(f"\n{SAYS}{json.dumps(message)}", flush=True)
+    sys.stdout.write(f"\n{SAYS}{json.dumps(message)}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
     """The whole of a trial, or what of it is not there yet."""
-    wanted = json.loads(Path(sys.argv[1]).read_text())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", type=Path, metavar="SETTINGS.json")
+    file = parser.parse_args().settings
+    try:
+        wanted = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f"{file}: {error}")
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     import torch
 

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from medvision.llm import BlockError, load_block
-from medvision.llm.quantised import dequantised, refusal
+from medvision.llm.quantisation import refusal
+from medvision.llm.quantised import dequantised
 from medvision.llm.weight_files import Slot
 
 # Made by bitsandbytes 0.50.2 (quantize_4bit, int8_vectorwise_quant), with what it makes of them.
-GOLDEN = Path(__file__).with_name("bitsandbytes.safetensors")
+GOLDEN = Path(__file__).with_name("bitsandbytes.npz")
 GROUP = 32
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of AutoAWQ's columns in an int32
 Packed = tuple[dict[str, torch.Tensor], torch.Tensor]  # what is stored, and what it stands for
@@ -34,7 +36,8 @@ def slots(tensors: Mapping[str, torch.Tensor]) -> Callable[[str], Slot | None]:
 
 @pytest.mark.parametrize("name", ["nf4", "nf4_nested", "fp4_nested", "int8"])
 def test_bitsandbytes_own_numbers(name: str) -> None:
-    stored = load_file(GOLDEN)
+    with np.load(GOLDEN, allow_pickle=False) as file:
+        stored = {key: torch.from_numpy(file[key]) for key in file.files}
     expected = stored.pop(f"{name}.weight.expected")
     names, get = dequantised(list(stored), slots(stored), {"load_in_4bit": True}, "here")
     slot = get(f"{name}.weight")

@@ -124,13 +124,13 @@ def test_a_quantisation_that_is_none(make_model, write, key, value):
 @pytest.mark.parametrize(
     "value",
     [
-        {"quant_method": "fp8"},
-        {"quant_method": "bitsandbytes", "load_in_8bit": False, "load_in_4bit": True},
-        {"bits": 4},
+        {"quant_method": "hqq"},
+        {"quant_method": "gptq", "bits": 3},
+        {"quant_method": "awq", "bits": 4, "version": "gemv"},
         "gptq",
     ],
 )
-def test_a_quantisation_that_is_one(make_model, write, value):
+def test_a_quantisation_that_nobody_reads(make_model, write, value):
     folder = write(make_model("llama"))
     edit(folder, "config.json", quantization_config=value)
     with pytest.raises(BlockError, match="is quantised"):

@@ -77,7 +77,8 @@ def test_mean_and_order_are_of_each_image_alone(
     assert not torch.equal(moved, whole)
     assert torch.equal(moved.sort(dim=1).values, whole.sort(dim=1).values)
     with knocked_out(model, "permuted", seed=3):
-        assert torch.equal(block(tokens[:1]), moved[:1])
+        # Products of another size may be summed in another order.
+        torch.testing.assert_close(block(tokens[:1]), moved[:1])
 
 
 def test_what_has_no_block_or_no_partner_is_refused(tiny_llama: Path, isolated_cache: Path) -> None:

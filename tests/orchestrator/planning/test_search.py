@@ -181,8 +181,8 @@ def test_the_best_complete_trial_wins_the_earlier_of_equals() -> None:
             "training.lr: Input should be greater than 0, got -1",
         ),
         (
-            "{space: {training.optimizer: {choices: [adam, sgd]}}}",
-            "training.optimizer: Input should be 'adam' or 'adamw', got 'sgd'",
+            "{space: {training.optimizer: {choices: [adam, rmsprop]}}}",
+            "training.optimizer: Input should be 'adam', 'adamw' or 'sgd', got 'rmsprop'",
         ),
         ("{space: {training.epochs: {integers: [1, 2]}}}", "training.epochs cannot be searched"),
         ("{space: {training.lr: {log: [2, 1]}}}", "the lowest value must be below the highest"),

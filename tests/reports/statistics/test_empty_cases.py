@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvision.metrics import METRICS, evaluate_case
+from medvision.metrics import evaluate_case
+from medvision.metrics.definitions import USUAL
 from record.schema import Metric
 from reports.statistics import paired_wilcoxon
 from reports.statistics.pairing import Pairs, capped_scores, pair
 from reports.statistics.scores import case_scores
 from tests.record.builders import commits, study_plan
 
-ABOUT = {name: Metric.model_validate(dataclasses.asdict(info)) for name, info in METRICS.items()}
+ABOUT = {name: Metric.model_validate(dataclasses.asdict(info)) for name, info in USUAL.items()}
 DEFINED = ("specificity", "accuracy", "false_positive_volume")
-BY_TRUTH = tuple(name for name in METRICS if name not in DEFINED)
+BY_TRUTH = tuple(name for name in USUAL if name not in DEFINED)
 
 
 def box(*corner: int) -> np.ndarray:
