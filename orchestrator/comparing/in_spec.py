@@ -7,14 +7,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from medvision.errors import DataError
-from orchestrator.comparing.in_study import Grid, TaskMasks, Wanted, found_masks, score_masks
 from orchestrator.planning.inputs import InputError, data_root
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import split_of
 from orchestrator.spec.other_tools import ExternalSettings
 from orchestrator.spec.study import model_name
+
+if TYPE_CHECKING:  # nibabel, which a study without such masks does not need to be planned
+    from orchestrator.comparing.in_study import TaskMasks, Wanted
 
 
 def with_masks(study: Study, *, refuse: bool = False) -> tuple[Study, list[TaskMasks]]:
@@ -24,14 +27,17 @@ def with_masks(study: Study, *, refuse: bool = False) -> tuple[Study, list[TaskM
     Raises:
         InputError: with `refuse`, masks that cannot be used, every one by its case.
     """
-    methods = _methods(study)
+    named = [model for model in study.spec.models if isinstance(model, ExternalSettings)]
     root = data_root(study.spec)
-    if not methods or root is None or any(task.missing for task in study.found.tasks.values()):
+    if not named or root is None or any(task.missing for task in study.found.tasks.values()):
         return study, []
+    from orchestrator.comparing.in_study import Grid, found_masks
+
     splits = {name: split_of(study.spec, known) for name, known in study.found.tasks.items()}
     grid = Grid(study.spec, splits, root)
-    found, wrong = list[TaskMasks](), list[str]()
-    for wanted in methods:
+    found: list[TaskMasks] = []
+    wrong: list[str] = []
+    for wanted in map(_wanted, named):
         try:
             mine, lines = found_masks(grid, wanted)
         except DataError as error:
@@ -56,6 +62,8 @@ def score_planned(study: Study, found: list[TaskMasks], say: Callable[[str], obj
     todo = {t.eval_id: t.cell for t in study.plan.trials if t.to_run and t.cell in cells}
     if not todo:
         return study
+    from orchestrator.comparing.in_study import score_masks
+
     count = 0
 
     @contextlib.contextmanager
@@ -74,16 +82,14 @@ def score_planned(study: Study, found: list[TaskMasks], say: Callable[[str], obj
     return study.again()
 
 
-def _methods(study: Study) -> list[Wanted]:
-    return [
-        Wanted(
-            model_name(model),
-            model.masks,
-            labels=model.labels,
-            folds=model.folds,
-            allow_empty=model.allow_empty,
-            probabilities=model.probabilities,
-        )
-        for model in study.spec.models
-        if isinstance(model, ExternalSettings)
-    ]
+def _wanted(model: ExternalSettings) -> Wanted:
+    from orchestrator.comparing.in_study import Wanted
+
+    return Wanted(
+        model_name(model),
+        model.masks,
+        labels=model.labels,
+        folds=model.folds,
+        allow_empty=model.allow_empty,
+        probabilities=model.probabilities,
+    )
