@@ -44,6 +44,7 @@ def promised_and_found(folds: int, seeds: int, studies: int) -> tuple[float, flo
     return one.power, simulated(folds, seeds, cases, difference, studies)
 
 
+@pytest.mark.slow
 def test_the_promised_power_is_what_simulated_studies_find() -> None:
     promised, found = promised_and_found(4, 2, 300)
     assert promised == pytest.approx(0.8, abs=1e-6)

@@ -47,6 +47,7 @@ def ran(spec: Path, place: str, *more: str) -> str:
     return str(storage / "tiny")
 
 
+@pytest.mark.slow
 def test_three_hosts_give_the_table_of_one_run(
     spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

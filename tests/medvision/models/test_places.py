@@ -51,6 +51,7 @@ def counts(label: str, model: nn.Module, **settings: Any) -> None:
     assert resolved.parameters(SIZES, BLOCK) + norms == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", AT_BOTTLENECK)
 @pytest.mark.parametrize("layer", [-1, [0, 1]])
 def test_a_block_at_the_bottleneck_is_counted_frozen_and_passed(

@@ -54,6 +54,7 @@ def test_the_numbers_of_a_training_are_those_without_the_look(
         assert {name: with_look[name] for name in without} == without
 
 
+@pytest.mark.slow
 def test_a_resumed_training_notes_the_same(tiny_llama: Path, isolated_cache: Path) -> None:
     recipe = Training(epochs=3, batch_size=2)
     whole = run(recipe, network(tiny_llama))

@@ -28,6 +28,9 @@ WAITING = {
 }
 
 
+LARGE = {"Swin-UNet", "UNETR", "UNet++"}  # half a minute together
+
+
 class Operations(TorchDispatchMode):
     """Collects what is computed."""
 
@@ -50,7 +53,13 @@ def operations_of_a_step(model: torch.nn.Module, size: tuple[int, int, int]) -> 
     return operations.seen
 
 
-@pytest.mark.parametrize("label", MODEL_LABELS)
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(label, marks=pytest.mark.slow) if label in LARGE else label
+        for label in MODEL_LABELS
+    ],
+)
 def test_a_step_can_be_captured(label: str, tiny_llama: Path) -> None:
     size = (32, 32, 32)
     model = build_model(

@@ -108,6 +108,7 @@ def test_the_plateau_halves_the_rate_after_ten_epochs_without_a_lower_loss() -> 
     assert rate == pytest.approx(2e-3 / 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("followed", ["training", "validation"])
 def test_the_plateau_follows_the_loss_that_it_is_told(followed: str) -> None:
     """At a rate of next to nothing the training's loss with its changes jumps, validation's hardly
@@ -130,6 +131,7 @@ def test_the_plateau_follows_the_loss_that_it_is_told(followed: str) -> None:
     assert (max(losses) - min(losses) > 1e-3) == (followed == "training")
 
 
+@pytest.mark.slow
 def test_the_chosen_epoch_has_the_lowest_training_loss() -> None:
     recipe = Training(epochs=6, batch_size=2, lr=1e-2, schedule="constant", select="training-loss")
     for validation in (IDS[5:], ()):

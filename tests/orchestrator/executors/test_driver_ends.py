@@ -20,6 +20,7 @@ from orchestrator.spec.yaml_file import load_spec
 from tests.waiting import PATIENCE_SECONDS, Barrier, ended_at_last
 
 
+@pytest.mark.slow
 def test_ctrl_c_once_lets_the_lane_write_its_checkpoint_and_the_same_command_goes_on(
     tiny_spec: Path, tmp_path: Path, barrier: Barrier, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def most(studies: int) -> int:
     return int(stats.binom.isf(1e-4, studies, LUCK))
 
 
+@pytest.mark.slow
 def test_no_rule_agrees_in_more_than_its_share_of_null_studies() -> None:
     studies = 216
     found = agreed(itertools.cycle(truths()), studies, QUICK, seed=0)
