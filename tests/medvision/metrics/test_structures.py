@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import ndimage
 from medvision.metrics import METRICS, evaluate_case
 from medvision.metrics.definitions import FURTHER
 from medvision.metrics.structures import structure_metrics
+from tests.medvision.metrics import blobs
 
 SHAPE = (24, 24, 24)
 
@@ -111,3 +113,14 @@ def test_they_are_computed_where_they_are_asked_for() -> None:
     assert whole["volume_error"] == METRICS["volume_error"].perfect
     with pytest.raises(ValueError, match="further must be of lesions, centrelines, volumes"):
         evaluate_case(mask, mask, (1, 1, 1), further=["lines"])  # type: ignore[list-item]
+
+
+def test_lesions_are_those_of_panoptica() -> None:
+    """Of 200 random pairs of masks, empty ones included; `blobs` says how the file was made."""
+    golden = json.loads(blobs.GOLDEN.read_text())
+    assert blobs.digest() == golden["masks"]
+    assert len(golden["rows"]) == blobs.SEEDS == 200
+    for seed, (predicted, true, both, f1) in enumerate(golden["rows"]):
+        sensitivity = both / true if true else math.nan
+        expected = (math.nan if f1 is None else f1, sensitivity, predicted - both)
+        np.testing.assert_allclose(lesions(*blobs.pair(seed)), expected, rtol=1e-12)
