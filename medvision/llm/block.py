@@ -7,7 +7,6 @@ there it is transformers' eager attention.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import math
@@ -20,6 +19,7 @@ from torch import nn
 from medvision.llm.errors import BlockError
 from medvision.llm.families import Family
 from medvision.llm.frozen import FrozenBlock
+from medvision.llm.turning import leave_unturned, nothing_turned
 
 _LEGACY_ROPE = ("rope_theta", "rope_scaling")
 # These kinds of rotary embedding ignore the longest position, and formats differ in whether they
@@ -96,7 +96,7 @@ class RowBlock(FrozenBlock):
             )
         module = importlib.import_module(family.module)
         if family.rotary:
-            _leave_unturned(module)
+            leave_unturned(module)
         settings = _config(family, config, family.name)
         self.hidden_size: int = settings.hidden_size
         self.heads: int = settings.num_attention_heads
@@ -140,11 +140,9 @@ class RowBlock(FrozenBlock):
         return hidden
 
     def _positions(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of the rotary embedding; one and zero turn nothing
-        (`_leave_unturned`).
-        """
+        """Cosines and sines of the rotary embedding."""
         if self._rotary is None:
-            return hidden.new_ones(1, 1, 1), hidden.new_zeros(1, 1, 1)
+            return nothing_turned(hidden)
         cosines, sines = self._rotary(
             hidden, torch.arange(hidden.shape[1], device=hidden.device)[None]
         )
@@ -198,24 +196,6 @@ class RowBlock(FrozenBlock):
             for name, parameter in self.norm.named_parameters():
                 parameter.data.fill_(1.0 - self._norm_offset if name == "weight" else 0.0)
         return self
-
-
-def _leave_unturned(module: Any) -> None:
-    """Let transformers' rotary embedding give queries and keys back as they are where there is one
-    cosine for all their places, as `RowBlock` gives it without positions: multiplied by 1, and with
-    0 times others added, they would be the same.
-    """
-    turn = module.apply_rotary_pos_emb
-    if hasattr(turn, "__wrapped__"):
-        return
-
-    @functools.wraps(turn)
-    def turned(query: Any, key: Any, cosines: Any, sines: Any, *more: Any, **named: Any) -> Any:
-        if cosines.shape[-1] == 1:
-            return query, key
-        return turn(query, key, cosines, sines, *more, **named)
-
-    module.apply_rotary_pos_emb = turned
 
 
 def _final_norm(module: Any, family: Family, settings: Any) -> nn.Module | None:

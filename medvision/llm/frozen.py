@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ class FrozenBlock(nn.Module):
         layer: index of the layer in its model, counted from 0, or a tuple of them.
         fingerprint: sha256 of configuration and weights (as float32).
         in_halves: whether `keep_halves` is known to change no number.
+        left_wide: names of maps that it leaves as they are.
         projections: for q, k, v and o the names of the linear maps inside this module, for LoRA;
             a role that the layer holds in no map of its own is not there.
     """
@@ -40,11 +41,13 @@ class FrozenBlock(nn.Module):
     fingerprint: str
     causal: bool
     in_halves: bool = False
+    left_wide: Collection[str] = ()
     layers: nn.ModuleList
     norm: nn.Module | None
     projections: Mapping[str, tuple[str, ...]]
     # A parameter that is not kept in 16 bits where others are; in a tuple, which registers nothing.
     _wide: tuple[nn.Parameter, ...] = ()
+    _kept: bool = False  # whether `keep_halves` was asked for
 
     def _frozen(self, layers: Sequence[int]) -> None:
         """The last step of making one."""
@@ -79,11 +82,18 @@ class FrozenBlock(nn.Module):
             raise BlockError(
                 f"the block maps [B, T, {self.hidden_size}], but got {list(tokens.shape)}"
             )
-        inside = self._wide[0] if self._wide else next(self.parameters())
-        hidden = self._through_layers(tokens.to(inside.dtype))
+        hidden = self._through_layers(tokens.to(self._inside))
         if self.norm is not None:
             hidden = self.norm(hidden)
         return hidden.to(tokens.dtype)
+
+    @property
+    def _inside(self) -> torch.dtype:
+        """The dtype of the tokens between the layers: that of what is not kept in 16 bits."""
+        if self._wide:
+            return self._wide[0].dtype
+        first = next(self.parameters()).dtype
+        return torch.float32 if self._kept and first.itemsize == 2 else first
 
     @abstractmethod
     def _through_layers(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -105,10 +115,11 @@ class FrozenBlock(nn.Module):
         """Keep the linear maps' weights in 16 bits, in place, where these hold them exactly
         (`medvision.llm.halves`): half the memory, the same output and gradient bit by bit.
 
-        Only of families with a row, whose layers never ask for a weight's dtype.
+        Only of families of which tests prove it (`medvision.llm.proven`); the others' layers may
+        ask for a weight's dtype.
         """
         if self.in_halves:
-            self._wide = keep_halves(self)[:1]
+            self._wide, self._kept = keep_halves(self, self.left_wide)[:1], True
         return self
 
     def tile_kv_heads(self) -> FrozenBlock:

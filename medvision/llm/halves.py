@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -42,16 +43,21 @@ class _Widened(torch.autograd.Function):
         return gradient.matmul(weight.to(gradient.dtype)), None, None
 
 
-def keep_halves(block: nn.Module) -> tuple[nn.Parameter, ...]:
+def keep_halves(block: nn.Module, left_out: Collection[str] = ()) -> tuple[nn.Parameter, ...]:
     """Keep the weights of the block's linear maps in 16 bits, in place, where these hold them
     exactly: what comes of a checkpoint in bfloat16 or float16. All others stay as they are.
+
+    Args:
+        left_out: last names of maps that stay, too.
 
     Returns:
         The others.
     """
     halves = set()
     for name, module in list(block.named_modules()):
-        if type(module) is not nn.Linear or module.weight.dtype != torch.float32:
+        if not _is_map(module) or module.weight.dtype != torch.float32:
+            continue
+        if name.rpartition(".")[2] in left_out:
             continue
         half = _exactly(module.weight.data)
         if half is None or module.weight.requires_grad:
@@ -63,6 +69,13 @@ def keep_halves(block: nn.Module) -> tuple[nn.Parameter, ...]:
         kept.bias = module.bias
         block.set_submodule(name, kept)
     return tuple(parameter for parameter in block.parameters() if parameter not in halves)
+
+
+def _is_map(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a module computes what `nn.Linear` does; Falcon's own class does without a bias."""
+    if type(module).__name__ == "FalconLinear":
+        return module.bias is None
+    return type(module) is nn.Linear
 
 
 def _exactly(weight: torch.Tensor) -> torch.Tensor | None:

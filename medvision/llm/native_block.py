@@ -12,7 +12,9 @@ from torch import nn
 
 from medvision.llm.errors import BlockError
 from medvision.llm.frozen import FrozenBlock
-from medvision.llm.positions import Positions, extra_path
+from medvision.llm.positions import Positions
+from medvision.llm.proven import PROVEN_LAYERS
+from medvision.llm.relative import extra_path
 from medvision.llm.stacks import Stack, kept_stack, norm_path
 
 # What a layer's query, key, value and output projections are called.
@@ -22,6 +24,9 @@ _ROLES = {
     "v": ("v_proj", "value", "v_lin", "value_proj", "v"),
     "o": ("o_proj", "out_proj", "out_lin", "output.dense", "Wo", "dense", "o"),
 }
+
+# Their attention masks what autocast made bfloat16 with float32's lowest number, which is an error.
+_WITHOUT_AUTOCAST = ("deberta",)
 
 
 class NativeBlock(FrozenBlock):
@@ -63,6 +68,9 @@ class NativeBlock(FrozenBlock):
             layer if layer not in taken[:at] else copy.deepcopy(layer)
             for at, layer in enumerate(taken)
         )
+        self.in_halves = self.family in PROVEN_LAYERS
+        # What transformers itself keeps in float32, such as T5's `wo`, whose dtype T5 asks for.
+        self.left_wide = tuple(stack.trunk._keep_in_fp32_modules or ())
         self._sent: int = getattr(settings, "num_experts_per_tok", 1)  # experts of a token
         path = norm_path(stack) if final_norm else None
         self.norm = stack.trunk.get_submodule(path) if path else None
@@ -85,6 +93,12 @@ class NativeBlock(FrozenBlock):
         )
 
     def _through_layers(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.family in _WITHOUT_AUTOCAST:
+            with torch.autocast(hidden.device.type, enabled=False):
+                return self._each_layer(hidden)
+        return self._each_layer(hidden)
+
+    def _each_layer(self, hidden: torch.Tensor) -> torch.Tensor:
         given = self._positions.given(hidden, self.extras)
         for layer, options in zip(self.layers, given, strict=True):
             made = layer(hidden, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,10 @@ import torch
 from torch import nn
 
 from medvision.llm.errors import BlockError
+from medvision.llm.proven import PROVEN_LAYERS
+from medvision.llm.relative import forward_of, relative, relative_embeddings
 from medvision.llm.stacks import Stack
-
-# Parts of T5's and DeBERTa's attention that compare places and nothing else.
-_OF_POSITIONS = {
-    *("relative_attention_bias", "rel_embeddings"),
-    *("pos_proj", "pos_q_proj", "pos_key_proj", "pos_query_proj"),
-}
+from medvision.llm.turning import leave_unturned, nothing_turned
 
 # Layers can take these and more; without a cache, and called in evaluation, none is needed.
 _UNUSED = {
@@ -72,25 +70,28 @@ class Positions:
         taken = list(taken)
         self._takes = [_parameters(layer) for layer in taken]
         rotary = _rotary(stack)
-        self._typed = rotary is not None and "layer_type" in _forward(rotary)
+        self._typed = rotary is not None and "layer_type" in forward_of(rotary)
         self._three = "mrope_section" in (getattr(self.config, "rope_parameters", None) or {})
         self._kinds = [_kind(self.config, index) for index in layers]
         for layer, takes in zip(taken, self._takes, strict=True):
             _check(stack, layer, takes, rotary is not None)
         self.extras = nn.ModuleDict()
-        relative = [_relative(stack, layer, self.extras, on=rope) for layer in taken]
+        placed = [relative(stack, layer, self.extras, on=rope) for layer in taken]
         # Rotary embeddings that a layer computes by itself, from its tokens' positions.
         inside = [
             _rotary_inside(takes, layer) for takes, layer in zip(self._takes, taken, strict=True)
         ]
         used = rotary is not None and any("position_embeddings" in takes for takes in self._takes)
-        if rope and not (used or any(relative) or any(inside)):
+        if rope and not (used or any(placed) or any(inside)):
             raise BlockError(
                 f"rope=True: {stack.family} has no positions inside its layers; leave rope at False"
             )
         self._holder: Any = copy.copy(stack.trunk.get_submodule(stack.path.rpartition(".")[0]))
         self._holder._modules = {}  # its methods alone are called
         self._rotary = _real(rotary, self.config) if used else None
+        self._still: set[str | None] = set()  # kinds of layers in which nothing is turned
+        if not rope and stack.family in PROVEN_LAYERS and _left_unturned(taken):
+            self._still = {kind for kind in self._kinds if self._turns_nothing(kind)}
         self._two_ways = not any(
             getattr(module, "is_causal", False) for layer in taken for module in layer.modules()
         )
@@ -115,7 +116,7 @@ class Positions:
                     .bool()
                     .tril(0 if self.causal else length)
                 )
-                one["rel_embeddings"] = _relative_embeddings(extras)
+                one["rel_embeddings"] = relative_embeddings(extras)
                 one["relative_pos"] = self._holder.get_rel_pos(hidden) if self.rope else None
             if self._rotary is not None and "position_embeddings" in takes:
                 one["position_embeddings"] = self._embedded(hidden, at, kind)
@@ -129,10 +130,23 @@ class Positions:
 
     def _embedded(self, hidden: torch.Tensor, at: torch.Tensor, kind: str | None) -> Any:
         assert self._rotary is not None  # noqa: S101
+        if kind in self._still:
+            return nothing_turned(hidden)
         at = at if self.rope else at[:, :1]  # one position serves every token
         if self._three:
             at = at.expand(3, hidden.shape[0], -1)
         return self._rotary(hidden, at, kind) if self._typed else self._rotary(hidden, at)
+
+    def _turns_nothing(self, kind: str | None) -> bool:
+        """Whether position 0 has the cosine 1 and the sine 0, without a scale beside them."""
+        if self._rotary is None:
+            return False
+        with torch.device("cpu"):
+            made = self._embedded(torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.long), kind)
+        if not isinstance(made, tuple):
+            return False  # complex numbers
+        cosines, sines = made
+        return bool((cosines == 1).all() and (sines == 0).all())
 
     def _mask(self, hidden: torch.Tensor, kind: str | None) -> torch.Tensor | None:
         """The mask that the model makes for such a layer; None where every token sees every other,
@@ -155,61 +169,6 @@ class Positions:
         return make(config=self.config, inputs_embeds=hidden, attention_mask=None, **more)
 
 
-def position_only(name: str) -> bool:
-    """Whether a block's parameter has a part in relative positions alone (T5, DeBERTa)."""
-    parts = name.split(".")
-    return parts[0] == "extras" or not set(parts).isdisjoint(_OF_POSITIONS)
-
-
-def extra_path(stack: Stack, name: str) -> str:
-    """Path in the trunk of one of `Positions.extras`."""
-    if name == "bias":
-        first = next(
-            path
-            for path, module in stack.layers[0].named_modules()
-            if path.endswith("relative_attention_bias")
-        )
-        return f"{stack.path}.0.{first}"
-    holder = stack.path.rpartition(".")[0]
-    return f"{holder}.{name}"
-
-
-def _relative(stack: Stack, layer: nn.Module, extras: nn.ModuleDict, *, on: bool) -> bool:
-    """Give a layer its relative positions, or take them away; False where it has none.
-
-    T5 holds them in its first layer alone, DeBERTa beside its layers.
-    """
-    found = False
-    for module in layer.modules():
-        if hasattr(module, "has_relative_attention_bias"):
-            found = True
-            if not module.has_relative_attention_bias:
-                if "bias" not in extras:
-                    extras["bias"] = stack.trunk.get_submodule(extra_path(stack, "bias"))
-                # Not registered a second time, so that its tensors have one name.
-                object.__setattr__(module, "relative_attention_bias", extras["bias"])
-            module.has_relative_attention_bias = on
-        elif "rel_embeddings" in _forward(module) and hasattr(module, "relative_attention"):
-            found = bool(module.relative_attention) or found
-            module.relative_attention = module.relative_attention and on
-    if "rel_embeddings" in _forward(layer) and found:
-        holder = stack.trunk.get_submodule(stack.path.rpartition(".")[0])
-        for name in ("rel_embeddings", "LayerNorm"):
-            if hasattr(holder, name):
-                extras[name] = getattr(holder, name)
-    return found
-
-
-def _relative_embeddings(extras: nn.ModuleDict) -> torch.Tensor | None:
-    if "rel_embeddings" not in extras:
-        return None
-    weight = extras["rel_embeddings"].get_parameter("weight")
-    if "LayerNorm" not in extras:
-        return weight
-    normed: torch.Tensor = extras["LayerNorm"](weight)
-    return normed
-
-
 def _rotary(stack: Stack) -> nn.Module | None:
     for path, module in stack.trunk.named_modules():
         if type(module).__name__.endswith("RotaryEmbedding") and not path.startswith(
@@ -224,6 +183,15 @@ def _real(rotary: nn.Module, config: Any) -> nn.Module:
     with torch.device("cpu"):
         made: nn.Module = type(rotary)(config=config)
     return made
+
+
+def _left_unturned(layers: Iterable[nn.Module]) -> bool:
+    """Whether the layers' queries and keys can be left as they are (`leave_unturned`)."""
+    names = {type(module).__module__ for layer in layers for module in layer.modules()}
+    turning = [
+        sys.modules[name] for name in names if hasattr(sys.modules[name], "apply_rotary_pos_emb")
+    ]
+    return bool(turning) and all(leave_unturned(module) for module in turning)
 
 
 def _kind(config: Any, index: int) -> str | None:
@@ -266,11 +234,7 @@ def _check(
         )
 
 
-def _forward(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(module.forward).parameters
-
-
 def _parameters(layer: nn.Module) -> dict[str, inspect.Parameter]:
     """What the forward pass of a layer takes beside the tokens."""
-    named = list(_forward(layer).values())[1:]
+    named = list(forward_of(layer).values())[1:]
     return {one.name: one for one in named if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}

@@ -20,12 +20,15 @@ class Proven(NamedTuple):
         kind: what the layers are of.
         positions: what `rope: true` switches on inside the layers; empty where there is nothing.
         about: what is particular.
+        part: what transformers calls the kind of the model inside that has the layers, where that
+            is another.
     """
 
     family: str
     kind: str
     positions: str = "rotary"
     about: str = ""
+    part: str = ""
 
 
 _DECODER, _ENCODER, _IMAGE = "language, causal", "language, both ways", "images"
@@ -92,20 +95,22 @@ NATIVE = (
     Proven("mt5", _ENCODER, "relative", "the encoder"),
     Proven("umt5", _ENCODER, "relative", "the encoder"),
     Proven("bart", _ENCODER, "", "the encoder"),
-    Proven("llava", _PAIR, about="here with a Llama; its layers count as llama's"),
-    Proven("mistral3", _PAIR, about="its layers count as mistral's"),
-    Proven("gemma3", _PAIR, about="MedGemma"),
-    Proven("qwen2_vl", _PAIR),
-    Proven("qwen2_5_vl", _PAIR),
-    Proven("qwen3_vl", _PAIR),
+    Proven("llava", _PAIR, "rotary", "here with a Llama; its layers count as llama's", "llama"),
+    Proven("mistral3", _PAIR, "rotary", "its layers count as mistral's", "mistral"),
+    Proven("gemma3", _PAIR, "rotary", "MedGemma", "gemma3_text"),
+    Proven("qwen2_vl", _PAIR, part="qwen2_vl_text"),
+    Proven("qwen2_5_vl", _PAIR, part="qwen2_5_vl_text"),
+    Proven("qwen3_vl", _PAIR, part="qwen3_vl_text"),
     Proven("vit", _IMAGE, "", "a control"),
     Proven("deit", _IMAGE, "", "a control"),
     Proven("dinov2", _IMAGE, "", "a control"),
     Proven("vit_mae", _IMAGE, "", "a control; the encoder"),
-    Proven("siglip", _IMAGE, "", "a control; the image encoder"),
+    Proven("siglip", _IMAGE, "", "a control; the image encoder", "siglip_vision_model"),
     Proven("siglip_vision_model", _IMAGE, "", "a control"),
-    Proven("clip", _IMAGE, "", "a control; the image encoder"),
+    Proven("clip", _IMAGE, "", "a control; the image encoder", "clip_vision_model"),
 )
+# The kinds whose layers are proven.
+PROVEN_LAYERS = frozenset(one.part or one.family for one in (*ROWS, *NATIVE))
 # What cannot work, and why; each is refused by name.
 REFUSED = (
     ("albert", "its layers share their weights, so that it has no list of them"),

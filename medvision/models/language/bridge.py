@@ -60,7 +60,7 @@ def open_block(llm: LlmSettings, *, tokens: int = 1, empty: bool = False) -> tup
     On the meta device the paper's own checkpoints are known and need no network (`python -m
     medvision.models`).
     """
-    from medvision.llm.positions import position_only
+    from medvision.llm.relative import position_only
     from medvision.llm.shapes import empty_block
 
     counted = torch.get_default_device().type == "meta"

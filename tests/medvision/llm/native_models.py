@@ -6,6 +6,11 @@ and 2 differ in them, and 11 tokens are longer than the windows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
 from tests.medvision.llm.native_image_models import (
     GROUPED,
     HEAD,
@@ -217,3 +222,27 @@ REFUSED: dict[str, Tiny] = {
         "MambaForCausalLM", {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3}
     ),
 }
+# In the fast suite: one of each kind of layer.
+QUICK = (
+    "gemma3_text",
+    "qwen3_moe",
+    "phi",
+    "gpt2",
+    "gpt_neox",
+    "deepseek_v3",
+    "cohere",
+    "falcon",
+    "roberta",
+    "deberta-v2",
+    "modernbert",
+    "t5",
+    "llava",
+    "qwen2_vl",
+    "vit",
+    "siglip",
+)
+
+
+def quick_first(names: Iterable[str]) -> list[Any]:
+    """Families as a test's parameters, of which the fast suite takes one of each kind of layer."""
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]

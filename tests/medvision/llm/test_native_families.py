@@ -18,28 +18,9 @@ from medvision.llm.families import FAMILIES
 from medvision.llm.proven import NATIVE, REFUSED, ROWS
 from medvision.llm.shapes import empty_block
 from medvision.llm.stacks import open_stack
-from tests.medvision.llm.native_models import MODELS
+from tests.medvision.llm.native_models import MODELS, quick_first
 from tests.medvision.llm.native_models import REFUSED as NOT_LOADED
 
-# In the fast suite: one of each kind of layer.
-_QUICK = (
-    "gemma3_text",
-    "qwen3_moe",
-    "phi",
-    "gpt2",
-    "gpt_neox",
-    "deepseek_v3",
-    "cohere",
-    "falcon",
-    "roberta",
-    "deberta-v2",
-    "modernbert",
-    "t5",
-    "llava",
-    "qwen2_vl",
-    "vit",
-    "siglip",
-)
 _BY_NAME = {one.family: one for one in NATIVE}
 
 
@@ -78,7 +59,7 @@ def seen_inside(model: Any, index: int, length: int = 11) -> tuple[torch.Tensor,
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in _QUICK else [pytest.mark.slow]) for name in _BY_NAME],
+    quick_first(_BY_NAME),
 )
 def test_equals_the_layer_inside_the_whole_model(name, tmp_path):
     proven = _BY_NAME[name]
@@ -102,6 +83,7 @@ def test_equals_the_layer_inside_the_whole_model(name, tmp_path):
         assert given.grad.abs().max() > 0
         assert not any(parameter.requires_grad for parameter in block.parameters())
     assert not torch.allclose(load_block(folder, 1, final_norm=False)(given), out, atol=1e-3)
+    assert block.family == (proven.part or name)
     about = describe_block(folder)
     assert (about["family"], about["hidden_size"], about["layers"]) == (block.family, 32, 3)
 

@@ -14,6 +14,8 @@ from torch import nn
 from medvision.models import build_model
 from medvision.models.language import shared
 from medvision.models.language.knock_outs import bridges, knocked_out
+from tests.medvision.llm.native_models import MODELS, quick_first
+from tests.medvision.models.small import SMALL as SMALL_OF
 
 SIZES: dict[str, Any] = {"image_size": (8, 8, 8), "patch_size": (4, 4, 4)}
 SMALL: dict[str, Any] = {"embed_dim": 16, "depth": 2, "heads": 2}
@@ -26,10 +28,17 @@ def _nothing_shared(isolated_cache: Path) -> Iterator[None]:
     shared.forget_shared()
 
 
-def network(source: Path, *, lora: dict[str, Any] | None = None, **llm: Any) -> nn.Module:
+def network(
+    source: Path,
+    *,
+    label: str = "MedVisionLlama",
+    small: dict[str, Any] = SMALL,
+    lora: dict[str, Any] | None = None,
+    **llm: Any,
+) -> nn.Module:
     torch.manual_seed(0)
     given = {"source": str(source), **llm}
-    return build_model("MedVisionLlama", llm=given, lora=lora or {}, **SIZES, **SMALL).eval()
+    return build_model(label, llm=given, lora=lora or {}, **SIZES, **small).eval()
 
 
 def memory(model: nn.Module) -> list[int]:
@@ -56,6 +65,31 @@ def test_equal_blocks_are_one_in_memory(
     image = torch.rand(1, 1, 8, 8, 8)
     assert torch.equal(one(image), again(image))
     assert memory(one) != memory(again)  # which was read anew after the one in between
+
+
+@pytest.mark.parametrize("name", quick_first(MODELS))
+def test_a_block_of_any_family_is_one_in_memory(name: str, tmp_path: Path) -> None:
+    MODELS[name].make().to(torch.bfloat16).save_pretrained(tmp_path)
+    one, other = network(tmp_path), network(tmp_path)
+    assert memory(one) == memory(other)
+    image = torch.rand(1, 1, 8, 8, 8)
+    first = one(image)
+    assert torch.equal(first, other(image))
+    del one
+    assert torch.equal(first, network(tmp_path)(image))
+
+
+def test_a_block_is_one_wherever_it_stands(tiny_llama: Path) -> None:
+    places = {
+        "after-embedding": network(tiny_llama, small={**SMALL, "placement": "after-embedding"}),
+        "every": network(tiny_llama, small={**SMALL, "every": 1}),
+        **{
+            label: network(tiny_llama, label=label, small=SMALL_OF[label])
+            for label in ("UNet++", "nnU-Net", "Swin-UNet", "UNETR")
+        },
+    }
+    found = {place: memory(model) for place, model in places.items()}
+    assert all(one == memory(network(tiny_llama)) for one in found.values()), found
 
 
 def test_what_is_changed_in_one_model_is_not_in_the_other(tiny_llama: Path) -> None:
