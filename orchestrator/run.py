@@ -27,7 +27,7 @@ from orchestrator.executors.registry import DEFAULT, EXECUTORS, make_executor
 from orchestrator.executors.search_rounds import outlook, run_searches
 from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import InputError
-from orchestrator.planning.limits import limited, notify
+from orchestrator.planning.limits import notify, within_limits
 from orchestrator.planning.study import Study
 from orchestrator.planning.study_files import open_store, sweep
 from orchestrator.spec.study import Spec
@@ -35,7 +35,7 @@ from orchestrator.spec.yaml_file import SpecError, load_spec
 from record import paths
 from record.command import begin_command
 from record.damage import set_aside
-from record.events import DriverStarted, Ended, Event
+from record.events import DriverStarted, Emit, Ended, Event
 from record.frozen import frozen_analysis, refuse_second_freeze
 from record.lock import StudyLockedError, study_lock
 from record.store import Store, StoreError
@@ -56,10 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.spec:
         wrong = "give a spec, for example ablations/quickstart.yaml (or --schema)"
     elif arguments.freeze and arguments.rerun:
-        wrong = (
-            "--freeze with --rerun: the freeze counts the results that there are, and --rerun "
-            "forgets some; give --freeze first, and --rerun in a second command"
-        )
+        wrong = "--freeze with --rerun: the freeze counts what --rerun forgets; give --freeze first"
     if wrong:
         say(f"error: {wrong}", file=sys.stderr)
         return WRONG
@@ -192,9 +189,12 @@ def _run_jobs(
     screen.say(f"Live     {study.store.uri}/{paths.LIVE} (a browser shows it; it reloads itself)")
     cells = {job.eval_id: job.cell for job in waiting}
     picture = Picture(spec.name, estimates, spec.training.epochs, cost, cells)
-    watched = limited(spec, study.plan, study.store, emit, screen.say)
-    with watched as heard, screen.shows(picture), executor:
-        executor.run(waiting, emit=heard, seconds=lambda job: cost.seconds(job.eval_id))
+
+    def train(heard: Emit) -> None:
+        with screen.shows(picture), executor:
+            executor.run(waiting, emit=heard, seconds=lambda job: cost.seconds(job.eval_id))
+
+    within_limits(train, spec, study.plan, study.store, emit, screen.say)
     sweep(study.store)
 
 

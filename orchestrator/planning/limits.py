@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from types import MappingProxyType
 
@@ -26,7 +25,7 @@ from record.schema import Commit, SpentFile
 from record.store import Store, StoreError
 
 LOOK_SECONDS = 1.0  # between two looks at what was spent
-KEEP_SECONDS = 60.0  # between two notes of what running trials spent: a driver may be killed
+KEEP_SECONDS = 60.0  # between two notes of what attempts spent, each with all of the study
 NOTIFY_SECONDS = 30.0  # that a command or server may take
 
 
@@ -61,12 +60,10 @@ class Spent:
         self.running: dict[str, float] = {}
         self.lock = threading.Lock()
 
-    def heard(self, event: Event) -> bool:
-        """An event of the run: a trial holds its GPUs from its start to whatever ends it. Returns
-        whether one that held some has ended.
-        """
+    def heard(self, event: Event) -> None:
+        """An event of the run: a trial holds its GPUs from its start to whatever ends it."""
         if not isinstance(event, TrialEvent):
-            return False
+            return
         name = event.eval_id
         with self.lock:
             if isinstance(event, Started):
@@ -75,8 +72,6 @@ class Spent:
                 seconds = self._of(name)
                 self.running.pop(name, None)
                 self.held[name] = self.held.get(name, 0.0) + seconds
-                return seconds > 0
-        return False
 
     def gpu_seconds(self) -> dict[str, float]:
         """Until now, by evaluation; of those without a GPU nothing."""
@@ -117,17 +112,28 @@ def money(spec: Spec, spent: Spent) -> str:
     return "" if each is None else f" ({spent.gpu_hours * each:,.2f} at {each:g} an hour)"
 
 
-@contextlib.contextmanager
-def limited(
+def within_limits(
+    run: Callable[[Emit], object],
     spec: Spec,
     plan: Plan,
     store: Store,
     emit: Emit,
     say: Callable[[str], object],
     look_seconds: float = LOOK_SECONDS,
-) -> Iterator[Emit]:
-    """Gives what takes the run's events, and stops the run at a limit: it goes on after the block
-    then, with its report. What attempts spent is written down for later runs.
+    keep_seconds: float = KEEP_SECONDS,
+) -> None:
+    """Train, and stop at a limit as Ctrl-C does, but return: the report comes next.
+
+    What attempts spent is written down for later runs once a minute and at the end, whatever it
+    is. Only a driver that is killed loses some: at most the last minute of its running and failed
+    attempts; what finished ones took is in their commits, too.
+
+    Args:
+        run: trains; it gives its events to what it is called with.
+        spec, plan, store: of the study.
+        emit: takes the events next.
+        say: shows a line.
+        look_seconds, keep_seconds: between two looks, and two notes.
 
     Raises:
         InputError: the estimate is above what is left, and the spec refuses that.
@@ -135,20 +141,24 @@ def limited(
     """
     known = store.load(paths.SPENT, SpentFile) or SpentFile()
     spent = Spent(plan, readable_commits(store), known.gpu_seconds)
-    why, over = list[str](), threading.Event()
+    why, over, ending = list[str](), threading.Event(), threading.Lock()
     refuse_beyond(spec, plan, spent)
+    written = dict(known.gpu_seconds)
 
     def keep() -> None:
-        if not (seconds := spent.gpu_seconds()):
+        seconds = spent.gpu_seconds()
+        if seconds == written:
             return
         try:
             store.save(paths.SPENT, SpentFile(gpu_seconds=seconds))
         except StoreError as error:  # the next one writes all of it again
             say(f"warning: what this run spends is not written down: {error}")
+        else:
+            written.clear()
+            written.update(seconds)
 
     def heard(event: Event) -> None:
-        if spent.heard(event):
-            keep()
+        spent.heard(event)
         if isinstance(event, Quarantined):
             notify(spec, event, say)
         emit(event)
@@ -156,27 +166,45 @@ def limited(
     def watch() -> None:
         kept = spent.clock()
         while not over.wait(look_seconds):
-            if spent.running and spent.clock() - kept > KEEP_SECONDS:
+            if spent.clock() - kept >= keep_seconds:
                 keep()
                 kept = spent.clock()
-            if reason := reached(spec, spent):
-                why.append(reason)
-                os.kill(os.getpid(), signal.SIGINT)  # once: as Ctrl-C, trials write checkpoints
-                return
+            if not (reason := reached(spec, spent)):
+                continue
+            with ending:
+                if not over.is_set():  # once: as Ctrl-C, trials write checkpoints
+                    why.append(reason)
+                    signal.pthread_kill(main_thread, signal.SIGINT)
+            return
 
+    def leave() -> None:
+        """A signal is sent before this, and raised in here, or never."""
+        with ending:
+            over.set()
+
+    main_thread = threading.main_thread().ident or 0
     watcher = threading.Thread(target=watch, name="limits", daemon=True)
-    if spec.limits.hours or spec.limits.gpu_hours or any(spent.gpus.values()):
-        watcher.start()
+    watched = bool(spec.limits.hours or spec.limits.gpu_hours or any(spent.gpus.values()))
     try:
-        yield heard
+        if watched:
+            watcher.start()
+        run(heard)
+        leave()
     except KeyboardInterrupt:
         if not why:
             notify(spec, Stopped("by hand"), say)
             raise
         say(f"Stopped at {why[0]}; raise it, and run the same command again to go on.")
         notify(spec, Stopped(why[0]), say)
+    except Exception:
+        with contextlib.suppress(KeyboardInterrupt):  # a limit at the same moment hides no error
+            leave()
+        raise
     finally:
         over.set()
+        if watched:
+            watcher.join()  # or what it writes could replace the last word
+        keep()
 
 
 def refuse_beyond(spec: Spec, plan: Plan, spent: Spent) -> None:

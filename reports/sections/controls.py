@@ -109,7 +109,8 @@ def controls_section(
     }
     here = means[means["fraction"] == fraction]
     done = [name for name in (reference, baseline, *kinds) if (here["model"] == name).any()]
-    controls = sorted((set(done) & set(kinds)), key=lambda name: list(KEEPS).index(kinds[name]))
+    place = list(KEEPS).index
+    controls = sorted((one for one in done if one in kinds), key=lambda one: place(kinds[one]))
     if not controls or not {reference, baseline} <= set(done):
         return None
     tasks = common_tasks(means, done, fraction)

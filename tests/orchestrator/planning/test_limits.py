@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +15,12 @@ import pytest
 
 from orchestrator.planning.cost import CostModel, Work
 from orchestrator.planning.inputs import InputError
-from orchestrator.planning.limits import Spent, limited, notify, reached, refuse_beyond
+from orchestrator.planning.limits import Spent, notify, reached, refuse_beyond, within_limits
 from orchestrator.planning.plan import Plan, Trial
 from orchestrator.run import main
 from orchestrator.spec.study import Spec
 from record import paths
-from record.events import Failed, Finished, Interrupted, Started, Stopped
+from record.events import Emit, Event, Failed, Finished, Interrupted, Started, Stopped
 from record.schema import Cell, SpentFile
 from record.store import DamagedError, Store
 from record.study import StoredStudy
@@ -70,44 +73,131 @@ def test_what_attempts_of_earlier_runs_spent_counts_once() -> None:
     before = {"a": 5400.0, "b": 1800.0, "of another plan": 3600.0}  # a: an attempt failed before
     spent = Spent(plan, finished, before, clock)
     assert spent.gpu_hours == 3.0
-    assert not spent.heard(Started("b", "b", 1))
+    spent.heard(Started("b", "b", 1))
     clock.now = 1800.0
-    assert spent.heard(Interrupted("b", "b"))
+    spent.heard(Interrupted("b", "b"))
     assert spent.gpu_seconds() == before | {"b": 3600.0}
-    assert not spent.heard(Interrupted("b", "b"))
+    spent.heard(Interrupted("b", "b"))
     assert spent.gpu_hours == 3.5
+
+
+def attempts(*names: str) -> Callable[[Emit], None]:
+    """A run in which each of these trials fails once."""
+
+    def run(heard: Emit) -> None:
+        for name in names:
+            heard(Started(name, name, 1))
+            heard(Failed(name, name, "no reason", "exception"))
+
+    return run
+
+
+def no_event(event: Event) -> None:
+    """Nobody listens."""
+
+
+def kept(store: Store) -> dict[str, float]:
+    found = store.load(paths.SPENT, SpentFile)
+    assert found is not None
+    return found.gpu_seconds
 
 
 def test_a_run_writes_down_what_its_attempts_spent_for_the_next_one(tmp_path: Path) -> None:
     store, said = Store(str(tmp_path / "study")), list[str]()
     trials = (trial("a", 1.0), trial("b", 0.0))
     plan = Plan(trials, cost=CostModel({one.name: one.work for one in trials}))
-    for expected in (1, 2):
-        with limited(spec(), plan, store, lambda event: None, said.append) as heard:
-            heard(Started("b", "b", 1))
-            heard(Interrupted("b", "b"))
-            heard(Started("a", "a", 1))
-            heard(Failed("a", "a", "no reason", "exception"))
-        kept = store.load(paths.SPENT, SpentFile)
-        assert kept is not None
-        assert list(kept.gpu_seconds) == ["a"]
-        assert kept.gpu_seconds["a"] > 0
-        if expected == 1:
-            store.save(paths.SPENT, SpentFile(gpu_seconds={"a": 7200.0}))
-    assert kept.gpu_seconds["a"] > 7200
+    within_limits(attempts("b", "a"), spec(), plan, store, no_event, said.append)
+    assert list(kept(store)) == ["a"]
+    assert kept(store)["a"] > 0
+    store.save(paths.SPENT, SpentFile(gpu_seconds={"a": 7200.0}))
+    within_limits(attempts("b", "a"), spec(), plan, store, no_event, said.append)
+    assert list(kept(store)) == ["a"]
+    assert kept(store)["a"] > 7200
     refusing = spec(gpu_hours=1, plan="refuse")
-    with (
-        pytest.raises(InputError, match=r"limits.gpu_hours: 0.0 GPU-hours are estimated, -1.0"),
-        limited(refusing, plan, store, lambda event: None, said.append),
-    ):
-        pass
+    with pytest.raises(InputError, match=r"limits.gpu_hours: 0.0 GPU-hours are estimated, -1.0"):
+        within_limits(attempts("a"), refusing, plan, store, no_event, said.append)
     assert not said
     store.write(paths.SPENT, (store.read(paths.SPENT) or b"")[:1])
-    with (
-        pytest.raises(DamagedError, match=r"spent.json: .*remove it: limits.gpu_hours"),
-        limited(spec(), plan, store, lambda event: None, said.append),
-    ):
-        pass
+    with pytest.raises(DamagedError, match=r"spent.json: .*remove it: limits.gpu_hours"):
+        within_limits(attempts("a"), spec(), plan, store, no_event, said.append)
+
+
+class Counting(Store):
+    """Counts its writes, and says when there was one."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.written, self.wrote = 0, threading.Event()
+
+    def write(self, relative: str, content: bytes) -> None:
+        super().write(relative, content)
+        self.written += 1
+        self.wrote.set()
+
+
+def test_what_a_thousand_attempts_spent_is_written_once_at_the_end(tmp_path: Path) -> None:
+    store, names = Counting(str(tmp_path / "study")), [f"t{number}" for number in range(1000)]
+    plan = Plan(tuple(trial(name, 1.0) for name in names))
+
+    def run(heard: Emit) -> None:
+        attempts(*names)(heard)
+        assert store.written == 0
+
+    within_limits(run, spec(), plan, store, no_event, print)
+    assert store.written == 1
+    assert sorted(kept(store)) == sorted(names)
+    within_limits(attempts(), spec(), plan, store, no_event, print)
+    assert store.written == 1  # nothing new
+
+
+def test_a_killed_driver_has_written_what_its_attempts_spent_until_then(tmp_path: Path) -> None:
+    store, plan = Counting(str(tmp_path / "study")), Plan((trial("a", 1.0), trial("b", 1.0)))
+    before = dict[str, float]()
+
+    def run(heard: Emit) -> None:
+        attempts("a")(heard)
+        heard(Started("b", "b", 1))
+        for _ in range(2):  # a note that was begun before is of a alone
+            store.wrote.clear()
+            assert store.wrote.wait(60)
+        before.update(kept(store))  # here the driver could be killed
+
+    within_limits(run, spec(), plan, store, no_event, print, 0.001, 0.002)
+    assert set(before) == {"a", "b"}
+    assert kept(store)["b"] > before["b"]
+
+
+def test_an_error_stops_the_run_with_what_was_spent_written(tmp_path: Path) -> None:
+    store, plan = Store(str(tmp_path / "study")), Plan((trial("a", 1.0),))
+
+    def run(heard: Emit) -> None:
+        attempts("a")(heard)
+        raise OSError("the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        within_limits(run, spec(), plan, store, no_event, print)
+    assert set(kept(store)) == {"a"}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_limit_at_the_moment_of_the_end_interrupts_nothing_after_it(
+    tmp_path: Path, broken: bool
+) -> None:
+    store, plan, said = Store(str(tmp_path / "study")), Plan((trial("a", 0.0),)), list[str]()
+
+    def run(steps: int, _: Emit) -> None:
+        sum(range(50 * steps))
+        if broken:
+            raise OSError("the disk")
+
+    over = spec(hours=1e-9)
+    for steps in range(300):  # the watcher looks at any moment of the run and of its end
+        of, heard = functools.partial(run, steps), len(said)
+        with contextlib.suppress(OSError):
+            within_limits(of, over, plan, store, no_event, said.append, 1e-5)
+            assert not broken or len(said) > heard  # stopped before it broke
+        assert not [one for one in threading.enumerate() if one.name == "limits"]
+    assert all(line.startswith("Stopped at limits.hours") for line in said)
 
 
 def test_a_run_stops_says_what_is_missing_and_goes_on(

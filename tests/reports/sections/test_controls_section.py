@@ -48,6 +48,18 @@ def test_what_of_the_gain_survives() -> None:
     assert [cell.text for cell in found.tables[0].rows[0]][3:6] == ["0.700", "+0.100", "50%"]
 
 
+def test_controls_of_one_kind_stand_in_the_order_of_the_study(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = {f"Of {name}": LLM | {"source": name} for name in "wzvyut"}
+    for name, llm in others.items():
+        monkeypatch.setitem(SETTINGS, name, SETTINGS["Llama"] | {"llm": llm | {"layer": 9}})
+    means, of = study(dict.fromkeys(["ViT", "Llama", *others], 0.5))
+    found = controls_section(means, pd.DataFrame(), of, commits(of))
+    assert found is not None
+    assert found.data["model"].tolist() == list(others)
+
+
 def test_without_a_gain_nothing_survives() -> None:
     means, of = study({"ViT": 0.8, "Llama": 0.7, "Random": 0.9})
     found = controls_section(means, pd.DataFrame(), of, commits(of))
