@@ -31,7 +31,8 @@ from medvision.data.views.paper import Stretched
 from medvision.device import autocast
 from medvision.models import MODEL_LABELS
 from medvision.settings import Precision
-from medvision.training.batches import stack
+from medvision.training.batches import Draw
+from medvision.training.feed import Feed
 from medvision.training.loop import train
 from medvision.training.losses import dice_bce
 from medvision.training.ranks import Ranks
@@ -94,7 +95,8 @@ def step(
     model = make(label, size, llm).to(device).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     cases = random_cases(size, batch)
-    images, masks = stack(cases, list(cases), device)
+    feed, draws = Feed(cases, device), [Draw(case, 0) for case in cases]
+    images, masks = feed.batch(draws)
 
     def work() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -153,9 +155,10 @@ def main() -> None:
     size, batch = arguments.size, arguments.batch
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     cases = random_cases(size, batch)
-    images, masks = stack(cases, list(cases), device)
+    feed, draws = Feed(cases, device), [Draw(case, 0) for case in cases]
+    images, masks = feed.batch(draws)
     changes = Augmentation().changes
-    stacked = milliseconds(lambda: stack(cases, list(cases), device), device)
+    stacked = milliseconds(lambda: feed.batch(draws), device)
     changed = milliseconds(
         lambda: augment(images, masks, list(cases), seed=0, epoch=1, **changes), device
     )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from medvision.data.rotation import Order, Plane, rotated
+from medvision.data.rotation import Order, Rotation, rotated
 from medvision.device import moved
 from medvision.seeds import derive_seed
 
@@ -75,9 +75,12 @@ def augment(
             masks, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         ).ge_(0.5)
     elif rotation_degrees:
-        plane: Plane = "yz" if rotation_planes == "official" else "xy"
-        images = rotated(images, angles, border=True, order=rotation, plane=plane)
-        masks = rotated(masks, angles, border=False, order=rotation).ge_(0.5)
+        turn = Rotation(angles, masks, rotation)
+        if rotation_planes == "official":
+            images = rotated(images, angles, border=True, order=rotation, plane="yz")
+        else:
+            images = turn(images, border=True)
+        masks = turn(masks, border=False).ge_(0.5)
     images = images * _each(factors, images)
     if contrast:
         spreads = _each(1 + (2 * draws("contrast", 1)[:, 0] - 1) * contrast, images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +72,21 @@ def _around(centre: np.ndarray, shape: Sequence[int], size: Sequence[int]) -> tu
 
 def cut_out(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """A patch [C, *size] of an array [C, X, Y, Z], a copy; 0 outside of the array."""
-    patch = np.zeros((len(array), *size), array.dtype)
+    patch = np.empty((len(array), *size), array.dtype)
+    cut_into(patch, array, start)
+    return patch
+
+
+def cut_into(patch: Any, array: Any, start: Sequence[int]) -> None:
+    """The same into a patch that is there already; both are numpy's arrays or torch's tensors."""
+    size, shape = tuple(patch.shape[1:]), tuple(array.shape[1:])
     inside = [
         (max(first, 0), min(first + n, length))
-        for first, n, length in zip(start, size, array.shape[1:], strict=True)
+        for first, n, length in zip(start, size, shape, strict=True)
     ]
     target = tuple(
         slice(low - first, high - first) for first, (low, high) in zip(start, inside, strict=True)
     )
+    if any(high - low < n for (low, high), n in zip(inside, size, strict=True)):
+        patch[...] = 0
     patch[(slice(None), *target)] = array[(slice(None), *(slice(*ends) for ends in inside))]
-    return patch

@@ -11,7 +11,6 @@ from medvision.data.augment import augment
 from medvision.data.settings import VALIDATION_PATCHES
 from medvision.data.strong import strongly_changed
 from medvision.data.views.base import PreprocessedCase
-from medvision.device import moved
 from medvision.seeds import derive_seed
 from medvision.training.settings import Training
 
@@ -50,18 +49,6 @@ def epoch_batches(
     return [
         [ids[index] for index in order[step * size : (step + 1) * size]] for step in range(steps)
     ]
-
-
-def stack(
-    cases: Mapping[str, PreprocessedCase], draws: Sequence[Draw], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images [B, C, *image_size] and masks [B, G, *image_size] of these cases on the device, as
-    float32.
-    """
-    shown = [cases[case].sample(draw) for case, draw in draws]
-    images = torch.stack([torch.tensor(image) for image, _ in shown])
-    masks = torch.stack([torch.tensor(mask) for _, mask in shown])
-    return moved(images, device).float(), moved(masks, device).float()
 
 
 def validation_draws(cases: Mapping[str, PreprocessedCase], ids: Sequence[str]) -> list[Draw]:

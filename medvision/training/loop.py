@@ -16,6 +16,7 @@ from medvision.data.views.base import PreprocessedCase
 from medvision.seeds import derive_seed
 from medvision.training.batches import epoch_batches, samples_of
 from medvision.training.branch import BranchWatch
+from medvision.training.feed import Feed, room_on
 from medvision.training.optimizer import make_optimizer, make_schedule
 from medvision.training.ranks import Ranks, Vote, distributed_model, same_on_all
 from medvision.training.settings import Training
@@ -104,6 +105,7 @@ def train(
         if ranks.rank == 0:
             checkpoints.save(state.to_bytes(spent))
 
+    feed, seen = Feed(cases, ranks.device), (*train_ids, *validation_ids)
     stop, branch = Vote(ranks), BranchWatch(model, compiled=recipe.compile)
     for epoch in range(len(history) + 1, epochs + 1):
         torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
@@ -129,7 +131,7 @@ def train(
                 train_step(
                     wrapped,
                     state,
-                    cases,
+                    feed,
                     batch,
                     recipe,
                     ranks,
@@ -141,7 +143,7 @@ def train(
         metrics = {"lr": state.position.lr, "train_loss": _epoch_loss(state.position, ranks, epoch)}
         state.position = Position()
         if validation_ids:
-            metrics |= validate(model, cases, validation_ids, recipe, ranks, micro_batch, watch)
+            metrics |= validate(model, feed, validation_ids, recipe, ranks, micro_batch, watch)
         metrics |= branch.metrics(ranks) | measure()
         if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             followed = "train_loss" if recipe.plateau_on == "training" else "val_loss"
@@ -153,6 +155,8 @@ def train(
             on_epoch(epoch, metrics)
         if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
             save()
+        if epoch < epochs:  # now that one has shown how much memory it needs
+            feed.keep(seen, room_on(ranks.device))
     return best
 
 

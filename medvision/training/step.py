@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medvision.data.views.base import PreprocessedCase
 from medvision.device import autocast
 from medvision.seeds import derive_seed
-from medvision.training.batches import Draw, Sample, changed, stack, validation_draws
+from medvision.training.batches import Draw, Sample, changed, validation_draws
+from medvision.training.feed import Feed
 from medvision.training.losses import (
     cross_entropy,
     cut_counts,
@@ -31,7 +31,7 @@ from medvision.training.watch import Watch
 def train_step(
     wrapped: nn.Module,
     state: TrainingState,
-    cases: Mapping[str, PreprocessedCase],
+    feed: Feed,
     batch: Sequence[Sample],
     recipe: Training,
     ranks: Ranks,
@@ -56,7 +56,7 @@ def train_step(
         part = mine[start : start + size]
         shown = part or batch[:1]
         draws = [Draw(one.case, derive_seed("patch", seed, epoch, one.case)) for one in shown]
-        images, masks = stack(cases, draws, ranks.device)
+        images, masks = feed.batch(draws)
         images, masks = changed(images, masks, shown, recipe, seed=seed, epoch=epoch)
         alone = (
             isinstance(wrapped, DistributedDataParallel) and start != starts[-1]
@@ -92,7 +92,7 @@ def train_step(
 @torch.no_grad()
 def validate(
     model: nn.Module,
-    cases: Mapping[str, PreprocessedCase],
+    feed: Feed,
     ids: Sequence[str],
     recipe: Training,
     ranks: Ranks,
@@ -104,15 +104,15 @@ def validate(
     """
     model.eval()
     loss = dice = 0.0
-    draws = validation_draws(cases, ids)
+    draws = validation_draws(feed.cases, ids)
     in_patches = len(draws) > len(ids)
-    groups = len(cases[ids[0]].masks)
+    groups = len(feed.cases[ids[0]].masks)
     counts = torch.zeros((3, groups), dtype=torch.float64, device=ranks.device)
     mine = draws[ranks.rank :: ranks.world]
     size = min(micro_batch or recipe.batch_size, recipe.batch_size)
     for start in range(0, len(mine), size):
         watch.beat()
-        images, masks = stack(cases, mine[start : start + size], ranks.device)
+        images, masks = feed.batch(mine[start : start + size])
         logits, losses = _loss(model, images, masks, recipe)
         loss += float(losses.sum())
         if recipe.dice == "cut":  # of each case, so that no batching of them changes it

@@ -11,7 +11,8 @@ import pytest
 
 from medvision.data.views.base import PreprocessedCase
 from medvision.data.views.paper import Stretched
-from medvision.training.batches import stack
+from medvision.training.batches import Draw
+from medvision.training.feed import Feed
 from orchestrator.planning.study_files import open_store
 from orchestrator.run import main
 from orchestrator.spec.yaml_file import load_spec
@@ -47,16 +48,12 @@ def test_a_trial_on_one_gpu(tiny_spec: Path, precision: str) -> None:
     run(tiny_spec, "resources.gpus_per_worker=1", f"training.precision={precision}")
 
 
-def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_go_to_the_gpu_through_pinned_memory() -> None:
     if not gpus():
         pytest.skip("no CUDA device")
     import numpy as np
     import torch
 
-    pinned, real = [], torch.Tensor.pin_memory
-    monkeypatch.setattr(
-        torch.Tensor, "pin_memory", lambda batch: pinned.append(batch.shape) or real(batch)
-    )
     values = np.random.default_rng(0).normal(size=(2, 1, 8, 8, 8)).astype(np.float16)
     cases = {
         str(index): PreprocessedCase(
@@ -64,8 +61,9 @@ def test_batches_go_to_the_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyP
         )
         for index, value in enumerate(values)
     }
-    images, masks = stack(cases, ["0", "1"], torch.device("cuda"))
-    assert pinned == [values.shape] * 2
+    feed = Feed(cases, torch.device("cuda"))
+    images, masks = feed.batch([Draw("0", 0), Draw("1", 0)])
+    assert all(held.is_pinned() for held in feed._buffers[0]._held.values())
     assert images.device.type == masks.device.type == "cuda"
     np.testing.assert_array_equal(images.cpu().numpy(), values.astype(np.float32))
     np.testing.assert_array_equal(masks.cpu().numpy(), (values > 0).astype(np.float32))

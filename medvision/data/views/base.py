@@ -81,10 +81,16 @@ class PreprocessedCase:
         """What a training sees of the case, image and masks: all of it, or the patch that the seed
         `draw` decides. Of a mapped file nothing else is read.
         """
-        if (patches := self.placement.patches) is None or self.points is None:
+        if (place := self.seen(draw)) is None:
             return self.image, self.masks
+        return self._patch(*place)
+
+    def seen(self, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """First voxel and size of the patch that the seed `draw` decides; None where it is all."""
+        if (patches := self.placement.patches) is None or self.points is None:
+            return None
         start = drawn_start(self.points, self.image.shape[1:], *patches, draw)
-        return self._patch(start, patches.size)
+        return start, patches.size
 
     def example(self) -> tuple[np.ndarray, np.ndarray]:
         """The same for a picture: of patches the one around the middle of the structures."""

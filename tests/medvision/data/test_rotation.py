@@ -10,7 +10,9 @@ import torch
 from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medvision.data.rotation import rotated
+from medvision.data import augment as augmenting
+from medvision.data.augment import augment
+from medvision.data.rotation import Rotation, rotated
 
 
 @pytest.mark.parametrize("plane", ["xy", "yz"])
@@ -56,3 +58,27 @@ def test_a_cubic_rotation_makes_nothing_much_larger_than_the_volumes(
     with Largest() as largest:
         rotated(volumes, torch.tensor([0.1]), border=False, order="cubic")
     assert largest.numbers <= 16 * 20 * 20  # 16 rows for every row; the two filters: 160,000
+
+
+@pytest.mark.parametrize("order", ["linear", "cubic"])
+def test_image_and_mask_share_the_tables_of_a_rotation(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each is as if it had been turned alone."""
+    images = torch.rand(2, 3, 11, 7, 5)
+    masks, angles = (images[:, :1] > 0.5).float(), list[torch.Tensor]()
+
+    def made(given: torch.Tensor, like: torch.Tensor, order: str) -> Rotation:
+        angles.append(given)
+        return Rotation(given, like, order)
+
+    monkeypatch.setattr(augmenting, "Rotation", made)
+    changes = {"rotation_degrees": 40.0, "rotation": order, "intensity": 0.0}
+    found = augment(images, masks, ["a", "b"], seed=0, epoch=0, **changes)
+    assert len(angles) == 1
+    turned = [
+        rotated(volumes, angles[0], border=border, order=order)
+        for volumes, border in ((images, True), (masks, False))
+    ]
+    assert torch.equal(found[0], turned[0])
+    assert torch.equal(found[1], turned[1].ge(0.5).float())
