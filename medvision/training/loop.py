@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from medvision.behind import Behind
 from medvision.data.views.base import PreprocessedCase
 from medvision.seeds import derive_seed
 from medvision.training.batches import epoch_batches, samples_of
@@ -28,6 +29,7 @@ from medvision.training.state import (
     TrainingState,
     portable_state,
     random_states,
+    sealed,
     set_random_states,
     unpacked,
 )
@@ -103,60 +105,65 @@ def train(
     def save() -> None:
         spent = watch.spent()
         if ranks.rank == 0:
-            checkpoints.save(state.to_bytes(spent))
+            written = state.written(spent)
+            writing.start(lambda: checkpoints.save(sealed(written)))
 
     feed, seen = Feed(cases, ranks.device), (*train_ids, *validation_ids)
     stop, branch = Vote(ranks), BranchWatch(model, compiled=recipe.compile)
-    for epoch in range(len(history) + 1, epochs + 1):
-        torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
-        steps = min(per_epoch, total - (epoch - 1) * per_epoch)
-        batches = epoch_batches(samples, recipe.batch_size, steps, seed=seed, epoch=epoch)
-        if state.position.lr is None:
-            state.position.lr = optimizer.param_groups[0]["lr"]
-        elif state.position.random:
-            set_random_states(state.position.random[ranks.rank], ranks.device)
-            if state.position.sums:
-                state.position.loss_sum, state.position.seen = state.position.sums[ranks.rank]
-        for batch in batches[state.position.step :]:
-            if stop.any(watch.stop()):
-                state.position.random = ranks.gather(random_states(ranks.device))
-                state.position.sums = ranks.gather(
-                    [float(state.position.loss_sum), state.position.seen]
-                )
+    with Behind[None]() as writing:
+        for epoch in range(len(history) + 1, epochs + 1):
+            torch.manual_seed(derive_seed("dropout", seed, epoch, ranks.rank))
+            steps = min(per_epoch, total - (epoch - 1) * per_epoch)
+            batches = epoch_batches(samples, recipe.batch_size, steps, seed=seed, epoch=epoch)
+            if state.position.lr is None:
+                state.position.lr = optimizer.param_groups[0]["lr"]
+            elif state.position.random:
+                set_random_states(state.position.random[ranks.rank], ranks.device)
+                if state.position.sums:
+                    state.position.loss_sum, state.position.seen = state.position.sums[ranks.rank]
+            for batch in batches[state.position.step :]:
+                if stop.any(watch.stop()):
+                    state.position.random = ranks.gather(random_states(ranks.device))
+                    state.position.sums = ranks.gather(
+                        [float(state.position.loss_sum), state.position.seen]
+                    )
+                    save()
+                    raise Interrupted(
+                        f"stopped in epoch {epoch} after {state.position.step} of {steps} steps"
+                    )
+                with branch.looking(state.position.step == steps - 1):
+                    train_step(
+                        wrapped,
+                        state,
+                        feed,
+                        batch,
+                        recipe,
+                        ranks,
+                        seed=seed,
+                        epoch=epoch,
+                        micro_batch=micro_batch,
+                    )
+                watch.beat()
+            metrics = {
+                "lr": state.position.lr,
+                "train_loss": _epoch_loss(state.position, ranks, epoch),
+            }
+            state.position = Position()
+            if validation_ids:
+                metrics |= validate(model, feed, validation_ids, recipe, ranks, micro_batch, watch)
+            metrics |= branch.metrics(ranks) | measure()
+            if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                followed = "train_loss" if recipe.plateau_on == "training" else "val_loss"
+                state.schedule.step(metrics.get(followed, metrics["train_loss"]))
+            history.append(metrics)
+            if _is_better(metrics, history, best.epoch, recipe):
+                best.state, best.epoch = portable_state(model), epoch
+            if ranks.rank == 0:
+                on_epoch(epoch, metrics)
+            if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
                 save()
-                raise Interrupted(
-                    f"stopped in epoch {epoch} after {state.position.step} of {steps} steps"
-                )
-            with branch.looking(state.position.step == steps - 1):
-                train_step(
-                    wrapped,
-                    state,
-                    feed,
-                    batch,
-                    recipe,
-                    ranks,
-                    seed=seed,
-                    epoch=epoch,
-                    micro_batch=micro_batch,
-                )
-            watch.beat()
-        metrics = {"lr": state.position.lr, "train_loss": _epoch_loss(state.position, ranks, epoch)}
-        state.position = Position()
-        if validation_ids:
-            metrics |= validate(model, feed, validation_ids, recipe, ranks, micro_batch, watch)
-        metrics |= branch.metrics(ranks) | measure()
-        if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            followed = "train_loss" if recipe.plateau_on == "training" else "val_loss"
-            state.schedule.step(metrics.get(followed, metrics["train_loss"]))
-        history.append(metrics)
-        if _is_better(metrics, history, best.epoch, recipe):
-            best.state, best.epoch = portable_state(model), epoch
-        if ranks.rank == 0:
-            on_epoch(epoch, metrics)
-        if epoch % recipe.checkpoint_epochs == 0 or epoch == epochs:
-            save()
-        if epoch < epochs:  # now that one has shown how much memory it needs
-            feed.keep(seen, room_on(ranks.device))
+            if epoch < epochs:  # now that one has shown how much memory it needs
+                feed.keep(seen, room_on(ranks.device))
     return best
 
 

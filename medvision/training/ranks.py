@@ -47,6 +47,14 @@ class Ranks:
             distributed.all_gather_object(everyone, value)
         return everyone
 
+    def to_first(self, value: Any) -> list[Any]:
+        """Every rank's value on rank 0, nothing on the others, which do not get what is large."""
+        if self.world == 1:
+            return [value]
+        everyone = [None] * self.world if self.rank == 0 else None
+        distributed.gather_object(value, everyone)
+        return everyone or []
+
 
 class Vote:
     """Whether something is true on any rank, asked again and again, the same answer on all. Alone,

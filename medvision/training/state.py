@@ -89,10 +89,17 @@ class TrainingState:
             spent: by this process so far; the checkpoint holds it together with what earlier ones
                 spent.
         """
+        return sealed(self.written(spent))
+
+    def written(self, spent: Mapping[str, float] | None = None) -> io.BytesIO:
+        """The same without its mark and checksum, for which there is room: `sealed` adds them. It
+        is the only copy of the state that is made.
+        """
         buffer = io.BytesIO()
+        buffer.write(bytes(_HEAD))
         torch.save(
             {
-                "model": portable_state(self.model),
+                "model": portable_state(self.model, copied=False),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict() if self.schedule is not None else None,
                 "scaler": self.scaler.state_dict(),
@@ -104,8 +111,7 @@ class TrainingState:
             },
             buffer,
         )
-        content = buffer.getvalue()
-        return _MARK + hashlib.sha256(content).digest() + content
+        return buffer
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `to_bytes` gave and `unpacked` read."""
@@ -121,6 +127,13 @@ class TrainingState:
         self.best.state, self.best.epoch = state["best"], state["best_epoch"]
         self.best.spent = state.get("spent", {})  # absent in checkpoints from before it was kept
         self.position = Position(**state["position"])
+
+
+def sealed(written: io.BytesIO) -> bytes:
+    """What `TrainingState.written` gave, with its mark and checksum; may run in another thread."""
+    with written.getbuffer() as content:
+        content[:_HEAD] = _MARK + hashlib.sha256(content[_HEAD:]).digest()
+    return written.getvalue()  # Python makes no copy here
 
 
 def unpacked(saved: bytes | None) -> dict[str, Any] | None:
@@ -161,9 +174,12 @@ def summed(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str,
     return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
 
 
-def portable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers on the CPU, without a language-model block's frozen parameters, which
-    its checkpoint holds.
+def portable_state(model: nn.Module, *, copied: bool = True) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, without a language-model block's frozen parameters, which its
+    checkpoint holds.
+
+    Args:
+        copied: to the CPU, so that they stay what they are; otherwise the model's own.
     """
     blocks = tuple(
         f"{name}." for name, module in model.named_modules() if hasattr(module, "fingerprint")
@@ -172,7 +188,10 @@ def portable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         left_out = blocks and name.startswith(blocks) and not value.requires_grad
         if name in stored and not left_out:
-            state[name] = value.detach().cpu().clone()
+            own = value.detach()
+            # a part of a larger storage would be written with all of it
+            whole = own.untyped_storage().nbytes() == own.nbytes
+            state[name] = own if whole and not copied else own.to("cpu", copy=True)
     return state
 
 

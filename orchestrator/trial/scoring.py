@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from medvision.behind import Behind
 from medvision.data.nifti import Truth
 from medvision.evaluation import predict
 from medvision.postprocess import tidied
@@ -34,44 +36,51 @@ class ScoredCase:
 def predict_and_score(
     context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
 ) -> list[ScoredCase]:
-    """This rank's share of the test cases.
+    """This rank's share of the test cases. A case is scored while the next one is predicted.
 
     Raises:
         Interrupted: `watch.stop` asked for it.
     """
-    scored = []
-    for position in range(0, len(context.roles.test), ranks.world):
-        watch.beat()
-        if ranks.any(watch.stop()):
-            raise Interrupted("stopped while predicting; the training is kept")
-        if position + ranks.rank >= len(context.roles.test):
-            break
-        case = context.roles.test[position + ranks.rank]
-        truth = context.truth(case)
-        mask = predict(
-            model,
-            context.prepared(case),
-            device=ranks.device,
-            precision=context.spec.training.precision,
-            output=context.spec.training.output,
-            inference=context.spec.evaluation.inference,
-        )
-        mask = tidied(
-            mask,
-            list(context.groups),
-            float(np.prod(truth.spacing)),
-            context.spec.evaluation.inference,
-        )
-        rows = _rows(context, case, mask, truth)
-        scored.append(ScoredCase(case, packed(mask), rows))
-    return scored
+    scored: list[ScoredCase | None] = []
+    with Behind[ScoredCase]() as scoring:
+        for position in range(0, len(context.roles.test), ranks.world):
+            watch.beat()
+            if ranks.any(watch.stop()):
+                raise Interrupted("stopped while predicting; the training is kept")
+            if position + ranks.rank >= len(context.roles.test):
+                break
+            case = context.roles.test[position + ranks.rank]
+            mask = predict(
+                model,
+                context.prepared(case),
+                device=ranks.device,
+                precision=context.spec.training.precision,
+                output=context.spec.training.output,
+                inference=context.spec.evaluation.inference,
+            )
+            scored.append(scoring.start(functools.partial(_scored, context, case, mask)))
+        scored.append(scoring.wait())
+    return [one for one in scored if one is not None]
+
+
+def _scored(context: TrialContext, case: str, mask: np.ndarray) -> ScoredCase:
+    truth = context.truth(case)
+    mask = tidied(
+        mask,
+        list(context.groups),
+        float(np.prod(truth.spacing)),
+        context.spec.evaluation.inference,
+    )
+    return ScoredCase(case, packed(mask), _rows(context, case, mask, truth))
 
 
 def scores_of_all(
     context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
 ) -> list[ScoredCase]:
-    """Every test case, in the order of the fold, on all ranks; raises as `predict_and_score`."""
-    shares = ranks.gather(predict_and_score(context, model, ranks, watch))
+    """On rank 0 every test case in the order of the fold, on the others nothing; raises as
+    `predict_and_score`.
+    """
+    shares = ranks.to_first(predict_and_score(context, model, ranks, watch))
     scored = [case for share in shares for case in share]
     return sorted(scored, key=lambda case: context.roles.test.index(case.case))
 

@@ -120,6 +120,15 @@ def test_two_ranks_stopped_in_the_middle_of_an_epoch_go_on_bit_for_bit(tmp_path:
         assert all(torch.equal(resumed[name], state[name]) for name in state)
 
 
+def gathered(ranks: Ranks, folder: Path) -> None:
+    torch.save(ranks.to_first({"rank": ranks.rank}), folder / f"{ranks.rank}.pt")
+
+
+def test_what_is_large_goes_to_rank_0_alone(tmp_path: Path) -> None:
+    assert on_two_ranks(tmp_path, gathered) == [[{"rank": 0}, {"rank": 1}], []]
+    assert Ranks().to_first("mine") == ["mine"]
+
+
 def sent_and_trained(ranks: Ranks, folder: Path, block: Path) -> None:
     """What DDP sends of a model with a frozen block, and a training with and without that rule."""
     rank = ranks.rank
