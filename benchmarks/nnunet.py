@@ -1,11 +1,11 @@
-"""nnU-Net itself beside our `nnU-Net` network under our recipe: one fold of Task04, as many
-iterations of each on the CPU, both scored by the same code.
+"""nnU-Net itself beside our networks under `recipe: strong`: one fold of Task04, as many iterations
+of each on the CPU with as many patches of the same size, all scored by the same code.
 
-    MEDVISION_DATA=... python -m benchmarks.nnunet --iterations 100
+    MEDVISION_DATA=... python -m benchmarks.nnunet --iterations 1000
 
 Needs `pip install '.[nnunet]'`. A run that was stopped goes on where it was; the time that is
-printed is that of all of them. An iteration is a step of the optimizer: nnU-Net plans its own batch
-and patch, our network sees the whole volume at the size that `--image-size` says.
+printed is that of all of them. An iteration is a step of the optimizer. Seconds are those that
+passed: nothing else should run.
 """
 
 from __future__ import annotations
@@ -24,22 +24,27 @@ from record.store import Store
 from record.study import StoredStudy
 
 TASK, GROUPS = "Task04_Hippocampus", {"anterior": [1], "posterior": [2]}
-OURS, THEIRS = "our nnU-Net network", "nnU-Net itself"
+PATCH = (40, 56, 40)  # what nnU-Net plans for this task
+NETWORKS: dict[str, dict[str, object]] = {
+    "nnU-Net": {"label": "nnU-Net", "name": "our nnU-Net network"},
+    "ViT_Baseline": {"label": "ViT_Baseline"},
+    "MedVisionLlama": {"label": "MedVisionLlama", "llm": {"source": "smollm2-135m"}},
+}
 
 
 def spec(options: argparse.Namespace) -> dict[str, object]:
-    """A study of the two methods."""
+    """A study of nnU-Net itself and the networks that were asked for."""
     epochs = max(1, options.iterations // options.per_epoch)
-    network = {"label": "nnU-Net", "name": OURS}
-    itself = {"label": "nnUNetv2", "name": THEIRS, "configuration": "3d_fullres", "epochs": epochs}
-    budget = {"iterations": options.per_epoch, "validation_iterations": 2}
+    itself = {"label": "nnUNetv2", "name": "nnU-Net itself", "batch_size": options.batch_size}
+    budget = {"epochs": epochs, "iterations": options.per_epoch, "validation_iterations": 2}
     return {
         "name": "nnunet",
-        "models": [network, itself | budget],
+        "recipe": "strong",
+        "models": [itself | budget, *(NETWORKS[network] for network in options.networks)],
         "tasks": [TASK],
         "fractions": [options.fraction],
         "splits": {"scheme": "holdout", "test_fraction": options.test_fraction},
-        "data": {"image_size": [options.image_size] * 3, "label_groups": GROUPS},
+        "data": {"image_size": list(PATCH), "patch_size": [8, 8, 8], "label_groups": GROUPS},
         "training": {
             "steps": epochs * options.per_epoch,
             "batch_size": options.batch_size,
@@ -77,12 +82,12 @@ def main() -> int:
     """Command line; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.nnunet")
     add = parser.add_argument
-    add("--iterations", type=whole, default=500, help="of each method")
-    add("--per-epoch", type=whole, default=50, help="iterations between two checkpoints")
+    add("--iterations", type=whole, default=1000, help="of each method")
+    add("--per-epoch", type=whole, default=50, help="iterations of an epoch of nnU-Net")
+    add("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS), help="of ours")
     add("--fraction", type=amount, default=1.0, help="of the training cases")
     add("--test-fraction", type=amount, default=0.2, help="of all cases")
-    add("--image-size", type=whole, default=48, help="voxels of each edge that our network sees")
-    add("--batch-size", type=whole, default=8, help="of our network")
+    add("--batch-size", type=whole, default=2, help="patches of a step, of all")
     add("--threads", type=whole, default=1)
     add("--folder", type=new_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args()

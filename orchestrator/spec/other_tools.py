@@ -118,6 +118,9 @@ class NnUNetV2Settings(OtherTool):
     validation_iterations: PositiveInt | None = Field(
         default=None, description="of an epoch; by default the trainer's, nnU-Net's are 50"
     )
+    batch_size: Annotated[PositiveInt | None, Since("0.2", before=None)] = Field(
+        default=None, description="patches of a step; by default as many as nnU-Net plans"
+    )
     processes: NonNegativeInt = Field(
         default=0,
         description="that load and augment cases beside the training; 0: the training does so "

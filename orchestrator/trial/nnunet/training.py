@@ -176,6 +176,7 @@ def _wanted(
         "plans": model.plans,
         "planner": model.planner,
         "budget": model.budget,
+        "batch_size": model.batch_size,
         "save_every": context.spec.training.checkpoint_epochs,
         "resume": resume,
         "device": ranks.device.type,

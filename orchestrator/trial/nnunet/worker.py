@@ -87,6 +87,8 @@ def prepare(wanted: Mapping[str, Any]) -> None:
             raise RuntimeError(
                 f"nnU-Net plans no {wanted['configuration']} for these cases, but {known}"
             )
+        if wanted["batch_size"] is not None:
+            _replan(plans, wanted["configuration"], wanted["batch_size"])
         preprocess(
             [number],
             wanted["plans"],
@@ -95,6 +97,13 @@ def prepare(wanted: Mapping[str, Any]) -> None:
             show_progress_bar=False,
         )
         done.touch()
+
+
+def _replan(plans: Path, configuration: str, batch_size: int) -> None:
+    """Another batch size than was planned, put where nnU-Net's users put it: into the plans."""
+    planned = json.loads(plans.read_text())
+    planned["configurations"][configuration]["batch_size"] = batch_size
+    plans.write_text(json.dumps(planned, indent=4))
 
 
 def train(wanted: Mapping[str, Any]) -> Path:

@@ -121,7 +121,7 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "CustomSettings": ("label network settings sha256", {}, "name overrides files"),
     "NnUNetV2Settings": (
         "label configuration trainer plans epochs iterations validation_iterations processes",
-        {},
+        {"batch_size": Since("0.2", None)},
         "name",
     ),
     "ExternalSettings": (
