@@ -95,7 +95,8 @@ def test_nnunet_is_planned_trained_predicted_scored_and_committed(
 def test_what_was_interrupted_goes_on_from_its_checkpoint_to_the_same_masks(
     spec: Path, tmp_path: Path
 ) -> None:
-    store, job = planned(spec)
+    batch = "models.0.batch_size=3"
+    store, job = planned(spec, batch)
     seen: list[int] = []
 
     def on_event(event: Event) -> None:
@@ -113,6 +114,10 @@ def test_what_was_interrupted_goes_on_from_its_checkpoint_to_the_same_masks(
     (fold,) = json.loads(
         (scratch / "nnUNet_preprocessed" / "Dataset001_Study" / "splits_final.json").read_text()
     )
+    plans = json.loads(
+        (scratch / "nnUNet_preprocessed" / "Dataset001_Study" / "nnUNetPlans.json").read_text()
+    )
+    assert plans["configurations"]["3d_fullres"]["batch_size"] == 3
     known = {path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").iterdir()}
     assert known == {*fold["train"], *fold["val"]}  # nnU-Net plans on no test case
     assert len(known) + len(list((scratch / "tested").iterdir())) == 15
@@ -121,7 +126,7 @@ def test_what_was_interrupted_goes_on_from_its_checkpoint_to_the_same_masks(
     assert seen == [1, 2, 3]
     whole, undisturbed = StoredStudy.opened(store), tmp_path / "undisturbed"
     assert whole.finished.commits[job.eval_id].cost.epochs == 3
-    other, its_job = planned(spec, f"storage={undisturbed}")
+    other, its_job = planned(spec, batch, f"storage={undisturbed}")
     run_attempt(its_job, other, Ranks(device=torch.device("cpu")), lambda event: None)
     assert rows(StoredStudy.opened(other)) == rows(whole)
 
@@ -178,7 +183,7 @@ def test_its_ids_depend_on_its_own_recipe_alone(spec: Path) -> None:
     _, job = planned(spec)
     _, other = planned(spec, "training.lr=0.5", "data.image_size=[8, 8, 8]")
     assert other.train_id == job.train_id
-    for change in ("models.0.epochs=4", "seeds=[1]", "data.label_groups={core: [2]}"):
+    for change in ("models.0.epochs=4", "models.0.batch_size=3", "seeds=[1]", "data.label_groups={core: [2]}"):
         assert planned(spec, change)[1].train_id != job.train_id
 
 
