@@ -21,7 +21,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from medvision.settings import NotInIds, Settings
 
 NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"  # of something in a file: `file:Name`
 MAX_BYTES = 1_000_000  # of all files together: they stand in the study and in every checkpoint
@@ -31,6 +35,31 @@ Files = Mapping[str, str]
 
 class OwnCodeError(ValueError):
     """Code of one's own that cannot be found, imported or called; one line."""
+
+
+class OwnCode(Settings):
+    """Settings of which one, `names_code`, names code of one's own: its texts travel with them, and
+    their hash counts in ids. Where a spec is read, the texts are, too (`with_files`).
+    """
+
+    names_code: ClassVar[str]
+    files: Annotated[dict[str, str], NotInIds("counted by sha256")] = Field(
+        default={},
+        description="texts of the file and of those next to it that it imports; read "
+        "by the program",
+    )
+    sha256: str = Field(default="", description="hash of `files`; written by the program")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, values: Any, info: ValidationInfo) -> Any:
+        return with_files(values, cls.names_code, info.context)
+
+    @model_validator(mode="after")
+    def _hash_is_theirs(self) -> Self:
+        if self.sha256 != digest(self.files):
+            raise ValueError("sha256 is not that of `files`: leave both out, they are written")
+        return self
 
 
 def read_files(folder: Path, name: str) -> dict[str, str]:
@@ -98,12 +127,6 @@ def with_files(values: Any, key: str, context: Mapping[str, Any] | None) -> Any:
     files = values.get("files") or read_files(Path((context or {}).get("folder", ".")), name)
     found = digest(files) if isinstance(files, dict) else ""
     return {"sha256": found, **values, "files": files}
-
-
-def check_files(files: Files, sha256: str) -> None:
-    """Raises ValueError where the hash is not that of the files."""
-    if sha256 != digest(files):
-        raise ValueError("sha256 is not that of `files`: leave both out, they are written")
 
 
 def loaded(name: str, files: Files) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, model
 
 from medvision.inference import Inference
 from medvision.metrics.definitions import METRICS, Further, MetricInfo
-from medvision.own_code import NAME, check_files, with_files
+from medvision.own_code import NAME, OwnCode
 from medvision.settings import NotInIds, Settings, Since
 from record.names import Name, NameOrNothing
 from record.schema import CELL
@@ -25,12 +25,13 @@ COLUMNS = frozenset(
 )
 
 
-class OwnMetric(Settings):
+class OwnMetric(OwnCode):
     """A metric of one's own: a function in a Python file next to the spec (docs/adding.md), called
     with prediction and truth, bool [X, Y, Z], and spacing in mm for every case and label group. It
     returns a number, NaN where there is none.
     """
 
+    names_code = "function"
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$", max_length=60, description="what `metrics` calls it"
     )
@@ -53,17 +54,6 @@ class OwnMetric(Settings):
         description="cases without structure in the truth: as both_empty says, never a value, or "
         "the function's",
     )
-    files: Annotated[dict[str, str], NotInIds("counted by sha256")] = Field(
-        default={},
-        description="texts of the file and of those next to it that it imports; read "
-        "by the program",
-    )
-    sha256: str = Field(default="", description="hash of `files`; written by the program")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, values: Any, info: ValidationInfo) -> Any:
-        return with_files(values, "function", info.context)
 
     @model_validator(mode="after")
     def _can_be_called(self, info: ValidationInfo) -> OwnMetric:
@@ -74,7 +64,6 @@ class OwnMetric(Settings):
                 f"{self.name} is a column of cases.parquet or of the report already, which "
                 "this one would overwrite: choose another name"
             )
-        check_files(self.files, self.sha256)
         if info.context and "folder" in info.context:  # a spec is read
             importlib.import_module("medvision.metrics.own").check(self)
         return self
