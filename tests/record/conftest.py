@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run import main
+from tests.record.small_study import small_spec
 
 BUCKET = "studies"
 LOCAL = ["--in-process", "--set", "tracking.enabled=false"]
@@ -21,22 +22,12 @@ def whole(
 ) -> Iterator[tuple[Path, list[str]]]:
     """A finished study, and the command that ran it."""
     folder = tmp_path_factory.mktemp("whole")
-    spec = folder / "whole.yaml"
-    small = "embed_dim: 16, depth: 1, heads: 2"
-    spec.write_text(f"""\
-name: whole
-models: [{{label: ViT_Baseline, {small}}}, {{label: ViT_Depth, {small}}}]
-tasks: [Task99_Spheres]
-folds: 2
-data: {{root: "{spheres}", image_size: [16, 16, 16], patch_size: [4, 4, 4]}}
-training: {{epochs: 1, batch_size: 8}}
-evaluation: {{metrics: [dice, hd95]}}
-storage: "{folder}"
-""")
+    spec = small_spec(folder, "whole", spheres)
+    command = [str(spec), *LOCAL, "--set", f"storage={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDVISION_CACHE", str(folder / "cache"))
-        assert main([str(spec), *LOCAL]) == 0
-        yield folder / "whole", [str(spec), *LOCAL]
+        assert main(command) == 0
+        yield folder / "whole", command
 
 
 @pytest.fixture

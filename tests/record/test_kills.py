@@ -23,6 +23,7 @@ from record import paths
 from record.store import Store
 from tests.on_workers.dying import DEAD
 from tests.record.kills import Study, in_a_fork, killed, quick_trainings
+from tests.record.small_study import small_spec
 
 EVERY = os.environ.get("MEDVISION_KILLS") == "all"
 CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT = 0x20000, 0x10000000, 1, 32
@@ -31,20 +32,9 @@ CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT = 0x20000, 0x10000000, 1, 32
 @pytest.fixture(scope="module")
 def study(spheres: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     folder = tmp_path_factory.mktemp("kills")
-    spec = folder / "tiny.yaml"
-    small = "embed_dim: 16, depth: 1, heads: 2"
-    spec.write_text(f"""\
-name: tiny
-models: [{{label: ViT_Baseline, {small}}}, {{label: ViT_Depth, {small}}}]
-tasks: [Task99_Spheres]
-folds: 2
-data: {{root: "{spheres}", image_size: [16, 16, 16], patch_size: [4, 4, 4]}}
-training: {{epochs: 1, batch_size: 8}}
-evaluation: {{metrics: [dice, hd95]}}
-""")
     with pytest.MonkeyPatch.context() as patch, quick_trainings():
         patch.setenv("MEDVISION_CACHE", str(folder / "cache"))
-        whole = Study(spec, folder / "whole")
+        whole = Study(small_spec(folder, "tiny", spheres), folder / "whole")
         assert main(whole.command) == 0
         whole.table = whole.found()
         assert whole.wrong() == []
