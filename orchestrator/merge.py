@@ -29,6 +29,7 @@ from record.frozen import left_behind, note_trainings
 from record.lock import StudyLockedError, study_lock
 from record.reliance import knocked_of, knocked_trials, save_knocked
 from record.schema import Split, StudyFile
+from record.spent import save_spent, united_spent
 from record.store import Store, StoreError
 from record.stored import SCHEMA_VERSION, problems
 from record.study import StoredStudy
@@ -45,7 +46,7 @@ class MergeError(ValueError):
 
 
 def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
-    """Copy every finished trial into one study, and write its plan.
+    """Copy every finished trial into one study, and write its plan and what all of it cost.
 
     Args:
         sources: the studies, in the order in which models, tasks, fractions and seeds stand then.
@@ -63,7 +64,7 @@ def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
     masks, others = planned_masks([(study, stored_spec(study)) for study in studies])
     if wrong := [*_settings(studies), *_contents(studies), *_numerics(studies), *unlike, *others]:
         raise MergeError("\n".join(dict.fromkeys(wrong)))
-    spec = _united(studies, into)
+    spec, spent = _united(studies, into), united_spent(sources, into)
     splits = {task: split for study in reversed(studies) for task, split in study.splits.items()}
     blocks = {
         name: found for study in reversed(studies) for name, found in study.settings.blocks.items()
@@ -104,6 +105,7 @@ def merge(sources: Sequence[Store], into: Store) -> StoredStudy:
     )
     if (manifest := next((one.manifest for one in studies if one.manifest), None)) is not None:
         into.save(paths.MANIFEST, manifest)
+    save_spent(into, spent)
     note_trainings(into, stored)
     into.save(paths.PLAN, stored)
     return StoredStudy.opened(into)

@@ -9,7 +9,8 @@ attempts write, and what is made for people:
     analysis.json trainings.json    what was frozen, and when trainings were planned
     external.json                   methods whose masks other tools made
     reliance.json                   trials that were scored again without their block
-    spent.json                      the time that attempts held GPUs, also those that failed
+    spent.json spent_at.json        the time that attempts held GPUs, also those that failed, and
+                                    where, of a merged study
     splits/TASK.json                which case plays which role
     claims/TRAIN_ID.json            the token of the attempt that may commit
     checkpoints/TRAIN_ID/           an unfinished training, and another tool's scratch folder
@@ -39,6 +40,7 @@ TRAININGS = "trainings.json"
 EXTERNAL = "external.json"
 RELIANCE = "reliance.json"
 SPENT = "spent.json"
+SPENT_AT = "spent_at.json"
 SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
 
 SPLITS = "splits"

@@ -22,7 +22,7 @@ from orchestrator.spec.yaml_file import load_spec
 from record import paths
 from record.external import ExternalFile, external_methods
 from record.frozen import freeze, left_behind
-from record.schema import Commit, StudyPlan
+from record.schema import Commit, SpentFile, StudyPlan
 from record.store import Store
 from record.study import StoredStudy
 from tests.conftest import TASK
@@ -91,8 +91,12 @@ def test_another_tools_masks_are_united_by_cell(spec: Path, spheres: Path) -> No
     masks = spheres / TASK / "labelsTr"
     one = planned(spec, "one", masks, 0)
     other = planned(spec, "other", masks, 1, "limits.hours=2")  # which changes no number
+    for store, seconds in ((one, 10.0), (other, 4.0)):
+        store.save(paths.SPENT, SpentFile(gpu_seconds={"of both": seconds}))
     into = Store(str(spec.parent / "merged" / "tiny"))
-    study = merged([one, other], into)
+    for _ in range(2):
+        study = merged([one, other], into)
+        assert into.load(paths.SPENT, SpentFile) == SpentFile(gpu_seconds={"of both": 14.0})
     cells = [(trial.seed, trial.fold) for trial in study.plan.trials if trial.model == "tool"]
     assert cells == [(seed, fold) for seed in (0, 1) for fold in range(3)]
     assert "tool" not in {trial.model for trial in study.missing}
