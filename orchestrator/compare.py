@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,7 @@ def compare(
     both_empty: str = "exclude",
     equivalence: Mapping[str, float] | None = None,
     allow_empty: bool = False,
+    probabilities: Collection[str] = (),
     name: str | None = None,
     progress: Callable[[int], contextlib.AbstractContextManager[Callable[[], object]]]
     | None = None,
@@ -95,6 +96,9 @@ def compare(
         both_empty: `exclude` leaves out what has no structure in the truth, `perfect` scores it.
         equivalence: metric -> the largest difference without practical importance.
         allow_empty: count an empty mask as a miss, where the truth is not empty.
+        probabilities: methods that have these in place of masks, [X, Y, Z, C]: a channel a
+            structure in the order of `labels`, above 0.5 counts; with a channel of the background
+            first, the likeliest does.
         name: of the data in the tables; by default the truth's folder.
         progress: called with the number of masks, gives what is called after each.
 
@@ -126,6 +130,7 @@ def compare(
         both_empty=both_empty,
         equivalence=equivalence or {},
         allow_empty=allow_empty,
+        probabilities=probabilities,
         name=name,
     )
     store = Store(str(output) if "://" in str(output) else str(Path(output).expanduser().resolve()))
@@ -170,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             both_empty=options.both_empty,
             equivalence={metric: amount(value) for metric, value in map(pair, options.equivalence)},
             allow_empty=options.allow_empty,
+            probabilities=options.probabilities,
             name=options.name,
             progress=shown_progress,
         )

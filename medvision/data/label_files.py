@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from medvision.data.header import Grid, misplaced
-from medvision.data.nifti import Groups, label_values, open_volume, open_whole
+from medvision.data.nifti import Groups, label_values, open_whole
 from medvision.data.settings import LabelGroups
 from medvision.data.volume_file import ENDINGS, without_suffixes
 from medvision.errors import DataError
 
 ROUNDED = 1e-3  # a probability may be so far outside of 0 to 1
-Source = Path | np.ndarray  # a file, or whole numbers [X, Y, Z]
+Source = Path | np.ndarray  # a file, or an array: whole numbers, probabilities
 
 
 @dataclass(frozen=True)
@@ -74,40 +74,58 @@ def read_labels(source: Source, name: str, spacing: tuple[float, float, float]) 
             f"{name}: whole numbers or truth values [X, Y, Z] are needed, it is {source.dtype} of "
             f"shape {source.shape}; cut probabilities first (mask > 0.5)"
         )
-    affine = np.diag([*spacing, 1.0])
-    volume = float(np.prod(spacing))
-    return LabelMap(source, Grid(Path(name), source.shape, affine, spacing, volume, 1))
+    return LabelMap(source, _grid_of(source, name, spacing))
 
 
-def read_probabilities(path: Path, groups: int) -> LabelMap:
-    """A file of probabilities, as numbers whose bit g says that a voxel is in label group g
-    (`bits_of`).
+def read_probabilities(
+    source: Source, name: str, spacing: tuple[float, float, float], groups: int
+) -> LabelMap:
+    """A file or an array of probabilities, as numbers whose bit g says that a voxel is in label
+    group g (`bits_of`).
 
     Args:
-        path: one channel a label group, in their order: above 0.5 is in it, or before them one of
-            the background: the likeliest of all is taken.
+        source: [X, Y, Z, C] or [X, Y, Z]: one channel a label group, in their order: above 0.5 is
+            in it, or before them one of the background: the likeliest of all is taken.
+        name: what messages call an array.
+        spacing: of an array, mm along X, Y and Z.
         groups: how many there are.
 
     Raises:
         DataError: as `open_whole`; another number of channels, or values that are no
             probabilities.
     """
-    with open_whole(path) as opened:
-        values, grid = opened.scaled(), opened.grid
+    if isinstance(source, Path):
+        with open_whole(source) as opened:
+            values, grid = opened.scaled(), opened.grid
+    elif source.ndim in (3, 4) and source.size and source.dtype.kind in "biuf":
+        values, grid = source, _grid_of(source, name, spacing)
+    else:
+        raise DataError(
+            f"{name}: probabilities [X, Y, Z, C] or [X, Y, Z] are needed, it is {source.dtype} of "
+            f"shape {source.shape}"
+        )
     if grid.channels not in (groups, groups + 1):
         raise DataError(
-            f"{path}: has {grid.channels} channels; probabilities of {groups} structures are as "
-            "many, or one more with the background first"
+            f"{grid.path}: has {grid.channels} channels; probabilities of {groups} structures are "
+            "as many, or one more with the background first"
         )
     values = values if values.ndim == 4 else values[..., None]
     if not ((values >= -ROUNDED) & (values <= 1 + ROUNDED)).all():  # NaN is neither
-        raise DataError(f"{path}: probabilities lie between 0 and 1, it holds others")
+        raise DataError(f"{grid.path}: probabilities lie between 0 and 1, it holds others")
     if grid.channels == groups:
         inside = values > 0.5
     else:
         inside = np.argmax(values, axis=-1)[..., None] == np.arange(1, groups + 1)
     bits = (inside << np.arange(groups)).sum(axis=-1)
     return LabelMap(bits, grid)
+
+
+def _grid_of(array: np.ndarray, name: str, spacing: tuple[float, float, float]) -> Grid:
+    """How an array lies in space: as a file would that says its spacing alone."""
+    affine = np.diag([*spacing, 1.0])
+    volume = float(np.prod(spacing))
+    channels = array.shape[3] if array.ndim == 4 else 1
+    return Grid(Path(name), array.shape[:3], affine, spacing, volume, channels)
 
 
 def bits_of(groups: Groups) -> LabelGroups:
@@ -117,13 +135,6 @@ def bits_of(groups: Groups) -> LabelGroups:
         name: [number for number in numbers if number >> place & 1]
         for place, name in enumerate(groups)
     }
-
-
-def read_grid(source: Source, name: str, spacing: tuple[float, float, float]) -> Grid:
-    """How a file lies in space, by its header alone; arguments and errors as `read_labels`."""
-    if isinstance(source, Path):
-        return open_volume(source).grid
-    return read_labels(source, name, spacing).grid
 
 
 def wrong_mask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def checked(
     both_empty: str,
     equivalence: Mapping[str, float],
     allow_empty: bool,
+    probabilities: Collection[str],
     name: str | None,
 ) -> tuple[Truths, list[Training], Design]:
     """The truths, the trainings and the design (arguments as `orchestrator.compare.compare`).
@@ -70,6 +71,12 @@ def checked(
     _known(baseline, masks, "baseline")
     for method in labels_of:
         _known(method, masks, "labels_of")
+    for method in probabilities:
+        _known(method, masks, "probabilities")
+        if method in labels_of:
+            raise DataError(
+                f"labels of {method}: probabilities have no values; leave one of the two out"
+            )
     for metric in (*metrics, *equivalence):
         if metric not in USUAL:
             raise DataError(f"unknown metric {metric!r}; known metrics: {', '.join(USUAL)}")
@@ -94,6 +101,7 @@ def checked(
         groups_of={method: _of(method, given, groups) for method, given in labels_of.items()},
         spacings=_spacings(spacing, sources),
         allow_empty=allow_empty,
+        probabilities=frozenset(probabilities),
     )
     found = {method: _trainings(method, given, pattern) for method, given in masks.items()}
     trainings, lines = arranged(found, sorted(sources))

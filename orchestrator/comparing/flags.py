@@ -56,6 +56,14 @@ def parser_of_compare() -> argparse.ArgumentParser:
         metavar="METHOD:NAME=VALUES",
         help="the same for a method whose masks have other values than the truth",
     )
+    add(
+        "--probabilities",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="whose files hold probabilities, a channel a structure in the order of --labels: "
+        "above 0.5 counts; with a channel of the background first, the likeliest",
+    )
     add("--patients", metavar="CSV", help="columns case,patient: patients are then the unit")
     add(
         "--metrics",

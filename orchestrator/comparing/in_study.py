@@ -275,5 +275,5 @@ def _truths(grid: Grid, task: TaskSpec, cells: Sequence[CellMasks], wanted: Want
         others=frozenset(value for values in declared.values() for value in values),
         groups_of={wanted.name: own} if own else {},
         allow_empty=wanted.allow_empty,
-        probabilities=wanted.probabilities,
+        probabilities=frozenset([wanted.name] if wanted.probabilities else []),
     )

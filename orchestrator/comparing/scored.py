@@ -6,6 +6,7 @@ metrics' kernels run without Python's lock.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,18 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from medvision.data.header import misplaced
+from medvision.data.header import Grid, misplaced
 from medvision.data.label_files import (
     LabelMap,
     Source,
     bits_of,
     labels_in,
-    read_grid,
     read_labels,
     read_probabilities,
     wrong_mask,
 )
-from medvision.data.nifti import Truth, group_masks
+from medvision.data.nifti import Truth, group_masks, open_volume
 from medvision.data.settings import LabelGroups
 from medvision.errors import DataError
 from medvision.metrics.settings import Scoring
@@ -52,7 +52,7 @@ class MasksError(DataError):
 class Truths:
     """What masks are scored against. `sources`: by case; `groups`: values of each label group;
     `strict`: whether a mask may hold no values but these and `others`; `spacings`: of arrays, mm by
-    case; `probabilities`: whether the files of masks hold these (`read_probabilities`).
+    case; `probabilities`: methods that have these in place of masks (`read_probabilities`).
     """
 
     sources: Mapping[str, Source] = field(repr=False)
@@ -64,14 +64,14 @@ class Truths:
     groups_of: Mapping[str, LabelGroups] = field(default_factory=dict)
     spacings: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     allow_empty: bool = False
-    probabilities: bool = False
+    probabilities: frozenset[str] = frozenset()
 
     def mask(self, one: Training, case: str) -> LabelMap:
         """What a training has of a case."""
-        source = one.masks[case]
-        if self.probabilities and isinstance(source, Path):
-            return read_probabilities(source, len(self.groups))
-        return read_labels(source, f"{one.folder}, {case}", self.spacing(case))
+        source, name, spacing = one.masks[case], f"{one.folder}, {case}", self.spacing(case)
+        if one.method in self.probabilities:
+            return read_probabilities(source, name, spacing, len(self.groups))
+        return read_labels(source, name, spacing)
 
     def of(self, case: str) -> LabelMap:
         """A case's truth."""
@@ -83,7 +83,7 @@ class Truths:
 
     def values(self, method: str) -> LabelGroups:
         """The values of the label groups in a method's masks."""
-        if self.probabilities:
+        if method in self.probabilities:
             return bits_of(self.groups)
         return self.groups_of.get(method, self.groups)
 
@@ -95,18 +95,17 @@ def check_places(truths: Truths, trainings: Sequence[Training]) -> list[str]:
     """Which masks do not lie on their truth, by their headers alone, a line each."""
 
     def look(case: str) -> list[str]:
-        spacing = truths.spacing(case)
         try:
-            truth = read_grid(truths.sources[case], f"truth of {case}", spacing)
+            truth = _grid(truths.sources[case], lambda: truths.of(case))
         except DataError as error:
             return [f"{case}: {error}"]
         lines = []
         for one in trainings:
             if case not in one.masks:
                 continue
+            read = functools.partial(truths.mask, one, case)
             try:
-                grid = read_grid(one.masks[case], f"{one.folder}, {case}", spacing)
-                wrong, _ = misplaced(truth, grid, "truth")
+                wrong, _ = misplaced(truth, _grid(one.masks[case], read), "truth")
             except DataError as error:
                 wrong = [str(error)]
             lines += [f"{case}: {problem}" for problem in wrong]
@@ -114,6 +113,11 @@ def check_places(truths: Truths, trainings: Sequence[Training]) -> list[str]:
 
     with ThreadPoolExecutor(cores()) as pool:
         return [line for lines in pool.map(look, sorted(truths.sources)) for line in lines]
+
+
+def _grid(source: Source, read: Callable[[], LabelMap]) -> Grid:
+    """How a mask lies in space, a file's by its header alone."""
+    return open_volume(source).grid if isinstance(source, Path) else read().grid
 
 
 def score_trainings(

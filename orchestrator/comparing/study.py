@@ -108,6 +108,8 @@ def _identities(
             "groups": dict(truths.values(one.method)),
         }
     }
+    if one.method in truths.probabilities:
+        training["external"]["probabilities"] = True
     tested = {case: [contents[case], truths.spacing(case)] for case in masks}
     scoring = {
         "numerics": EVAL_NUMERICS,
