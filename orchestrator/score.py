@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--probabilities",
         action="store_true",
-        help="the files hold probabilities, a channel a structure in the order of the study's: "
-        "above 0.5 counts; with a channel of the background first, the likeliest",
+        help="the files hold probabilities, a channel a structure in the alphabetical order of "
+        "their names: above 0.5 counts; with a channel of the background first, the likeliest",
     )
     add("--problems", type=whole, default=20, metavar="N", help="so many wrong masks are listed")
     return parser

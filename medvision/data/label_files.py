@@ -29,9 +29,13 @@ class LabelMap:
     grid: Grid
 
 
-def label_files(folder: Path) -> dict[str, Path]:
+def label_files(folder: Path, advice: str = "") -> dict[str, Path]:
     """The label files of a folder by case, which is the file's name without suffixes; other files,
     hidden ones and folders do not count.
+
+    Args:
+        folder: where they lie.
+        advice: what the error says where there are only folders in it.
 
     Raises:
         DataError: no such folder, none in it, or two of one case.
@@ -49,6 +53,7 @@ def label_files(folder: Path) -> dict[str, Path]:
     if not found:
         inside = sorted(path.name for path in folder.iterdir() if path.is_dir())[:5]
         hint = f"; it has the folders {', '.join(inside)}" if inside else ""
+        hint += f": {advice}" if inside and advice else ""
         raise DataError(f"{folder}: holds no {' or '.join(ENDINGS)} file{hint}")
     return found
 

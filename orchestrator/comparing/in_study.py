@@ -256,7 +256,7 @@ def _truths(grid: Grid, task: TaskSpec, cells: Sequence[CellMasks], wanted: Want
     for case in tested:
         require_unchanged(cases[case], fingerprints[case])
         sources[case] = cases[case].label
-    groups = spec.groups(task)
+    groups = dict(sorted(spec.groups(task).items()))  # as study.json has them, and with it tables
     if wanted.labels and set(wanted.labels) != set(groups):
         raise DataError(
             f"labels: {', '.join(wanted.labels)} are named, the structures of {task.name} are "

@@ -16,6 +16,7 @@ from medvision.errors import DataError
 
 PLACES = ("fold", "seed")
 SHOWN = 5
+DIVIDED = "say where below it the masks of a training lie: --trainings 'fold_{fold}/validation'"
 _PLACE = re.compile(r"\{(\w*)\}")
 
 
@@ -56,7 +57,7 @@ def found_in(folder: Path, pattern: str | None) -> list[Found]:
             `label_files`.
     """
     if pattern is None:
-        return [Found(str(folder), label_files(folder))]
+        return [Found(str(folder), label_files(folder, advice=DIVIDED))]
     places = _PLACE.findall(pattern)
     if not places or set(places) - set(PLACES) or len(set(places)) < len(places):
         raise DataError(

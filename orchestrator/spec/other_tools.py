@@ -73,8 +73,9 @@ class ExternalSettings(OtherTool):
 
     probabilities: Annotated[bool, Since("0.2", before=False)] = Field(
         default=False,
-        description="the files hold probabilities, a channel a label group in their order: above "
-        "0.5 counts; with a channel of the background first, the likeliest",
+        description="the files hold probabilities, a channel a label group in the alphabetical "
+        "order of their names: above 0.5 counts; with a channel of the background first, the "
+        "likeliest",
     )
 
     @field_validator("masks", "folds")

@@ -36,7 +36,7 @@ def test_probabilities_score_as_the_masks_that_they_stand_for(
         image = nibabel.load(path)
         label = np.roll(np.asarray(image.dataobj), 1, axis=0)
         nibabel.save(nibabel.Nifti1Image(label, image.affine), folders["masks"] / path.name)
-        maps = np.where(label[..., None] == np.arange(3), 0.4, 0.3).astype(np.float32)
+        maps = np.where(label[..., None] == (0, 2, 1), 0.4, 0.3).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(maps, image.affine), folders["maps"] / path.name)
     text = [line for line in tiny_spec.read_text().splitlines() if "- {label" not in line]
     models = [
@@ -46,7 +46,7 @@ def test_probabilities_score_as_the_masks_that_they_stand_for(
     ]
     place = text.index("models:") + 1
     tiny_spec.write_text("\n".join([*text[:place], *models, *text[place:]]))
-    groups = "data.label_groups={a_rim: [1], core: [2]}"  # in the order of study.json
+    groups = "data.label_groups={rim: [1], core: [2]}"  # channels: background, core, rim
     more = ["--set", "tracking.enabled=false", "--set", groups]
     assert run([str(tiny_spec), "--in-process", *more]) == 0
     study = StoredStudy.opened(Store(str(tmp_path / "runs" / "tiny")))
@@ -64,7 +64,7 @@ def test_probabilities_score_as_the_masks_that_they_stand_for(
                 "--in-process",
                 *more,
                 "--set",
-                "models.1.labels={a_rim: [3], core: [4]}",
+                "models.1.labels={rim: [3], core: [4]}",
             ]
         )
         == 2

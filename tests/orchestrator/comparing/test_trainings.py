@@ -59,6 +59,12 @@ def test_names_that_differ_between_methods_are_ranked_naturally() -> None:
     ]
 
 
+def test_a_folder_of_folders_asks_for_the_pattern(tmp_path: Path) -> None:
+    (tmp_path / "fold_0").mkdir()
+    with pytest.raises(DataError, match=r"it has the folders fold_0: say .* --trainings 'fold_"):
+        found_in(tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
