@@ -123,15 +123,14 @@ def main(argv: list[str] | None = None) -> int:
     begin_command()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=whole, default=500, help="two masks each")
-    parser.add_argument("--folder", type=Path, help="where files are made; by default a new one")
-    options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(dir=options.folder) as made:
+    cases = parser.parse_args(argv).cases
+    with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        print(f"making {options.cases} cases ...", file=sys.stderr)
-        make_cases(folder, range(options.cases))
+        print(f"making {cases} cases ...", file=sys.stderr)
+        make_cases(folder, range(cases))
         print("comparing ...", file=sys.stderr)
         took = {2: measured(folder, folder / "few", 1)}  # compiles the kernels where none are kept
-        took[2 * options.cases] = measured(folder, folder / "all")
+        took[2 * cases] = measured(folder, folder / "all")
     print(f"Masks of {' x '.join(map(str, SHAPE))}, {len(STRUCTURES)} structures, ", end="")
     print(f"{cores()} cores.\n")
     print("| masks | seconds | of computing | a core's share of it | peak memory |")
