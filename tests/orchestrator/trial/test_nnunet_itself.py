@@ -1,30 +1,53 @@
-"""nnunetv2's own code as a trial: trained for a few iterations, killed, resumed."""
+"""What a lane makes of nnunetv2's own code: trained for a few iterations, killed, resumed.
+
+The stand-in for it, with which faster tests work, must do the same here.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import signal
+import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.trial.nnunet.process import WORKER
 from record import paths
 from record.store import Store
 from record.study import StoredStudy
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_SECONDS, ended_at_last, wait_for
 
 ROOT = Path(__file__).parents[3]
+STAND_IN = Path(__file__).with_name("stand_in")
 MISSING = "nnunetv2 is not installed: pip install '.[nnunet]'"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("nnunetv2") is None, reason=MISSING),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@dataclass(frozen=True)
+class Package:
+    """What processes import as nnunetv2: their environment, and while the file `hold` exists, no
+    second epoch of the stand-in ends. One of nnunetv2 takes long enough.
+    """
+
+    environment: dict[str, str]
+    hold: Path
+
+
+@pytest.fixture(params=["stand_in", "itself"])
+def package(request: pytest.FixtureRequest, tmp_path: Path) -> Package:
+    hold = tmp_path / "hold"
+    if request.param == "stand_in":
+        return Package({"PYTHONPATH": str(STAND_IN), "STAND_IN_HOLD": str(hold)}, hold)
+    if importlib.util.find_spec("nnunetv2") is None:
+        pytest.skip(MISSING)
+    return Package({}, hold)
 
 
 @pytest.fixture
@@ -41,7 +64,7 @@ def spec(tiny_spec: Path) -> Path:
 
 
 def command(spec: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator.run", str(spec), "--in-process", *more]
+    return [sys.executable, "-m", "orchestrator.run", str(spec), *more]
 
 
 def rows(store: Store) -> list[dict[str, object]]:
@@ -50,29 +73,54 @@ def rows(store: Store) -> list[dict[str, object]]:
     return pq.read_table(store.path(marker.files[paths.CASES])).to_pylist()
 
 
-def test_what_was_killed_goes_on_from_nnunets_checkpoint_to_the_same_masks(
-    spec: Path, tmp_path: Path
+def nnunet_of(folder: Path) -> psutil.Process | None:
+    """The process in which nnU-Net works for a study below the folder."""
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if WORKER in words and words[-1].startswith(f"{folder}/"):
+            return process
+    return None
+
+
+def test_what_is_killed_in_a_lane_goes_on_from_nnunets_checkpoint_to_the_same_masks(
+    package: Package, spec: Path, tmp_path: Path
 ) -> None:
-    store = Store(str(tmp_path / "runs" / "tiny"))
-    driver = subprocess.Popen(command(spec, "--json"), cwd=ROOT)
+    store, said = Store(str(tmp_path / "runs" / "tiny")), tmp_path / "said"
+    environment = {**os.environ, **package.environment}
+    package.hold.touch()
 
-    def checkpoint() -> bool:
-        return any(place.endswith(".pt") for place in store.below(paths.CHECKPOINTS))
+    with (
+        said.open("w") as out,
+        ended_at_last(
+            subprocess.Popen(command(spec, "--json"), cwd=ROOT, env=environment, stdout=out)
+        ) as driver,
+    ):
 
-    try:
-        wait_for("nnU-Net's first checkpoint", checkpoint, seconds=400)
-        (worker,) = psutil.Process(driver.pid).children()
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    wait_for("nnU-Net's end", lambda: not worker.is_running())
-    assert not StoredStudy.opened(store).finished.commits
-    again = subprocess.run(command(spec, "--json"), cwd=ROOT, capture_output=True, check=True)
-    events = [json.loads(line) for line in again.stdout.splitlines()]
-    epochs = [event["epoch"] for event in events if event["event"] == "epoch"]
+        def checkpoint() -> bool:
+            assert driver.poll() is None, said.read_text()
+            return any(place.endswith(".pt") for place in store.below(paths.CHECKPOINTS))
+
+        wait_for("nnU-Net's first checkpoint", checkpoint, more=said.read_text)
+        nnunet = nnunet_of(tmp_path)
+        assert nnunet is not None
+        lane = nnunet.parent()
+        assert lane is not None
+        assert "ray::" in " ".join(lane.cmdline())
+        lane.kill()
+        wait_for("nnU-Net's end", lambda: not nnunet.is_running())
+        package.hold.unlink()
+        assert driver.wait(PATIENCE_SECONDS) == 0, said.read_text()
+    lines = said.read_text().splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]  # Ray says something, too
+    assert [one["attempt"] for one in events if one["event"] == "started"] == [1, 2]
+    second = max(place for place, one in enumerate(events) if one["event"] == "started")
+    epochs = [one["epoch"] for one in events[second:] if one["event"] == "epoch"]
     assert epochs in ([2, 3], [3])  # the first is not trained again
     assert not store.names(paths.CHECKPOINTS)
 
-    other = ["--set", f"storage={tmp_path / 'undisturbed'}"]
-    subprocess.run(command(spec, "--quiet", *other), cwd=ROOT, check=True)
+    other = ["--in-process", "--quiet", "--set", f"storage={tmp_path / 'undisturbed'}"]
+    subprocess.run(command(spec, *other), cwd=ROOT, env=environment, check=True)
     assert rows(Store(str(tmp_path / "undisturbed" / "tiny"))) == rows(store)
