@@ -203,10 +203,15 @@ class Lines(Screen):
 
 class JsonLines(Screen):
     """One JSON object a line and nothing else: the events, `message` for a text, `result` for the
-    outcome's text.
+    outcome's text. What Ray prints when a worker dies goes to stderr.
 
     JSON has neither infinite nor undefined numbers, so those are null.
     """
+
+    @contextlib.contextmanager
+    def shows(self, picture: Picture) -> Iterator[None]:
+        with super().shows(picture), contextlib.redirect_stdout(sys.stderr):
+            yield
 
     def say(self, text: str, *, result: bool = False) -> None:
         self(Result(text) if result else Message(text))
@@ -290,8 +295,6 @@ def make_screen(mode: Mode = "auto") -> Screen:
     """The screen for a mode; `auto` is the live picture on a terminal and plain lines anywhere
     else.
     """
-    if mode == "quiet":
-        return Screen()
-    if mode == "json":
-        return JsonLines()
-    return LiveScreen() if sys.stdout.isatty() else Lines()
+    if mode == "auto":
+        return LiveScreen() if sys.stdout.isatty() else Lines()
+    return JsonLines() if mode == "json" else Screen()

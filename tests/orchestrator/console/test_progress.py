@@ -182,11 +182,12 @@ def test_json_is_one_object_a_line_and_nothing_else(capsys: pytest.CaptureFixtur
     screen.say("hello")
     screen(event("finished", 0, dice=float("nan"), seconds=2.0))
     screen(event("epoch", 0, epoch=1, train_loss=float("inf")))
+    with screen.shows(screen.picture):
+        print("(raylet) A worker died")
     screen.say("table", result=True)
-    told = [
-        json.loads(line, parse_constant=pytest.fail)
-        for line in capsys.readouterr().out.splitlines()
-    ]
+    printed = capsys.readouterr()
+    told = [json.loads(line, parse_constant=pytest.fail) for line in printed.out.splitlines()]
+    assert printed.err == "(raylet) A worker died\n"
     assert [line["event"] for line in told] == ["message", "finished", "epoch", "result"]
     assert told[1]["dice"] is told[2]["train_loss"] is None
     assert told[3]["text"] == "table"

@@ -113,8 +113,7 @@ def test_what_is_killed_in_a_lane_goes_on_from_nnunets_checkpoint_to_the_same_ma
         wait_for("nnU-Net's end", lambda: not nnunet.is_running())
         package.hold.unlink()
         assert driver.wait(PATIENCE_SECONDS) == 0, said.read_text()
-    lines = said.read_text().splitlines()
-    events = [json.loads(line) for line in lines if line.startswith("{")]  # Ray says something, too
+    events = [json.loads(line) for line in said.read_text().splitlines()]
     assert [one["attempt"] for one in events if one["event"] == "started"] == [1, 2]
     second = max(place for place, one in enumerate(events) if one["event"] == "started")
     epochs = [one["epoch"] for one in events[second:] if one["event"] == "epoch"]
