@@ -63,9 +63,9 @@ def median_spacing(cases: Sequence[Case]) -> Spacing:
 
 
 def channel_ranges(settings: Preparation, training: Training) -> list[ChannelRange | None]:
-    """The range of each channel that is a CT: 0.5th and 99.5th percentile of the values inside of
-    structures, mean and standard deviation of what is clipped to them. Each case gives as many
-    values at most as `VOXELS`, so that a large tumour does not decide alone.
+    """The range of each channel that is a CT: `ct_window`, or the 0.5th and 99.5th percentile of
+    the values inside of structures; mean and standard deviation of these values clipped to it. Each
+    case gives as many values at most as `VOXELS`, so that a large tumour does not decide alone.
     """
     if "CT" not in settings.modality:
         return []
@@ -94,7 +94,8 @@ def channel_ranges(settings: Preparation, training: Training) -> list[ChannelRan
                 f"{training[0][0].label} and the other training cases: no structure in any of "
                 "them, whose values would give a CT's range; use protocol: corrected"
             )
-        low, high = (float(value) for value in np.percentile(every, PERCENTILES))
+        ends = settings.ct_window or np.percentile(every, PERCENTILES)
+        low, high = (float(value) for value in ends)
         clipped = np.clip(every, low, high)
         found.append(
             ChannelRange(

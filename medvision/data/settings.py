@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 from medvision.settings import Settings, Since
 from record.names import Name
 
+CT_WINDOW = (-1000.0, 1000.0)  # HU, where a spec gives none (protocol: corrected)
+
 
 def _ascending(window: tuple[float, float]) -> tuple[float, float]:
     if not window[0] < window[1]:
@@ -23,7 +25,7 @@ Protocol = Literal["paper", "corrected", "patches"]
 PROTOCOL_SETTINGS: Mapping[Protocol, tuple[str, ...]] = {
     "paper": ("scaled", "resampling", "mask_voxel"),
     "corrected": ("modality", "ct_window", "spacing", "crop"),
-    "patches": ("modality", "spacing", "foreground"),
+    "patches": ("modality", "ct_window", "spacing", "foreground"),
 }
 VALIDATION_PATCHES = 4  # of each case, after every epoch (protocol: patches)
 Scaled = Literal["resized", "file"]
@@ -42,7 +44,8 @@ LabelGroups = Annotated[dict[Name, Labels | Literal["all"]], Field(min_length=1)
 
 class ChannelRange(Settings):
     """What a CT's values are clipped to, and their mean and standard deviation then, as the
-    structures of the training cases have them (`medvision.data.fitted`).
+    structures of the training cases have them, or the window that was given
+    (`medvision.data.fitted`).
     """
 
     low: float
@@ -63,7 +66,8 @@ class Preparation(Settings):
     modality: tuple[Modality, ...] = (
         "MRI",
     )  # of each channel; the last one holds for all that follow
-    ct_window: Window = (-1000.0, 1000.0)
+    # of a CT; None: CT_WINDOW, or what the training cases' structures hold (protocol: patches)
+    ct_window: Window | None = None
     spacing: Spacing | None = None
     crop: bool = False
     scaled: Annotated[Scaled, Since("0.2", before="resized")] = "resized"

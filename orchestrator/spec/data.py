@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from medvision.data.settings import (
+    CT_WINDOW,
     PROTOCOL_SETTINGS,
     Channel,
     Intensity,
@@ -114,16 +115,19 @@ class DataSpec(Settings):
         description="paper: whole volume resized to image_size, then scaled as `intensity` says; "
         "corrected: turned to RAS, shown in its true proportions, clipped to ct_window (CT) or to "
         "the 0.5th and 99.5th percentile, then scaled; patches: turned to RAS at one spacing, and "
-        "networks see patches of image_size; a CT is clipped to the 0.5th and 99.5th percentile of "
-        "the training cases' structures and scaled by them, other images by their own values",
+        "networks see patches of image_size; a CT is clipped to ct_window, or to the 0.5th and "
+        "99.5th percentile of the training cases' structures, and scaled by them, other images by "
+        "their own values",
     )
     intensity: Intensity = Field(
         default="min-max",
         description="min-max: scaled to [0, 1], as the paper; z-score: mean 0, standard deviation "
         "1",
     )
-    ct_window: Annotated[Window, Since("0.1", before=(-1000.0, 1000.0))] = Field(
-        default=(-1000.0, 1000.0), description="HU that a CT is clipped to (protocol: corrected)"
+    ct_window: Annotated[Window, Since("0.1", before=CT_WINDOW)] = Field(
+        default=CT_WINDOW,
+        description="HU that a CT is clipped to. Protocol patches: the default stands for what the "
+        "training cases' structures hold; a task's own ct_window is used whatever it is",
     )
     spacing: Annotated[Spacing | None, Since("0.1", before=None)] = Field(
         default=None,

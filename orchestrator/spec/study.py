@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from medvision.data.settings import LabelGroups, Preparation
+from medvision.data.settings import CT_WINDOW, LabelGroups, Preparation
 from medvision.data.tasks import tolerance_mm
 from medvision.settings import NotInIds, Recipe, Settings
 from medvision.training.settings import Training
@@ -258,6 +258,8 @@ class Spec(Settings):
             pydantic.ValidationError: a task that was not read yet has no label groups or no
                 modality.
         """
+        unset = self.data.protocol == "patches" and self.data.ct_window == CT_WINDOW
+        window = task.ct_window or (None if unset else self.data.ct_window)
         shared = Preparation.model_fields.keys() & DataSpec.model_fields.keys() - {"ct_window"}
         given = self.data.model_dump(include=set(shared))
         modality = tuple(task.modality or ("MRI",))
@@ -267,7 +269,7 @@ class Spec(Settings):
             groups=self.groups(task),
             channel=task.channel,
             modality=modality,
-            ct_window=task.ct_window or self.data.ct_window,
+            ct_window=window,
             **given,
         )
 

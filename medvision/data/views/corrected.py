@@ -13,7 +13,7 @@ import torch
 
 from medvision.data.geometry import Box, Geometry, place
 from medvision.data.nifti import Image
-from medvision.data.settings import Intensity, Modality, Preparation
+from medvision.data.settings import CT_WINDOW, Intensity, Modality, Preparation
 from medvision.data.views.base import Network, Placement
 
 PERCENTILES = (0.5, 99.5)  # of an image that is no CT: what is clipped away
@@ -92,7 +92,9 @@ class CorrectedView:
         channels = []
         for channel, kind in zip(source.channels, kinds, strict=True):
             low, high = (
-                settings.ct_window if kind == "CT" else np.percentile(channel[shown], PERCENTILES)
+                settings.ct_window or CT_WINDOW
+                if kind == "CT"
+                else np.percentile(channel[shown], PERCENTILES)
             )
             scaled, air = _clipped(channel, shown, float(low), float(high), settings.intensity)
             channels.append(geometry.to_network(torch.from_numpy(scaled), air))

@@ -1,9 +1,9 @@
 """Protocol `patches`: turned to RAS, at one spacing for all cases, whole; a network sees patches of
 `image_size` voxels, and a window of that size slides over a case that is segmented.
 
-The spacing is the one that was given, or the training cases' median; a CT's values are clipped and
-scaled by those of the training cases' structures (`medvision.data.fitted`), other images' by their
-own.
+The spacing is the one that was given, or the training cases' median; a CT's values are clipped to
+`ct_window`, where one is given, and scaled by those of the training cases' structures
+(`medvision.data.fitted`), other images' by their own.
 """
 
 from __future__ import annotations

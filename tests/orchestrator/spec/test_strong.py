@@ -33,6 +33,23 @@ def test_one_word_sets_data_training_networks_and_evaluation() -> None:
     assert Spec.model_validate(found.model_dump(mode="json")) == found
 
 
+def test_a_ct_window_that_is_given_is_used_on_patches_and_the_default_is_none() -> None:
+    tasks = ["T", {"name": "U", "ct_window": [0, 80]}, {"name": "V", "ct_window": [-1000, 1000]}]
+    of_all = spec(tasks=tasks, data={"ct_window": [-160, 240], "label_groups": {"a": [1]}})
+    of_none = spec(tasks=tasks)
+    corrected = spec(tasks=tasks, data={"protocol": "corrected"})
+    found = [
+        [one.preparation(task).ct_window for task in one.tasks]
+        for one in (of_all, of_none, corrected)
+    ]
+    default = (-1000, 1000)
+    assert found == [
+        [(-160, 240), (0, 80), default],
+        [None, (0, 80), default],
+        [default, (0, 80), default],
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "where", "value"),
     [

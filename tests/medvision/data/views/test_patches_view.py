@@ -129,6 +129,12 @@ def test_the_training_cases_decide_spacing_and_range_of_a_ct(
     assert only is not None
     expected = [low, high, clipped.mean(), clipped.std()]
     np.testing.assert_allclose([only.low, only.high, only.mean, only.deviation], expected, 1e-5)
+    (within,) = fitted(wanted(modality=("CT",), ct_window=(90, 110)), cases).ranges
+    assert within is not None
+    inside = np.clip(np.concatenate(values), 90, 110)
+    expected = [90, 110, inside.mean(), inside.std()]
+    found_within = [within.low, within.high, within.mean, within.deviation]
+    np.testing.assert_allclose(found_within, expected, 1e-5)
     assert fitted(wanted(modality=("CT",)), cases[:1]).spacing == (0.7, 0.9, 1.0)
     assert fitted(wanted(spacing=(1, 1, 1)), cases) == wanted(spacing=(1, 1, 1))  # an MRI
     assert fitted(wanted(protocol="corrected"), []) == wanted(protocol="corrected")
