@@ -28,12 +28,12 @@ import numpy as np
 from medvision.metrics.definitions import METRICS
 from record import paths
 from record.command import begin_command
+from record.comparison import Comparison
 from record.metric import Metric
 from record.schema import (
     Attempt,
     Cell,
     Commit,
-    Comparison,
     Cost,
     PlannedTrial,
     Scoring,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from record import paths
-from record.schema import Cell, Comparison, Cost, PlannedTrial, StudyPlan
+from record.comparison import Comparison
+from record.schema import Cell, Cost, PlannedTrial, StudyPlan
 from record.store import Store
 from record.stored import Stored
 

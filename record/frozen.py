@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from record import paths
-from record.schema import Comparison, Scoring, StudyPlan
+from record.comparison import Comparison
+from record.schema import Scoring, StudyPlan
 from record.store import DamagedError, Store, StoreError
 from record.stored import SCHEMA_VERSION, Stored
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
+from record.comparison import Comparison, Division
 from record.metric import Metric
 from record.stored import SCHEMA_VERSION, TIME_FORMAT, Stored
 
@@ -50,20 +51,6 @@ class Scoring(Stored):
     def _without_empty(self, stored: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = stored(self)
         return {name: value for name, value in values.items() if name != "own" or value}
-
-
-class Comparison(Stored):
-    """Paired tests of candidates against a baseline; `family`: the columns that share a correction;
-    `equivalence`: per metric, the largest difference without practical importance; `variance`: what
-    the methods' test takes for independent (`reports.statistics.method_difference`).
-    """
-
-    baseline: str
-    candidates: list[str]
-    metrics: list[str]
-    family: list[str]
-    equivalence: dict[str, float] = {}
-    variance: Literal["independent", "nadeau-bengio"] = "independent"
 
 
 class Recipe(Stored):
@@ -109,7 +96,8 @@ class StudyPlan(Stored):
     `excluded`: task -> broken case -> reasons; `doubts`: what is odd about the data in use;
     `searches`: ids of the searches that chose settings; `training`, `data`: the settings that count
     in ids, as the spec has them. Not in older plans: `counted`, model -> those of its settings that
-    decide its numbers; `splits`, how folds are made; `search`, its settings, {} without one.
+    decide its numbers; `splits`, how folds are made; `search`, its settings, {} without one;
+    `divisions`, by name what the comparisons' subgroups are.
     """
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
@@ -136,6 +124,7 @@ class StudyPlan(Stored):
     counted: dict[str, dict[str, Any]] | None = None
     splits: dict[str, Any] | None = None
     search: dict[str, Any] | None = None
+    divisions: dict[str, Division] = {}
 
     @field_validator("metrics", mode="before")
     @classmethod

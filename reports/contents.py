@@ -44,6 +44,7 @@ from reports.sections.provenance import provenance_section
 from reports.sections.reliance import knocked_plan, reliance_section
 from reports.sections.significance import COLUMNS, significance_table
 from reports.sections.significance_layout import significance_section
+from reports.sections.subgroups import subgroups_section
 from reports.sections.tests_in_detail import details_section
 from reports.sections.worst import worst_section
 from reports.statistics.pairing import with_patients
@@ -59,8 +60,7 @@ def contents_of(study: StoredStudy) -> Page:
     plan, commits = study.plan, study.finished.commits
     rows = study.rows(paths.CASES)
     rows = with_patients(rows, {task: split.patients for task, split in study.splits.items()})
-    frozen = study.frozen
-    against = Exploratory(frozen.analysis, Analysis.of(plan, claim_hashes())) if frozen else None
+    frozen, against = study.frozen, _against(study)
     table = pd.DataFrame(columns=list(COLUMNS))
     compares = bool(plan.comparisons) and not rows.empty
     if compares:
@@ -125,6 +125,8 @@ def _with_scores(
         sections.append(gaps_section(table, history, plan, commits))
     optional = (groups_section(rows, plan), nsd_section(rows, plan, commits))
     sections += [part for part in optional if part is not None]
+    if not table.empty and (parts := subgroups_section(rows, plan, commits, _against(study))):
+        sections.append(parts)
     if not compared_only(plan):
         sections.append(ablations_section(means, plan, commits))
         if found := controls_section(means, table, plan, commits):
@@ -134,8 +136,7 @@ def _with_scores(
     if floor:
         sections.append(self_section(floor, plan))
     evidence = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
-    frozen = study.frozen
-    against = Exploratory(frozen.analysis, Analysis.of(plan, claim_hashes())) if frozen else None
+    against = _against(study)
     judgements = []
     for path in sorted(FOLDER.glob("*.yaml")):
         judged = read_claims(path)
@@ -171,6 +172,14 @@ def _with_scores(
         ],
         paper=paper_figures(Drawn(plan, rows, history, arrays, masks), names),
     )
+
+
+def _against(study: StoredStudy) -> Exploratory | None:
+    """The frozen analysis against that of the report, None where none was frozen."""
+    frozen = study.frozen
+    if frozen is None:
+        return None
+    return Exploratory(frozen.analysis, Analysis.of(study.plan, claim_hashes()))
 
 
 def _reliance(study: StoredStudy, rows: pd.DataFrame) -> Section | None:

@@ -13,38 +13,45 @@ from medvision.errors import DataError
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Case id to patient, out of a CSV file with a header that names the columns `case` and
-    `patient`.
+    """Case id to patient, out of a CSV file with the columns `case` and `patient`; raises as
+    `read_column`.
+    """
+    return read_column(path, "patient")
+
+
+def read_column(path: Path, column: str) -> dict[str, str]:
+    """Case id to what a column says of it, out of a CSV file with a header that names the columns
+    `case` and this one.
 
     Raises:
-        DataError: unreadable, without those columns, a line without a case or a patient, or a case
-            of two patients.
+        DataError: unreadable, without those columns, a line without a case or a value, or a case
+            of two values.
     """
-    patients: dict[str, str] = {}
+    found: dict[str, str] = {}
     try:
         with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            if lacking := {"case", "patient"} - set(reader.fieldnames or ()):
+            if lacking := {"case", column} - set(reader.fieldnames or ()):
                 raise DataError(
                     f"{path}:1: lacks the column {', '.join(sorted(lacking))}; its header must be "
-                    "case,patient"
+                    f"case,{column}"
                 )
             for row in reader:
-                case, patient = (row["case"] or "").strip(), (row["patient"] or "").strip()
-                if not case or not patient:
+                case, value = (row["case"] or "").strip(), (row[column] or "").strip()
+                if not case or not value:
                     raise DataError(
-                        f"{path}:{reader.line_num}: expected `case,patient`, got {case!r}, "
-                        f"{patient!r}"
+                        f"{path}:{reader.line_num}: expected `case,{column}`, got {case!r}, "
+                        f"{value!r}"
                     )
-                if patients.setdefault(case, patient) != patient:
+                if found.setdefault(case, value) != value:
                     raise DataError(
-                        f"{path}:{reader.line_num}: {case} is of {patients[case]} and of {patient}"
+                        f"{path}:{reader.line_num}: {case} is of {found[case]} and of {value}"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path}: cannot be read as a table of cases and patients: {error}"
+            f"{path}: cannot be read as a table of case and {column}: {error}"
         ) from error
-    return patients
+    return found
 
 
 def patients_of(

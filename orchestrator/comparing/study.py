@@ -15,6 +15,7 @@ from orchestrator.comparing.scored import Truths, score_trainings
 from orchestrator.comparing.trainings import Training
 from orchestrator.planning.identity import digest
 from record import paths
+from record.comparison import Comparison
 from record.damage import finished_of
 from record.external import EXTERNAL
 from record.frozen import note_trainings
@@ -22,7 +23,6 @@ from record.manifest import manifest
 from record.metric import Metric
 from record.schema import (
     Cell,
-    Comparison,
     Identity,
     PlannedTrial,
     Scoring,

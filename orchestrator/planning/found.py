@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medvision.data.splits import Fold
+from orchestrator.planning.subgroups import TaskParts
 from record.schema import Cell
 
 
@@ -20,6 +21,7 @@ class TaskInputs:
         patients: case to patient, where a grouping is given.
         order, repeated_orders, changes: as of `orchestrator.planning.folds.Divided`.
         doubts: what is odd about cases in use, a line each.
+        parts: by name, the divisions of the cases that comparisons declare.
         unread: whether nothing is wrong, and only nobody has read the cases yet.
     """
 
@@ -33,6 +35,7 @@ class TaskInputs:
     repeated_orders: Mapping[int, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     changes: str = ""
     doubts: tuple[str, ...] = ()
+    parts: Mapping[str, TaskParts] = field(default_factory=dict)
     unread: bool = False
 
 
@@ -78,6 +81,11 @@ class Inputs:
         every: list[TaskInputs | BlockInputs] = [*self.tasks.values(), *self.blocks.values()]
         lines = [line for item in every for line in item.missing.splitlines()]
         return list(dict.fromkeys([*lines, *self.wrong_masks, *self.tools]))
+
+    @property
+    def parts(self) -> dict[str, Mapping[str, TaskParts]]:
+        """Of every task."""
+        return {name: task.parts for name, task in self.tasks.items()}
 
     @property
     def unread(self) -> list[str]:

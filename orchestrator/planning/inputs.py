@@ -27,6 +27,7 @@ from medvision.errors import DataError
 from orchestrator.planning.blocks import prepared_block, remembered_block, unkept, with_block
 from orchestrator.planning.folds import divided, patients_in
 from orchestrator.planning.found import Inputs, TaskInputs
+from orchestrator.planning.subgroups import parts_of_task
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.other_tools import NnUNetV2Settings, nnunetv2_missing
 from orchestrator.spec.search import tuned
@@ -228,6 +229,7 @@ def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> 
             reserved=parts.reserved,
             patients=patients,
             order=parts.order,
+            parts=parts_of_task(spec, found, used, groups),
             repeated_orders=parts.repeated_orders,
             changes=parts.changes,
             doubts=(

@@ -21,14 +21,16 @@ from orchestrator.planning.identity import Job
 from orchestrator.planning.inputs import data_root
 from orchestrator.planning.other_tools import with_others
 from orchestrator.planning.plan import Plan, Trial, repeat_of
+from orchestrator.planning.subgroups import divisions
 from orchestrator.spec.evaluation import ComparisonSpec
 from orchestrator.spec.study import Spec, model_name
 from orchestrator.spec.yaml_file import dump
 from record import paths
+from record.comparison import Comparison
 from record.frozen import note_trainings
 from record.metric import Metric
 from record.redact import shown
-from record.schema import Comparison, PlannedTrial, Recipe, Scoring, Split, StudyFile, StudyPlan
+from record.schema import PlannedTrial, Recipe, Scoring, Split, StudyFile, StudyPlan
 from record.store import DamagedError, Store, StoreError
 from record.stored import SCHEMA_VERSION, problems
 from record.study import StoredStudy
@@ -225,6 +227,7 @@ def study_plan(
         counted={model_name(model): _deciding(model) for model in spec.models},
         splits=_splitting(spec),
         search=dump(spec.search) if spec.search else {},
+        divisions=divisions(spec, inputs.parts),
     )
 
 

@@ -19,6 +19,7 @@ from medvision.inference import Inference
 from medvision.metrics.definitions import FURTHER, METRICS, USUAL, MetricInfo
 from medvision.metrics.settings import OwnMetric, Scoring
 from medvision.settings import NotInIds, Settings
+from orchestrator.spec.subgroups import SubgroupSpec
 
 
 def check_metrics(names: Iterable[str], own: Iterable[OwnMetric]) -> None:
@@ -131,6 +132,11 @@ class ComparisonSpec(Settings):
         "dice: 0.01; the table then says where the 95 % interval of the difference lies against it",
     )
 
+    subgroups: list[SubgroupSpec] = Field(
+        default=[],
+        description="divisions of the test cases, by size or by a column of a table, whose parts "
+        "are tested each by itself, too, in families of their own",
+    )
     variance: Literal["independent", "nadeau-bengio"] = Field(
         default="independent",
         description="of the methods' test: independent takes the folds' training sets for "

@@ -37,6 +37,7 @@ from orchestrator.spec.other_tools import NnUNetV2Settings, OtherTool
 from orchestrator.spec.recipe import check_output, in_recipe
 from orchestrator.spec.resources import ResourcesSpec
 from orchestrator.spec.search import SearchSpec, check_overrides, check_space
+from orchestrator.spec.subgroups import check_subgroups
 from orchestrator.spec.tracking import TrackingSpec
 from record.names import FolderName
 
@@ -234,6 +235,9 @@ class Spec(Settings):
         groups = {task.name: self.groups(task) for task in self.tasks}
         check_output(self.training.output, groups)
         check_inference(self.evaluation.inference, groups.values())
+        tested = [(each, each.metrics or self.evaluation.metrics) for each in self.comparisons]
+        parts = [(one, of) for each, of in tested for one in each.subgroups]
+        check_subgroups(parts, groups.values())
         for model in self.models:
             if isinstance(model, NnUNetV2Settings):
                 shapes = [self.resources.shape(model_name(model), task.name) for task in self.tasks]

@@ -82,6 +82,7 @@ class Exploratory:
                 tests = {test for test, values in changed.items() if values == pair}
                 found += _tests(f"{name} {_shown(pair[0])} -> {_shown(pair[1])}", tests)
         found += _tests("frozen families that were split or joined", self._regrouped(shared))
+        found += _changes("subgroups", _divisions(then), _divisions(now))
         found += _changes("both_empty", then.both_empty, now.both_empty)
         before, after = (one.scoring.model_dump(mode="json") | {"own": {}} for one in (then, now))
         found += _changes("scoring", before, after)
@@ -184,6 +185,17 @@ def _rules(analysis: Analysis) -> dict[Test, _Rule]:
                     frozenset(tests),
                 )
     return found
+
+
+def _divisions(analysis: Analysis) -> dict[str, Any]:
+    """The declared divisions, by comparison."""
+    return {
+        f"{', '.join(one.candidates)} against {one.baseline}": [
+            division.model_dump(mode="json", exclude_defaults=True) for division in one.subgroups
+        ]
+        for one in analysis.comparisons
+        if one.subgroups
+    }
 
 
 def _tests(what: str, tests: Iterable[Test]) -> Iterator[str]:

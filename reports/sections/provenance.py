@@ -115,6 +115,11 @@ def _data(study: StoredStudy) -> list[Fact]:
                 if value is not None
             )
             facts.append(("splits", task, f"{text}; file sha256 {_short(split.to_json())}"))
+    facts += [
+        ("subgroups", f"{name}, {task}", f"table sha256 {digest[:16]}")
+        for name, division in plan.divisions.items()
+        for task, digest in division.files.items()
+    ]
     facts += [("data", "warning", doubt) for doubt in plan.doubts]
     made_with = manifest.fingerprints.get("blocks", {}) if manifest else {}
     blocks = plan.blocks or made_with

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from record.comparison import Comparison
 from record.reliance import KNOCK_OUTS, Knocked, knocked_name
-from record.schema import Commit, Comparison, StudyPlan
+from record.schema import Commit, StudyPlan
 from reports.render.layout import Cell, Section, Table, number, share
 from reports.sections.significance import SIGNIFICANT, significance_table
 from reports.sections.significance_layout import bounds, estimate, interval, p_text, verdict_text

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from record.schema import Commit, Comparison, StudyPlan
+from record.comparison import Comparison
+from record.schema import Commit, StudyPlan
 from reports.sections.exploratory import Exploratory, Test
 from reports.sections.row_tests import (
     NOT_FOR_METHODS,
@@ -131,6 +132,17 @@ def significance_table(
     `exploratory`: whether the row is not in the frozen analysis, NaN where none was frozen. Tests
     that are no part of a frozen family are families of their own, and change no p of the others.
     """
+    table = tests_of(rows, plan, commits)
+    if frozen is not None:
+        tests = [_test(row) for row in table.to_dict("records")]
+        table["exploratory"] = [frozen.row(test) for test in tests]
+        table.loc[[frozen.apart(test) for test in tests], "family"] += " | exploratory"
+    judge(table)
+    return table
+
+
+def tests_of(rows: pd.DataFrame, plan: StudyPlan, commits: Mapping[str, Commit]) -> pd.DataFrame:
+    """The rows of `significance_table` before anything is corrected for the others of a family."""
     used = {
         name
         for comparison in plan.comparisons
@@ -138,7 +150,7 @@ def significance_table(
     }
     compared = rows[rows["model"].isin(used)]
     here = Places(compared, plan)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         [
             _row(
                 here,
@@ -158,12 +170,6 @@ def significance_table(
         ],
         columns=list(COLUMNS),
     )
-    if frozen is not None:
-        tests = [_test(row) for row in table.to_dict("records")]
-        table["exploratory"] = [frozen.row(test) for test in tests]
-        table.loc[[frozen.apart(test) for test in tests], "family"] += " | exploratory"
-    _judge(table)
-    return table
 
 
 def _test(row: Mapping[Any, Any]) -> Test:
@@ -172,8 +178,8 @@ def _test(row: Mapping[Any, Any]) -> Test:
     return baseline, candidate, task, float(row["fraction"]), str(row["metric"])
 
 
-def _judge(table: pd.DataFrame) -> None:
-    """Correct within families, and say what the rows come to."""
+def judge(table: pd.DataFrame) -> None:
+    """Correct the rows of `tests_of` within their families, and say what they come to."""
     testable = table["verdict"] == ""
     for_cases = testable | (table["verdict"] == NOT_FOR_METHODS)
     _correct(table[testable], "p_methods", "holm", table, "p_holm")
