@@ -9,6 +9,8 @@ from pydantic import Field, PositiveFloat
 from medvision.settings import Settings
 from record.names import Name
 
+Choice = Literal["mirror", "largest", "least_ml"]  # what may be chosen on validation cases
+
 
 class Inference(Settings):
     """What is done beside the network, the same for every model."""

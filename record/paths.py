@@ -67,11 +67,13 @@ SIGNIFICANCE = "significance.md"  # in REPORT
 
 # An attempt's files by kind, as commit markers name them.
 CASES, HISTORY, WEIGHTS, MASKS, ARRAYS = "cases", "history", "weights", "masks", "arrays"
+INFERENCE = "inference"  # what was chosen on validation cases
 _FILES = {
     HISTORY: "history.parquet",
     WEIGHTS: "weights.safetensors",
     MASKS: "masks.npz",
     ARRAYS: "arrays.npz",
+    INFERENCE: "inference.json",
 }
 _JSON = ".json"
 
@@ -112,7 +114,7 @@ def attempt(train_id: str, token: str) -> str:
 
 
 def attempt_file(folder: str, kind: str) -> str:
-    """A file of an attempt's folder: HISTORY, WEIGHTS, MASKS or ARRAYS."""
+    """A file of an attempt's folder: HISTORY, WEIGHTS, MASKS, ARRAYS or INFERENCE."""
     return f"{folder}/{_FILES[kind]}"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationInfo, model_validator
 
-from medvision.inference import Inference
+from medvision.inference import Choice, Inference
 from medvision.metrics.definitions import METRICS, Further, MetricInfo
 from medvision.own_code import NAME, OwnCode
 from medvision.settings import NotInIds, Settings, Since
@@ -116,4 +116,9 @@ class Scoring(Settings):
     )
     inference: Annotated[Inference, Since("0.2", before=Inference())] = Field(
         default=Inference(), description="how a trained network segments a case"
+    )
+    choose: Annotated[list[Choice], Since("0.2", before=[])] = Field(
+        default=[],
+        description="what of `inference` is used only where it raises the mean Dice of the "
+        "validation cases: mirror for all label groups, largest and least_ml for each by itself",
     )

@@ -96,6 +96,16 @@ class EvaluationSpec(Scoring):
         """In one order, so that it changes no id."""
         return [kind for kind in FURTHER if kind in once(further, "further")]
 
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> EvaluationSpec:
+        once(list(self.choose), "choose")
+        for name in (name for name in self.choose if not getattr(self.inference, name)):
+            raise ValueError(
+                f"choose: {name}: evaluation.inference.{name} is not set, so that there is nothing "
+                "to choose from: set it, or leave it out"
+            )
+        return self
+
     @field_validator("own")
     @classmethod
     def _own_once(cls, own: list[OwnMetric]) -> list[OwnMetric]:

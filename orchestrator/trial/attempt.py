@@ -23,6 +23,7 @@ from torch import nn
 
 from medvision.activations import picture_arrays
 from medvision.data.preprocess import file_channels
+from medvision.inference import Inference
 from medvision.training.checkpoint import About, block_fingerprint, save_checkpoint
 from medvision.training.ranks import Ranks
 from medvision.training.state import summed
@@ -30,6 +31,7 @@ from medvision.training.watch import TrainingError, Watch
 from orchestrator.planning.identity import Job
 from orchestrator.planning.plan import notes_of
 from orchestrator.spec.other_tools import NnUNetV2Settings
+from orchestrator.trial.choosing import inference_of, keep_choice
 from orchestrator.trial.context import Measure, TrialContext, train_model
 from orchestrator.trial.energy import joules
 from orchestrator.trial.log_tail import LAST_WORDS
@@ -176,14 +178,18 @@ def _train_and_score(
 
     model, trained = train_model(context, ranks, watch, on_epoch, measure)
     model.load_state_dict(trained.state, strict=False)
-    scored = scores_of_all(context, model, ranks, watch)
+    inference = inference_of(context, model, ranks, watch)
+    scored = scores_of_all(context, model, ranks, watch, inference)
     memory = sum(ranks.gather(_peak_memory(ranks.device)))
     spent = {**watch.spent(), "seconds": 0.0}  # this attempt's are added when all is written
     if ranks.rank:
         return [], {}, {}
     files = {kind: paths.attempt_file(context.folder, kind) for kind in KINDS}
     context.store.write(files[paths.HISTORY], table_bytes(history_rows(trained.history)))
-    context.store.write(files[paths.WEIGHTS], save_checkpoint(model, _about(context, model)))
+    context.store.write(
+        files[paths.WEIGHTS], save_checkpoint(model, _about(context, model, inference))
+    )
+    files |= keep_choice(context, inference)
     context.store.write(files[paths.MASKS], pack_masks({one.case: one.mask for one in scored}))
     if (
         job.cell.fold == 0 and job.cell.seed == spec.seeds[0]
@@ -201,7 +207,7 @@ def _train_and_score(
     return [row for case in scored for row in case.rows], files, cost
 
 
-def _about(context: TrialContext, model: nn.Module) -> About:
+def _about(context: TrialContext, model: nn.Module, inference: Inference) -> About:
     """What `medvision.predict` needs to know of the weights."""
     case, wanted = context.roles.test[0], context.preparation
     by_file = wanted.scaled == "file"
@@ -215,7 +221,7 @@ def _about(context: TrialContext, model: nn.Module) -> About:
         preparation=wanted,
         precision=context.spec.training.precision,
         output=context.spec.training.output,
-        inference=context.spec.evaluation.inference,
+        inference=inference,
     )
 
 

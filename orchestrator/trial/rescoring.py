@@ -15,6 +15,7 @@ from medvision.training.checkpoint import load_checkpoint, save_checkpoint
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Watch
 from orchestrator.spec.other_tools import NnUNetV2Settings
+from orchestrator.trial.choosing import inference_of, keep_choice
 from orchestrator.trial.context import TrialContext
 from orchestrator.trial.scoring import score_kept_masks, scores_of_all
 from record import paths
@@ -23,6 +24,7 @@ from record.masks import pack_masks
 from record.schema import Commit
 from record.store import DamagedError, StoreError
 
+FURTHER = (paths.ARRAYS, paths.INFERENCE)  # what some leave
 KINDS = (paths.HISTORY, paths.WEIGHTS, paths.MASKS)  # what every training leaves
 
 
@@ -67,12 +69,12 @@ def _kept(context: TrialContext, ranks: Ranks) -> tuple[Commit, dict[str, bytes]
 
 
 def _files_of(marker: Commit) -> dict[str, str]:
-    return {kind: file for kind, file in marker.files.items() if kind in (*KINDS, paths.ARRAYS)}
+    return {kind: file for kind, file in marker.files.items() if kind in (*KINDS, *FURTHER)}
 
 
 def _way(scoring: Mapping[str, Any]) -> Any:
-    """How an evaluation segments a case; None by default."""
-    return scoring["scoring"].get("inference")
+    """How an evaluation segments a case, and what of it was chosen; None each by default."""
+    return scoring["scoring"].get("inference"), scoring["scoring"].get("choose")
 
 
 def _predicted_again(
@@ -85,12 +87,15 @@ def _predicted_again(
         path.write_bytes(read_committed(context.store, earlier, paths.WEIGHTS))
         # the code of a custom model is the study's own, which trained it
         model, about = load_checkpoint(path, device=ranks.device, trust_code=True)
-    scored, files = scores_of_all(context, model, ranks, watch), _files_of(earlier)
+    inference = inference_of(context, model, ranks, watch)
+    scored = scores_of_all(context, model, ranks, watch, inference)
+    files = {kind: file for kind, file in _files_of(earlier).items() if kind != paths.INFERENCE}
     if ranks.rank:
         return [], {}
     for kind in (paths.WEIGHTS, paths.MASKS):
         files[kind] = paths.attempt_file(context.folder, kind)
-    about = about.model_copy(update={"inference": context.spec.evaluation.inference})
+    files |= keep_choice(context, inference)
+    about = about.model_copy(update={"inference": inference})
     context.store.write(files[paths.WEIGHTS], save_checkpoint(model, about))
     context.store.write(files[paths.MASKS], pack_masks({one.case: one.mask for one in scored}))
     return [row for case in scored for row in case.rows], files

@@ -13,6 +13,7 @@ from torch import nn
 from medvision.behind import Behind
 from medvision.data.nifti import Truth
 from medvision.evaluation import predict
+from medvision.inference import Inference
 from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.training.ranks import Ranks
@@ -34,9 +35,10 @@ class ScoredCase:
 
 
 def predict_and_score(
-    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
+    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch, inference: Inference
 ) -> list[ScoredCase]:
-    """This rank's share of the test cases. A case is scored while the next one is predicted.
+    """This rank's share of the test cases, segmented as `inference` says. A case is scored while
+    the next one is predicted.
 
     Raises:
         Interrupted: `watch.stop` asked for it.
@@ -56,31 +58,27 @@ def predict_and_score(
                 device=ranks.device,
                 precision=context.spec.training.precision,
                 output=context.spec.training.output,
-                inference=context.spec.evaluation.inference,
+                inference=inference,
             )
-            scored.append(scoring.start(functools.partial(_scored, context, case, mask)))
+            score_it = functools.partial(_scored, context, case, mask, inference)
+            scored.append(scoring.start(score_it))
         scored.append(scoring.wait())
     return [one for one in scored if one is not None]
 
 
-def _scored(context: TrialContext, case: str, mask: np.ndarray) -> ScoredCase:
+def _scored(context: TrialContext, case: str, mask: np.ndarray, inference: Inference) -> ScoredCase:
     truth = context.truth(case)
-    mask = tidied(
-        mask,
-        list(context.groups),
-        float(np.prod(truth.spacing)),
-        context.spec.evaluation.inference,
-    )
+    mask = tidied(mask, list(context.groups), float(np.prod(truth.spacing)), inference)
     return ScoredCase(case, packed(mask), _rows(context, case, mask, truth))
 
 
 def scores_of_all(
-    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch
+    context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch, inference: Inference
 ) -> list[ScoredCase]:
     """On rank 0 every test case in the order of the fold, on the others nothing; raises as
     `predict_and_score`.
     """
-    shares = ranks.to_first(predict_and_score(context, model, ranks, watch))
+    shares = ranks.to_first(predict_and_score(context, model, ranks, watch, inference))
     scored = [case for share in shares for case in share]
     return sorted(scored, key=lambda case: context.roles.test.index(case.case))
 

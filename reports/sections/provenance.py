@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from record import paths
+from record.damage import read_committed
 from record.manifest import Manifest
 from record.schema import Commit, StudyPlan
 from record.search import SearchOutcome
@@ -31,6 +33,7 @@ def provenance_section(study: StoredStudy, table: pd.DataFrame) -> Section:
         *_data(study),
         *_training(plan, commits),
         *_search(study.searched),
+        *_chosen(study),
         *_definitions(plan),
         *_exclusions(plan, table),
         *_trials(study),
@@ -150,6 +153,34 @@ def _training(plan: StudyPlan, commits: Commits) -> list[Fact]:
             for value in values
         ]
     return facts
+
+
+def _chosen(study: StoredStudy) -> list[Fact]:
+    """What of the ways to segment a case was chosen on validation cases, in how many trainings."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    trainings: Counter[tuple[str, str]] = Counter()
+    for trial, marker in study.plan.finished(study.finished.commits):
+        if paths.INFERENCE in marker.files:
+            place = (trial.model, trial.task)
+            found = json.loads(read_committed(study.store, marker, paths.INFERENCE))
+            trainings[place] += 1
+            used = [*(["mirror images"] if found["mirror"] else [])]
+            used += [f"largest component of {name}" for name in found["largest"]]
+            used += [f"least volume of {name}" for name in found["least_ml"]]
+            counts.setdefault(place, Counter()).update(used)
+    return [
+        (
+            "inference",
+            f"{model}, {task}",
+            "chosen on validation cases: "
+            + (
+                ", ".join(f"{what} in {n}" for what, n in sorted(of.items()))
+                or "none of what could be"
+            )
+            + f" of {trainings[model, task]} trainings",
+        )
+        for (model, task), of in counts.items()
+    ]
 
 
 def _search(searched: Sequence[SearchOutcome]) -> list[Fact]:

@@ -107,6 +107,7 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
             "own": Since("0.2", []),
             "further": Since("0.2", []),
             "inference": Since("0.2", Inference()),
+            "choose": Since("0.2", []),
         },
         "tolerances metrics both_empty",
     ),

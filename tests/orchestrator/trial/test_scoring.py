@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from medvision.inference import Inference
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Interrupted, Watch
 from orchestrator.trial import scoring
@@ -55,7 +56,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def scored_by(ranks: Ranks | None = None, watch: Watch | None = None) -> list[Any]:
-    return scores_of_all(context(), torch.nn.Identity(), ranks or Ranks(), watch or Watch())
+    how = Inference()
+    return scores_of_all(context(), torch.nn.Identity(), ranks or Ranks(), watch or Watch(), how)
 
 
 def test_a_case_is_scored_while_the_next_one_is_predicted(
