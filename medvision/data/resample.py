@@ -33,16 +33,6 @@ def thick_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
     return None
 
 
-def resampled_shape(
-    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
-) -> tuple[int, ...]:
-    """Voxels of the target spacing (mm) that fill the field of view most closely; at least one."""
-    return tuple(
-        max(1, round(n * own / wanted))
-        for n, own, wanted in zip(shape, spacing, target, strict=True)
-    )
-
-
 def by_splines(volume: np.ndarray, shape: Sequence[int], thick: int | None) -> np.ndarray:
     """An image [X, Y, Z] on a grid of another shape, by cubic splines, float32."""
     if thick is not None:

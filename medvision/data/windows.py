@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
 
+from medvision.data.tiling import starts
+
 AT_ONCE = 4  # windows that a network gets together
 SIGMA = 1 / 8  # of the Gaussian, as a share of the window's length
 LEAST_WEIGHT = 1e-3  # so that no voxel is divided by nothing
 SHARE_OF_GPU = 0.5  # of the free memory that the sums may take; they lie in main memory otherwise
-
-
-def starts(length: int, size: int, overlap: float) -> list[int]:
-    """First voxels of the windows along an axis: evenly spread, from one end to the other, as few
-    as overlap by this share of their length at least.
-    """
-    if length <= size:
-        return [0]
-    steps = math.ceil((length - size) / max(size * (1 - overlap), 1.0) - 1e-9)
-    return [round(step * (length - size) / steps) for step in range(steps + 1)]
 
 
 @functools.lru_cache(8)

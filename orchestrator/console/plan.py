@@ -10,6 +10,7 @@ from orchestrator.planning.blocks import prepared_block, with_block
 from orchestrator.planning.cost import assumed_cases
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.study import Study
+from orchestrator.planning.volumes import said
 from orchestrator.spec.study import Spec, model_name
 from record import paths
 from record.frozen import Frozen
@@ -66,7 +67,8 @@ def print_plan(study: Study) -> None:
     unread = study.inputs.unread
     for missing in plan.missing:
         say(f"  {'note' if missing in unread else 'missing'}: {missing}")
-    for line in (*uncompared(study.spec), *assumptions(study)):
+    sizes = [said(name, of.volumes) for name, of in study.inputs.tasks.items() if of.volumes]
+    for line in (*uncompared(study.spec), *assumptions(study), *sizes):
         say(f"  note: {line}")
     if repeats := plan.repeats():
         seconds = sum(trial.estimated_seconds for trial in repeats)

@@ -217,6 +217,7 @@ def arithmetic_seconds(
     block: Mapping[str, Any] | None,
     *,
     rescore: bool = False,
+    windows: float | None = None,
 ) -> float:
     """Seconds of a trial from its arithmetic: forward and backward of every step, forward of
     validation and test.
@@ -225,6 +226,8 @@ def arithmetic_seconds(
         roles: None where the data are not here; then MSD's numbers of cases, or `UNKNOWN_CASES`.
         block: size of one layer of the language-model block, as the model's `flops` takes it.
         rescore: nothing is trained; scoring counts as one forward.
+        windows: of a test case, where networks see patches; as many as a validation case has
+            patches where it is not known.
 
     Returns:
         0 of masks that another tool made, whose cost is unknown.
@@ -240,21 +243,28 @@ def arithmetic_seconds(
         shape = spec.resources.shape(model_name(model), task.name)
         gpus = shape.gpus_per_worker
         return (3 * steps + test) * flops / (gpus * rates[1] or shape.cpus_per_worker * rates[0])
-    if spec.data.protocol == "patches":  # windows of a test case are as many, where it is not large
-        validation, test = validation * VALIDATION_PATCHES, test * VALIDATION_PATCHES
-    test *= spec.evaluation.inference.images
+    in_patches = spec.data.protocol == "patches"
+    of_case = (windows or VALIDATION_PATCHES) if in_patches else 1.0
+    segmented: float = test * spec.evaluation.inference.images
+    if "mirror" in spec.evaluation.choose:  # with and without
+        segmented += validation * (1 + spec.evaluation.inference.images)
+    elif spec.evaluation.choose:
+        segmented += validation * spec.evaluation.inference.images
+    if in_patches:
+        validation *= VALIDATION_PATCHES
     groups = max(1, len(spec.groups(task)))
     sizes = Sizes(spec.data.image_size, spec.data.patch_size, out_channels=groups)
     flops = model.flops(sizes, block)
     steps = 0 if rescore else spec.training.total_steps(train)
     epochs = steps / spec.training.steps_per_epoch(train)
-    trained, seen = epochs * spec.training.samples(train), epochs * validation + test
+    segmented *= of_case
+    trained, seen = epochs * spec.training.samples(train), epochs * validation + segmented
     shape = spec.resources.shape(model_name(model), task.name)
     if not shape.gpus_per_worker:
         return (3 * trained + seen) * flops / (shape.cpus_per_worker * CPU_FLOPS * shape.workers)
     rate = model.gpu_rates[spec.training.precision != "fp32"]
     rate *= shape.gpus_per_worker * shape.workers
-    batches = epochs * -(-validation // spec.training.batch_size) + test
+    batches = epochs * -(-validation // spec.training.batch_size) + segmented
     return max(steps * GPU_STEP, 3 * trained * flops / rate) + max(
         batches * GPU_STEP / 3, seen * flops / rate
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from medvision.data.splits import Fold
 from orchestrator.planning.subgroups import TaskParts
+from orchestrator.planning.volumes import Volumes
 from record.schema import Cell
 
 
@@ -22,6 +23,7 @@ class TaskInputs:
         order, repeated_orders, changes: as of `orchestrator.planning.folds.Divided`.
         doubts: what is odd about cases in use, a line each.
         parts: by name, the divisions of the cases that comparisons declare.
+        volumes: what their size costs, where networks see patches.
         unread: whether nothing is wrong, and only nobody has read the cases yet.
     """
 
@@ -36,6 +38,7 @@ class TaskInputs:
     changes: str = ""
     doubts: tuple[str, ...] = ()
     parts: Mapping[str, TaskParts] = field(default_factory=dict)
+    volumes: Volumes | None = None
     unread: bool = False
 
 

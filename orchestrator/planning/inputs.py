@@ -28,6 +28,7 @@ from orchestrator.planning.blocks import prepared_block, remembered_block, unkep
 from orchestrator.planning.folds import divided, patients_in
 from orchestrator.planning.found import Inputs, TaskInputs
 from orchestrator.planning.subgroups import parts_of_task
+from orchestrator.planning.volumes import volumes_of
 from orchestrator.spec.data import TaskSpec
 from orchestrator.spec.other_tools import NnUNetV2Settings, nnunetv2_missing
 from orchestrator.spec.search import tuned
@@ -230,6 +231,7 @@ def _task(spec: Spec, task: TaskSpec, split: Split | None, *, measure: bool) -> 
             patients=patients,
             order=parts.order,
             parts=parts_of_task(spec, found, used, groups),
+            volumes=volumes_of(spec, task, used, len(groups)),
             repeated_orders=parts.repeated_orders,
             changes=parts.changes,
             doubts=(

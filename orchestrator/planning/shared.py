@@ -67,7 +67,14 @@ class SharedParts:
             shape = self.spec.resources.shape(self.name, self.given.name)
             size = self.block.size if self.block and not rescore else None
             seconds = arithmetic_seconds(
-                self.spec, self.model, self.given, self.fraction, self.roles, size, rescore=rescore
+                self.spec,
+                self.model,
+                self.given,
+                self.fraction,
+                self.roles,
+                size,
+                rescore=rescore,
+                windows=self.task.volumes.windows if self.task.volumes else None,
             )
             if isinstance(self.model, ExternalSettings):
                 return Work(self.name, self.given.name, seconds, known=False)

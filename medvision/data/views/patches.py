@@ -17,8 +17,9 @@ import torch
 
 from medvision.data.geometry import orient
 from medvision.data.nifti import Image
-from medvision.data.resample import by_splines, linearly, resampled_shape, thick_axis
+from medvision.data.resample import by_splines, linearly, thick_axis
 from medvision.data.settings import ChannelRange, Intensity, Preparation
+from medvision.data.tiling import resampled_shape
 from medvision.data.views.base import Network, Patches, Placement
 from medvision.data.windows import slide
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 
 from medvision.data.patches import cut_out, drawn_start, example_start, structure_points
-from medvision.data.resample import by_splines, linearly, resampled_shape, thick_axis
-from medvision.data.windows import slide, starts
+from medvision.data.resample import by_splines, linearly, thick_axis
+from medvision.data.tiling import resampled_shape, starts
+from medvision.data.windows import slide
 
 SIZE = (8, 6, 10)
 
