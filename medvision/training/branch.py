@@ -43,6 +43,11 @@ class BranchWatch:
         self._bridges = [] if compiled else list(bridges(model).values())
         self._seen: dict[str, list[torch.Tensor]] = {}
 
+    @property
+    def looks(self) -> bool:
+        """Whether there is anything to be looked at."""
+        return bool(self._bridges)
+
     @contextlib.contextmanager
     def looking(self, last: bool) -> Iterator[None]:
         """Around a step; `last`: of its epoch. Of a batch in parts, the last part is kept."""

@@ -5,6 +5,7 @@ undisturbed one.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from medvision.seeds import derive_seed
 from medvision.training.batches import epoch_batches, samples_of
 from medvision.training.branch import BranchWatch
 from medvision.training.feed import Feed, room_on
+from medvision.training.graphs import GraphedStep, unfit
 from medvision.training.optimizer import make_optimizer, make_schedule
 from medvision.training.ranks import Ranks, Vote, distributed_model, same_on_all
 from medvision.training.settings import Training
@@ -33,10 +35,11 @@ from medvision.training.state import (
     set_random_states,
     unpacked,
 )
-from medvision.training.step import train_step, validate
+from medvision.training.step import gradients, train_step, validate
 from medvision.training.watch import Interrupted, TrainingError, Watch
 
 SMOOTHED = 0.9  # of the last average that stays in the next one (nnU-Net)
+_log = logging.getLogger(__name__)
 RECOMPILES = 64  # of one function: a model calls some, such as dropout, with many shapes
 
 
@@ -86,6 +89,8 @@ def train(
     if recipe.prior_bias:
         model.set_output_bias(_prior_logits(cases, train_ids))
     model.to(ranks.device)
+    if recipe.channels_last:
+        lay_out(model, torch.channels_last_3d)
     if recipe.gradient_checkpointing:
         checkpoint_activations(model)
     if recipe.compile:
@@ -108,6 +113,7 @@ def train(
             written = state.written(spent)
             writing.start(lambda: checkpoints.save(sealed(written)))
 
+    graph = _graphed(model, state, recipe, ranks, micro_batch)
     feed, seen = Feed(cases, ranks.device), (*train_ids, *validation_ids)
     stop, branch = Vote(ranks), BranchWatch(model, compiled=recipe.compile)
     with Behind[None]() as writing:
@@ -131,7 +137,8 @@ def train(
                     raise Interrupted(
                         f"stopped in epoch {epoch} after {state.position.step} of {steps} steps"
                     )
-                with branch.looking(state.position.step == steps - 1):
+                last = state.position.step == steps - 1
+                with branch.looking(last):
                     train_step(
                         wrapped,
                         state,
@@ -142,6 +149,7 @@ def train(
                         seed=seed,
                         epoch=epoch,
                         micro_batch=micro_batch,
+                        graph=None if last and branch.looks else graph,
                     )
                 watch.beat()
             metrics = {
@@ -164,7 +172,16 @@ def train(
                 save()
             if epoch < epochs:  # now that one has shown how much memory it needs
                 feed.keep(seen, room_on(ranks.device))
+    if recipe.channels_last:  # whoever predicts sees the model as its weights are stored
+        lay_out(model, torch.contiguous_format)
     return best
+
+
+def lay_out(model: nn.Module, memory: torch.memory_format) -> None:
+    """Lay the parameters of 3D convolutions [out, in, X, Y, Z] out so; no value changes."""
+    for parameter in model.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=memory)
 
 
 def _require_whole_batch(recipe: Training, ranks: Ranks | None, micro_batch: int | None) -> None:
@@ -182,6 +199,27 @@ def _require_whole_batch(recipe: Training, ranks: Ranks | None, micro_batch: int
             "and here they are divided, among workers or for lack of memory: give each trial one "
             "worker, a smaller batch_size, precision: bf16 or gradient_checkpointing"
         )
+
+
+def _graphed(
+    model: nn.Module,
+    state: TrainingState,
+    recipe: Training,
+    ranks: Ranks,
+    micro_batch: int | None,
+) -> GraphedStep | None:
+    """Whole batches by a CUDA graph, where the recipe asks for it and they can be."""
+    if recipe.cuda_graphs == "never":
+        return None
+    if why := unfit(recipe, ranks, micro_batch):
+        _log.info("training.cuda_graphs: steps run as without it: %s", why)
+        return None
+
+    def work(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        share = (1, recipe.batch_size)
+        return gradients(model, state.scaler, images, masks, recipe, weight=1, share=share)
+
+    return GraphedStep(model, work, ranks.device)
 
 
 def _prior_logits(cases: Mapping[str, PreprocessedCase], train_ids: Sequence[str]) -> torch.Tensor:

@@ -142,6 +142,20 @@ class Training(Settings):
     compile: Annotated[bool, Since("0.1", before=False)] = Field(
         default=False, description="torch.compile; the last bits of the numbers may differ"
     )
+    cuda_graphs: Annotated[
+        Literal["never", "auto"],
+        NotInIds("it changes no number: a graph that gives another one is not used"),
+    ] = Field(
+        default="never",
+        description="auto: on one GPU, whole batches are computed by a CUDA graph, which saves the "
+        "time that Python needs to launch a small network's kernels; a graph is compared bit by "
+        "bit before it is used, and the log says where it is not. It holds the memory of a step",
+    )
+    channels_last: Annotated[bool, Since("0.2", before=False)] = Field(
+        default=False,
+        description="3D convolutions with the channels of a voxel side by side in memory, often "
+        "faster in 16 bits on a GPU; the last bits of the numbers may differ",
+    )
     gradient_checkpointing: Annotated[bool, NotInIds("it changes no number")] = Field(
         default=False,
         description="compute activations again in backward instead of keeping them: less memory, "

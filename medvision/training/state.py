@@ -191,7 +191,7 @@ def portable_state(model: nn.Module, *, copied: bool = True) -> dict[str, torch.
             own = value.detach()
             # a part of a larger storage would be written with all of it
             whole = own.untyped_storage().nbytes() == own.nbytes
-            state[name] = own if whole and not copied else own.to("cpu", copy=True)
+            state[name] = own if whole and not copied else own.to("cpu", copy=True).contiguous()
     return state
 
 

@@ -13,6 +13,7 @@ from medvision.device import autocast
 from medvision.seeds import derive_seed
 from medvision.training.batches import Draw, Sample, changed, validation_draws
 from medvision.training.feed import Feed
+from medvision.training.graphs import GraphedStep
 from medvision.training.losses import (
     cross_entropy,
     cut_counts,
@@ -39,9 +40,13 @@ def train_step(
     seed: int,
     epoch: int,
     micro_batch: int | None,
+    graph: GraphedStep | None = None,
 ) -> None:
     """One optimizer step over a batch, of which each rank takes its share, in parts of
     `micro_batch` cases.
+
+    Args:
+        graph: `gradients` of a whole batch, computed in its own way.
     """
     wrapped.train()
     mine = batch[ranks.rank :: ranks.world]
@@ -62,13 +67,22 @@ def train_step(
             isinstance(wrapped, DistributedDataParallel) and start != starts[-1]
         )  # gradients travel with the last
         with wrapped.no_sync() if alone else contextlib.nullcontext():
-            logits, losses = _loss(wrapped, images, masks, recipe)
-            losses = losses * (1 if part else 0)
-            # DDP averages gradients over ranks; this makes the result the mean over the whole
-            # batch.
-            state.scaler.scale(losses.sum() * ranks.world / len(batch)).backward()
+            if graph is not None and len(shown) == recipe.batch_size:
+                logits, losses = graph(images, masks)
+            else:
+                # DDP averages gradients over ranks; this makes the result the mean over the whole
+                # batch.
+                logits, losses = gradients(
+                    wrapped,
+                    state.scaler,
+                    images,
+                    masks,
+                    recipe,
+                    weight=1 if part else 0,
+                    share=(ranks.world, len(batch)),
+                )
         # Sums stay on the device: nothing waits for a GPU's step.
-        loss += losses.detach().sum().double()
+        loss += losses.sum().double()
         if recipe.dice == "cut":
             counts = counts + cut_counts(logits, masks) * (1 if part else 0)
     if recipe.dice == "cut":
@@ -87,6 +101,25 @@ def train_step(
     ):
         state.schedule.step()
     state.position.step += 1
+
+
+def gradients(
+    wrapped: nn.Module,
+    scaler: torch.amp.GradScaler,
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    recipe: Training,
+    *,
+    weight: int,
+    share: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and the loss per sample times `weight`; the gradients of its sum, times the first
+    number of `share` and divided by the second, are added to the parameters'.
+    """
+    logits, losses = _loss(wrapped, images, masks, recipe)
+    losses = losses * weight
+    scaler.scale(losses.sum() * share[0] / share[1]).backward()
+    return logits.detach(), losses.detach()
 
 
 @torch.no_grad()
@@ -132,6 +165,8 @@ def _loss(
     model: nn.Module, images: torch.Tensor, masks: torch.Tensor, recipe: Training
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, and the loss per sample as far as it has a gradient."""
+    if recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last_3d)
     with autocast(images.device, recipe.precision):
         logits = model(images)
     if recipe.dice == "cut":  # of a network with several heads, the first alone

@@ -20,6 +20,7 @@ from medvision.training.ranks import Ranks
 from medvision.training.settings import Training
 from medvision.training.state import Checkpoints, Trained
 from medvision.training.watch import TrainingError
+from tests.medvision.models.small import SMALL as SMALL_NETWORKS
 
 IDS = tuple(f"case_{index}" for index in range(7))
 WHOLE = Stretched((8, 8, 8), (8, 8, 8))
@@ -156,6 +157,25 @@ def test_a_compiled_training_is_the_same_whatever_was_compiled_before(
     assert losses(2, 24) != first
     losses(3, 32)
     assert losses(1, 16) == first
+
+
+def test_channels_last_trains_alike_resumes_and_leaves_the_usual_layout() -> None:
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return build_model(
+            "nnU-Net", image_size=(8,) * 3, patch_size=(4,) * 3, **SMALL_NETWORKS["nnU-Net"]
+        )
+
+    settings = {"epochs": 4, "batch_size": 2, "checkpoint_epochs": 2}
+    usual = run(Training(**settings), network())
+    recipe, own, saved = Training(**settings, channels_last=True), network(), list[bytes]()
+    other = run(recipe, own, checkpoints=Checkpoints(save=saved.append))
+    losses = [[metrics["train_loss"] for metrics in one.history] for one in (usual, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert all(parameter.is_contiguous() for parameter in own.parameters())
+    assert all(value.is_contiguous() for value in other.state.values())
+    resumed = run(recipe, network(), checkpoints=Checkpoints(load=lambda: saved[0]))
+    assert resumed.history == other.history
 
 
 def test_the_output_starts_at_the_share_of_foreground() -> None:

@@ -78,8 +78,9 @@ MEANINGS: dict[str, tuple[str, dict[str, Any], str]] = {
             "dice": Since("0.2", "soft"),
             "output": Since("0.2", "sigmoid"),
             "strong_augmentation": Since("0.2", None),
+            "channels_last": Since("0.2", False),
         },
-        "gradient_checkpointing checkpoint_epochs",
+        "cuda_graphs gradient_checkpointing checkpoint_epochs",
     ),
     "Augmentation": (
         "rotation_degrees intensity",
