@@ -117,6 +117,7 @@ class GraphedStep:
             self.refused = "its numbers are not those of the step itself"
         if self.refused is None:
             self._graph = graph
+            _log.info("training.cuda_graphs: whole batches are computed by a graph from now on")
         else:
             _log.warning(
                 "training.cuda_graphs: steps run as without it, with the same numbers: %s",
