@@ -14,6 +14,7 @@
 # Five minutes before the time is over the trials write their checkpoints; the same sbatch goes on from there. No GPUs:
 # remove the line with --gpus-per-node. Options on sbatch's line take precedence over those above:
 #   sbatch --account=PROJECT --partition=gpu --nodes=1 --gpus-per-node=2 cluster-slurm.sh ablations/full.yaml
+# Several trials on a GPU (resources.gpus_per_worker below 1) side by side, with NVIDIA's MPS: MPS=1 sbatch cluster-slurm.sh ...
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 # module load python/3.12 # where nodes do not inherit it: the one of `make setup`
@@ -29,9 +30,12 @@ port=$((20000 + SLURM_JOB_ID % 10000)) # jobs may share a node: this one's dashb
 # A token for this job alone, handed on by srun; nobody else on the nodes can use the cluster.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID" RAY_worker_maximum_startup_concurrency=32
+start=(ray start)
+# in the steps of Ray itself, because Slurm ends with a step what it has started
+[ "${MPS:-0}" = 0 ] || start=(env CUDA_MPS_PIPE_DIRECTORY="/tmp/mps-$SLURM_JOB_ID" bash cluster/mps.sh ray start)
 size=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
 
-on 1 "${nodes[0]}" ray start --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1 \
+on 1 "${nodes[0]}" "${start[@]}" --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1 \
     --dashboard-port=$((port + 10000)) --ray-client-server-port=$((port + 20000)) --resources='{"lane": 10000}' "${size[@]}" &
 for _ in $(seq 120); do
     if ray health-check --address "$address:$port" >/dev/null 2>&1; then break; fi
@@ -39,7 +43,7 @@ for _ in $(seq 120); do
 done
 if ((${#nodes[@]} > 1)); then
     others=$(IFS=,; echo "${nodes[*]:1}")
-    on $((${#nodes[@]} - 1)) "$others" ray start --address="$address:$port" "${size[@]}" &
+    on $((${#nodes[@]} - 1)) "$others" "${start[@]}" --address="$address:$port" "${size[@]}" &
 fi
 
 python -m orchestrator.run "$@" --address "$address:$port" &
