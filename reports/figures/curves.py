@@ -43,6 +43,10 @@ def marker(index: int) -> str:
 def finish(figure: Any, name: str, caption: str, dpi: int = 150) -> Figure:
     """Save a figure as PNG and PDF, without dates, so that the same results give the same bytes."""
     as_written(figure)
+    if layout := figure.get_layout_engine():  # once, instead of for each file
+        figure.set_dpi(dpi)
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     files = {}
     for suffix in ("png", "pdf"):
         buffer = io.BytesIO()
