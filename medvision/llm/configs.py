@@ -85,6 +85,8 @@ def _sizes(raw: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
         stated = [config[other] for other in (name, *others) if config.get(other) is not None]
         if stated:
             config[name] = stated[0]
+    if config.get("num_hidden_groups") == 1:  # ALBERT: the same layers again and again
+        config["num_hidden_layers"] = config.get("inner_group_num", 1)
     if "vision_config" not in raw and all(isinstance(config.get(key), int) for key in _NEEDED):
         return config, str(config.get("model_type", raw["model_type"]))
     from medvision.llm.stacks import open_stack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -13,7 +13,14 @@ from torch import nn
 
 from medvision.llm.errors import BlockError
 from medvision.llm.proven import PROVEN_LAYERS
-from medvision.llm.relative import forward_of, relative, relative_embeddings
+from medvision.llm.relative import (
+    bias,
+    biases,
+    extra_path,
+    forward_of,
+    relative,
+    relative_embeddings,
+)
 from medvision.llm.stacks import Stack
 from medvision.llm.turning import leave_unturned, nothing_turned
 
@@ -73,21 +80,25 @@ class Positions:
         self._typed = rotary is not None and "layer_type" in forward_of(rotary)
         self._three = "mrope_section" in (getattr(self.config, "rope_parameters", None) or {})
         self._kinds = [_kind(self.config, index) for index in layers]
+        self._holder: Any = copy.copy(stack.trunk.get_submodule(stack.path.rpartition(".")[0]))
+        self._holder._modules = {}  # its methods alone are called
+        self._biases = biases(self._holder)
         for layer, takes in zip(taken, self._takes, strict=True):
-            _check(stack, layer, takes, rotary is not None)
+            _check(stack, layer, takes.keys() - self._biases, rotary is not None)
         self.extras = nn.ModuleDict()
+        if hasattr(self._holder, "compute_position_bias"):  # with weights of its own
+            self.extras["bias"] = stack.trunk.get_submodule(extra_path(stack, "bias"))
+            object.__setattr__(self._holder, "relative_attention_bias", self.extras["bias"])
         placed = [relative(stack, layer, self.extras, on=rope) for layer in taken]
         # Rotary embeddings that a layer computes by itself, from its tokens' positions.
         inside = [
             _rotary_inside(takes, layer) for takes, layer in zip(self._takes, taken, strict=True)
         ]
         used = rotary is not None and any("position_embeddings" in takes for takes in self._takes)
-        if rope and not (used or any(placed) or any(inside)):
+        if rope and not (used or any(placed) or any(inside) or self._biases):
             raise BlockError(
                 f"rope=True: {stack.family} has no positions inside its layers; leave rope at False"
             )
-        self._holder: Any = copy.copy(stack.trunk.get_submodule(stack.path.rpartition(".")[0]))
-        self._holder._modules = {}  # its methods alone are called
         self._rotary = _real(rotary, self.config) if used else None
         self._still: set[str | None] = set()  # kinds of layers in which nothing is turned
         if not rope and stack.family in PROVEN_LAYERS and _left_unturned(taken):
@@ -120,6 +131,8 @@ class Positions:
                 one["relative_pos"] = self._holder.get_rel_pos(hidden) if self.rope else None
             if self._rotary is not None and "position_embeddings" in takes:
                 one["position_embeddings"] = self._embedded(hidden, at, kind)
+            for name in self._biases:
+                one[name] = bias(self._holder, hidden, on=self.rope)
             if "position_ids" in takes:
                 one["position_ids"] = at
             for name, parameter in takes.items():
@@ -166,7 +179,10 @@ class Positions:
             make = masking_utils.create_bidirectional_sliding_window_mask
         else:
             return None
-        return make(config=self.config, inputs_embeds=hidden, attention_mask=None, **more)
+        mask = make(config=self.config, inputs_embeds=hidden, attention_mask=None, **more)
+        if mask is not None and hasattr(self._holder, "build_mpt_alibi_tensor"):
+            return mask.to(torch.bool)  # MPT's layers ask for what is not seen
+        return mask
 
 
 def _rotary(stack: Stack) -> nn.Module | None:
@@ -211,9 +227,7 @@ def _rotary_inside(takes: Mapping[str, inspect.Parameter], layer: nn.Module) -> 
     )
 
 
-def _check(
-    stack: Stack, layer: nn.Module, takes: Mapping[str, inspect.Parameter], rotary: bool
-) -> None:
+def _check(stack: Stack, layer: nn.Module, takes: Set[str], rotary: bool) -> None:
     """Refuse layers that cannot be called without the rest of their model."""
     config = stack.trunk.config
     known = _UNUSED | ({"position_embeddings"} if rotary else set())
@@ -224,7 +238,7 @@ def _check(
     if "alibi" in takes and not getattr(config, "alibi", True):
         known = known | {"alibi"}
     # Also what is optional: where the whole model gives it, the numbers would be others without.
-    needed = takes.keys() - known
+    needed = takes - known
     if needed:
         name = sorted(needed)[0]
         what = _REASONS.get(name, "which only its whole model computes")

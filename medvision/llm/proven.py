@@ -82,6 +82,8 @@ NATIVE = (
     Proven("seed_oss", _DECODER),
     Proven("persimmon", _DECODER),
     Proven("xglm", _DECODER, ""),
+    Proven("bloom", _DECODER, "ALiBi"),
+    Proven("mpt", _DECODER, "ALiBi"),
     Proven("roberta", _ENCODER, ""),
     Proven("xlm-roberta", _ENCODER, ""),
     Proven("camembert", _ENCODER, ""),
@@ -90,6 +92,8 @@ NATIVE = (
     Proven("esm", _ENCODER, about="proteins"),
     Proven("deberta", _ENCODER, "relative"),
     Proven("deberta-v2", _ENCODER, "relative", "DeBERTa-v3 too"),
+    Proven("mpnet", _ENCODER, "relative"),
+    Proven("albert", _ENCODER, "", "the one layer that it applies again and again"),
     Proven("modernbert", _ENCODER, about="windows that look both ways"),
     Proven("t5", _ENCODER, "relative", "the encoder"),
     Proven("mt5", _ENCODER, "relative", "the encoder"),
@@ -113,11 +117,8 @@ NATIVE = (
 PROVEN_LAYERS = frozenset(one.part or one.family for one in (*ROWS, *NATIVE))
 # What cannot work, and why; each is refused by name.
 REFUSED = (
-    ("albert", "its layers share their weights, so that it has no list of them"),
-    ("mpnet", "a bias of the attention comes from outside its layers"),
-    ("bloom", "ALiBi comes from outside its layers"),
-    ("mpt", "ALiBi comes from outside its layers"),
-    ("beit", "its layers can take the size of the image"),
+    ("falcon with alibi", "ALiBi is part of the mask that its whole model makes"),
+    ("beit", "its layers can take the size of the image, for biases of the places in it"),
     ("mamba", "no attention: a recurrence"),
     ("a model_type with auto_map", "needs code from the checkpoint, which is never run"),
 )

@@ -1,16 +1,19 @@
-"""Relative positions of T5 and DeBERTa: held beside the layers, switched on or off."""
+"""Positions that models hold or compute beside their layers, switched on or off: the relative ones
+of T5, DeBERTa and MPNet, and ALiBi of BLOOM and MPT.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from medvision.llm.stacks import Stack
 
-# Parts of T5's and DeBERTa's attention that compare places and nothing else.
+# Parts of these models' attention that compare places and nothing else.
 _OF_POSITIONS = {
     *("relative_attention_bias", "rel_embeddings"),
     *("pos_proj", "pos_q_proj", "pos_key_proj", "pos_query_proj"),
@@ -18,21 +21,23 @@ _OF_POSITIONS = {
 
 
 def position_only(name: str) -> bool:
-    """Whether a block's parameter has a part in relative positions alone (T5, DeBERTa)."""
+    """Whether a block's parameter has a part in relative positions alone."""
     parts = name.split(".")
     return parts[0] == "extras" or not set(parts).isdisjoint(_OF_POSITIONS)
 
 
 def extra_path(stack: Stack, name: str) -> str:
     """Path in the trunk of one of `Positions.extras`."""
+    holder = stack.path.rpartition(".")[0]
     if name == "bias":
+        if hasattr(stack.trunk.get_submodule(holder), "relative_attention_bias"):
+            return f"{holder}.relative_attention_bias"
         first = next(
             path
             for path, module in stack.layers[0].named_modules()
             if path.endswith("relative_attention_bias")
         )
         return f"{stack.path}.0.{first}"
-    holder = stack.path.rpartition(".")[0]
     return f"{holder}.{name}"
 
 
@@ -71,6 +76,35 @@ def relative_embeddings(extras: nn.ModuleDict) -> torch.Tensor | None:
         return weight
     normed: torch.Tensor = extras["LayerNorm"](weight)
     return normed
+
+
+def biases(holder: Any) -> frozenset[str]:
+    """What a layer takes of the biases that `bias` makes, with the methods of what holds layers."""
+    if hasattr(holder, "build_alibi_tensor"):
+        return frozenset({"alibi"})
+    if hasattr(holder, "build_mpt_alibi_tensor") or hasattr(holder, "compute_position_bias"):
+        return frozenset({"position_bias"})
+    return frozenset()
+
+
+def bias(holder: Any, hidden: torch.Tensor, *, on: bool) -> torch.Tensor | None:
+    """What a model with such a method adds to the attention between the places of `hidden`,
+    [B, T, C]: ALiBi (Press et al. 2022, arXiv 2108.12409) [B x heads, 1, T] in BLOOM and [heads, 1,
+    T] in MPT, a learned bias of the distance [B, heads, T, T] in MPNet. None where its layers can
+    do without, and `on` is False.
+    """
+    batch, length, _ = hidden.shape
+    if hasattr(holder, "build_alibi_tensor"):
+        ones = hidden.new_ones(batch, length)
+        made: torch.Tensor = holder.build_alibi_tensor(ones, holder.num_heads, hidden.dtype)
+        return made if on else torch.zeros_like(made)
+    if not on:
+        return None
+    if hasattr(holder, "build_mpt_alibi_tensor"):
+        made = holder.build_mpt_alibi_tensor(holder.num_heads, length, device=hidden.device)
+    else:
+        made = holder.compute_position_bias(hidden)
+    return made
 
 
 def forward_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:

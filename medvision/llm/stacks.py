@@ -204,6 +204,8 @@ def _built(model_class: Any, config: Any, where: str) -> Any:
 def _stack_in(model: Any, where: str) -> Stack:
     inside = _part(model)
     count = getattr(inside.config, "num_hidden_layers", None)
+    if getattr(inside.config, "num_hidden_groups", None) == 1:
+        count = inside.config.inner_group_num  # ALBERT applies the same layers again and again
     for path, module in inside.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count and _are_layers(module):
             home = next(name for name, one in model.named_modules() if one is inside)

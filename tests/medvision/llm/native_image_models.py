@@ -49,10 +49,11 @@ QWEN_EYE = {
 
 @dataclass(frozen=True)
 class Tiny:
-    """A model to be made: transformers' class and its settings."""
+    """A model to be made: transformers' class, its settings, and how many layers it then has."""
 
     title: str
     settings: dict[str, Any]
+    layers: int = 3
 
     def make(self, **more: Any) -> Any:
         """The model, with every parameter random, norms too."""

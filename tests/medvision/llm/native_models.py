@@ -205,10 +205,7 @@ MODELS: dict[str, Tiny] = {
             "max_position_embeddings": 64,
         },
     ),
-    **MODELS_WITH_IMAGES,
-}
-REFUSED: dict[str, Tiny] = {
-    "albert": Tiny("AlbertForMaskedLM", {**PLAIN, "embedding_size": 16}),
+    "albert": Tiny("AlbertForMaskedLM", {**PLAIN, "embedding_size": 16}, layers=1),
     "mpnet": Tiny("MPNetForMaskedLM", PLAIN),
     "bloom": Tiny(
         "BloomForCausalLM", {"vocab_size": 64, "hidden_size": 32, "n_layer": 3, "n_head": 4}
@@ -217,6 +214,10 @@ REFUSED: dict[str, Tiny] = {
         "MptForCausalLM",
         {"vocab_size": 64, "d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 64},
     ),
+    **MODELS_WITH_IMAGES,
+}
+REFUSED: dict[str, Tiny] = {
+    "falcon with alibi": Tiny("FalconForCausalLM", {**PLAIN, "alibi": True}),
     "beit": Tiny("BeitModel", IMAGE),
     "mamba": Tiny(
         "MambaForCausalLM", {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3}

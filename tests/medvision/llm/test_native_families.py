@@ -65,7 +65,8 @@ def test_equals_the_layer_inside_the_whole_model(name, tmp_path):
     proven = _BY_NAME[name]
     folder = written(name, tmp_path)
     model = MODELS[name].make()
-    for index in (0, 2):
+    layers = MODELS[name].layers
+    for index in sorted({0, layers - 1}):
         given, expected = seen_inside(model, index)
         for again in ("from the checkpoint", "from the cache"):
             block = load_block(
@@ -82,10 +83,11 @@ def test_equals_the_layer_inside_the_whole_model(name, tmp_path):
         assert given.grad is not None
         assert given.grad.abs().max() > 0
         assert not any(parameter.requires_grad for parameter in block.parameters())
-    assert not torch.allclose(load_block(folder, 1, final_norm=False)(given), out, atol=1e-3)
+    if layers > 1:
+        assert not torch.allclose(load_block(folder, 1, final_norm=False)(given), out, atol=1e-3)
     assert block.family == (proven.part or name)
     about = describe_block(folder)
-    assert (about["family"], about["hidden_size"], about["layers"]) == (block.family, 32, 3)
+    assert (about["family"], about["hidden_size"], about["layers"]) == (block.family, 32, layers)
 
 
 def test_the_table_is_what_is_proven():
@@ -98,7 +100,7 @@ def test_the_table_is_what_is_proven():
 @pytest.mark.parametrize("name", list(NOT_LOADED))
 def test_what_cannot_work_is_refused_with_the_reason(name, tmp_path):
     NOT_LOADED[name].make().save_pretrained(tmp_path)
-    wanted = {"albert": "no list of 3 layers"}.get(name, f"a layer of {name} cannot stand alone")
+    wanted = f"a layer of {name.partition(' ')[0]} cannot stand alone: it takes '.*' [(]"
     with pytest.raises(BlockError, match=wanted):
         load_block(tmp_path)
 

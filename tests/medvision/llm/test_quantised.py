@@ -17,8 +17,25 @@ from medvision.llm.quantisation import refusal
 from medvision.llm.quantised import dequantised
 from medvision.llm.weight_files import Slot
 
+HERE = Path(__file__).parent
 # Made by bitsandbytes 0.50.2 (quantize_4bit, int8_vectorwise_quant), with what it makes of them.
-GOLDEN = Path(__file__).with_name("bitsandbytes.npz")
+BITSANDBYTES = HERE / "bitsandbytes.npz"
+# The same by AutoGPTQ 0.7.1 (qlinear_cuda on a CPU), GPTQModel 7.7.0
+# (convert_gptq_v1_to_v2_format_module), AutoAWQ 0.2.9 (WQLinear_GEMM, dequantize_gemm) and
+# compressed-tensors 0.20.0 (quantize, dequantize).
+OTHERS = HERE / "gptq_awq_fp8.npz"
+GOLDEN: dict[str, tuple[Path, dict[str, Any]]] = {
+    **dict.fromkeys(
+        ("nf4", "nf4_nested", "fp4_nested", "int8"), (BITSANDBYTES, {"load_in_4bit": True})
+    ),
+    "gptq4": (OTHERS, {"quant_method": "gptq", "bits": 4}),
+    "gptq8": (OTHERS, {"quant_method": "gptq", "bits": 8}),
+    "gptq2_act": (OTHERS, {"quant_method": "gptq", "bits": 2, "desc_act": True}),
+    "gptq4_v2": (OTHERS, {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"}),
+    "awq": (OTHERS, {"quant_method": "awq", "bits": 4, "version": "gemm"}),
+    "fp8_rows": (OTHERS, {"quant_method": "compressed-tensors", "format": "float-quantized"}),
+    "fp8_tensor": (OTHERS, {"quant_method": "compressed-tensors", "format": "float-quantized"}),
+}
 GROUP = 32
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of AutoAWQ's columns in an int32
 Packed = tuple[dict[str, torch.Tensor], torch.Tensor]  # what is stored, and what it stands for
@@ -34,18 +51,22 @@ def slots(tensors: Mapping[str, torch.Tensor]) -> Callable[[str], Slot | None]:
     return get
 
 
-@pytest.mark.parametrize("name", ["nf4", "nf4_nested", "fp4_nested", "int8"])
-def test_bitsandbytes_own_numbers(name: str) -> None:
-    with np.load(GOLDEN, allow_pickle=False) as file:
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_packers_own_numbers(name: str) -> None:
+    path, how = GOLDEN[name]
+    with np.load(path, allow_pickle=False) as file:
         stored = {key: torch.from_numpy(file[key]) for key in file.files}
+    if name.startswith("fp8"):  # NumPy has no such dtype
+        stored[f"{name}.weight"] = stored[f"{name}.weight"].view(torch.float8_e4m3fn)
     expected = stored.pop(f"{name}.weight.expected")
-    names, get = dequantised(list(stored), slots(stored), {"load_in_4bit": True}, "here")
+    names, get = dequantised(list(stored), slots(stored), how, "here")
     slot = get(f"{name}.weight")
     assert slot is not None
     assert slot.shape == tuple(expected.shape)
     torch.testing.assert_close(slot.read(), expected, rtol=2e-6, atol=1e-8)
     assert f"{name}.weight" in names
-    assert not [one for one in names if "absmax" in one or "SCB" in one or "quant" in one]
+    beside = ("absmax", "SCB", "quant", "qzeros", "scales", "g_idx", "weight_scale")
+    assert not [one for one in names if any(part in one for part in beside)]
 
 
 def packed_rows(numbers: torch.Tensor, bits: int) -> torch.Tensor:
