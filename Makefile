@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup quickstart check test test-slow test-cluster chaos null-studies kills schema clean
+.PHONY: setup quickstart check test test-slow test-cluster chaos null-studies any-study kills schema clean
 .DEFAULT_GOAL := quickstart
 
 setup: $(READY)
@@ -41,6 +41,9 @@ chaos: $(READY)
 
 null-studies: $(READY)
 	MEDVISION_NULL_STUDIES=2000 $(BIN)/python -m pytest -m slow tests/reports/sections/test_null_studies.py
+
+any-study: $(READY)
+	MEDVISION_STUDIES=100 $(BIN)/python -m pytest tests/reports/test_any_study.py
 
 kills: $(READY)
 	MEDVISION_KILLS=all $(BIN)/python -m pytest -m slow tests/record/test_kills.py tests/record/test_s3_faults.py \

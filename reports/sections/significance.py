@@ -27,6 +27,7 @@ from reports.statistics.pairing import (
     paired,
     planned_cells,
     require_same_cases,
+    require_same_values,
 )
 from reports.statistics.place_scores import Places
 from reports.statistics.run_scores import (
@@ -261,9 +262,10 @@ def _row(
     of_baseline, of_candidate = places
     try:
         require_same_cases(here.cases(of_candidate), here.cases(of_baseline), models[::-1])
+        y, x = (here.scores(metric, place) for place in places)
+        require_same_values(x.known, y.known, models[::-1])
     except PairingError as error:
         return row | {"n": 0, "verdict": f"incomplete: {error}"}
-    y, x = (here.scores(metric, place) for place in places)
     pairs = paired(x.cases, y.cases)
     row |= {"baseline_seed_sd": y.seed_spread, "candidate_seed_sd": x.seed_spread}
     trainings = trainings_of(plan, commits, candidate, task, fraction, comparison.baseline)

@@ -111,6 +111,24 @@ def require_same_cases(x: pd.Index, y: pd.Index, names: Sequence[str]) -> None:
         raise PairingError(_difference(candidate, x, baseline, y))
 
 
+def require_same_values(x: pd.Series, y: pd.Series, names: Sequence[str]) -> None:
+    """Raises PairingError where a metric has a value of one model only, as a metric of one's own
+    may: means over different label groups and seeds would be compared.
+
+    Args:
+        x: whether each of the candidate's rows has a value.
+        y: the same of the baseline's, over the same rows.
+        names: of the two models.
+    """
+    if not (alone := x.to_numpy() != y.to_numpy()).any():
+        return
+    listed = ", ".join(
+        f"{case} (seed {seed}, {group})" for _, case, seed, group in x.index[alone][:LISTED]
+    )
+    rest = f" and {alone.sum() - LISTED} more" if alone.sum() > LISTED else ""
+    raise PairingError(f"only one of {' and '.join(names)} has a value of {listed}{rest}")
+
+
 def paired(x: pd.DataFrame, y: pd.DataFrame) -> Pairs:
     """The pairs of candidate and baseline, both as `per_case` gives them, of the same cases."""
     keep = ~(x["empty"] | y["empty"])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 
 from record.schema import StudyPlan
-from reports.statistics.pairing import by_case, per_case, seed_means
+from reports.statistics.pairing import by_case, counted_scores, per_case, seed_means
 from reports.statistics.run_scores import run_scores
 
 PLACE = ["model", "task", "fraction"]
@@ -17,10 +17,11 @@ Place = tuple[str, str, float]
 
 
 class PlaceScores(NamedTuple):
-    """A metric of a model, task and fraction: `per_case`, the standard deviation over seeds of the
-    mean over cases (NaN with one seed), and `run_scores`.
+    """A metric of a model, task and fraction: which rows have a value, `per_case`, the standard
+    deviation over seeds of the mean over cases (NaN with one seed), and `run_scores`.
     """
 
+    known: pd.Series
     cases: pd.DataFrame
     seed_spread: float
     runs: pd.DataFrame
@@ -38,7 +39,7 @@ class Places:
         self._plan, self._rows = plan, by_case(rows, PLACE)
         self._index = cast(pd.MultiIndex, self._rows.index)
         self._places = set(zip(*map(self._index.get_level_values, PLACE), strict=True))
-        self._made: dict[str, tuple[Any, Any, Any]] = {}
+        self._made: dict[str, tuple[Any, ...]] = {}
 
     def cases(self, place: Place) -> pd.MultiIndex:
         """Patient, case, seed and group of the rows of a place."""
@@ -51,13 +52,14 @@ class Places:
         if metric not in self._made:
             about, both_empty = self._plan.metrics[metric], self._plan.both_empty
             self._made[metric] = (
+                counted_scores(self._rows, metric, about, both_empty).notna(),
                 per_case(self._rows, metric, about, both_empty, PLACE),
                 seed_means(self._rows, metric, about, both_empty, PLACE),
                 run_scores(self._rows, metric, about, both_empty, PLACE),
             )
-        cases, means, runs = (_of_place(made, place) for made in self._made[metric])
+        known, cases, means, runs = (_of_place(made, place) for made in self._made[metric])
         return PlaceScores(
-            cast(pd.DataFrame, cases), float(means.std(ddof=1)), cast(pd.DataFrame, runs)
+            known, cast(pd.DataFrame, cases), float(means.std(ddof=1)), cast(pd.DataFrame, runs)
         )
 
 

@@ -81,6 +81,16 @@ def test_a_missing_trial_gives_no_test_and_is_counted() -> None:
     assert result["p_methods"].isna().all()
 
 
+def test_a_value_of_one_model_only_gives_no_test_and_names_the_case() -> None:
+    frame = rows()
+    frame.loc[(frame["model"] == "cand") & (frame["case"] == "c03"), "dice"] = np.nan
+    result = table(frame)
+    only = "incomplete: only one of cand and base has a value of c03 (seed 0, foreground)"
+    assert list(result["verdict"]) == [only, "significant"]
+    frame.loc[frame["case"] == "c03", "dice"] = np.nan
+    assert list(table(frame)["verdict"]) == ["significant", "significant"]
+
+
 def test_families_are_corrected_apart() -> None:
     models = ("base", "cand", "other")
     of = plan(models)
