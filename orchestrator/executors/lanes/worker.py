@@ -17,10 +17,13 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.trial.log_tail import LAST_WORDS
 from record.events import AttemptDone, AttemptStopped, Beat, LaneReady, RankFailed, RankReady
+
+if TYPE_CHECKING:
+    import torch
 
 IDLE_SECONDS = 20.0  # shorter than the minute after which Ray warns of ranks that wait
 BEAT_SECONDS = 5.0
@@ -49,10 +52,7 @@ def lane_loop(config: dict[str, Any]) -> None:
     context, outbox = train.get_context(), config["outbox"]
     torch.set_num_threads(config["threads"])
     device = train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        if config["gpus"] < 1:  # what is over would be another trial's
-            torch.cuda.set_per_process_memory_fraction(config["gpus"], device)
+    take(device, config["gpus"])
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), device)
     me = ray.get_runtime_context()
     stderr = os.path.realpath(STDERR)
@@ -93,6 +93,19 @@ def lane_loop(config: dict[str, Any]) -> None:
             settled = True
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def take(device: torch.device, share: float) -> None:
+    """Make a GPU this process's, with no more of its memory than its share: what is over would be
+    another trial's.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device)
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
 
 
 class _Inbox:

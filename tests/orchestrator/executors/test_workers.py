@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from orchestrator.executors.base import AttemptFailed, AttemptInterrupted
 from orchestrator.executors.lanes import lane as lanes
 from orchestrator.executors.lanes import worker_group
+from orchestrator.executors.lanes.worker import take
 from orchestrator.executors.lanes.worker_group import WorkerGroup
 from orchestrator.spec.resources import WorkerResources
 from record.events import AttemptStopped, Event, RankReady
@@ -147,3 +149,25 @@ def test_a_lane_asks_the_driver_while_its_workers_report_without_a_pause(
         busy.run(JOB, lambda event: None)
     assert interrupted.value.final
     assert time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "expected"),
+    [
+        ("cuda:1", 0.25, [("device", "cuda:1"), ("share", 0.25)]),
+        ("cuda:0", 1.0, [("device", "cuda:0")]),
+        ("cpu", 0.0, []),
+    ],
+)
+def test_a_worker_keeps_to_its_share_of_a_gpus_memory(
+    device: str, share: float, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda one: said.append(("device", str(one))))
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda given, one: said.append(("share", given)),
+    )
+    take(torch.device(device), share)
+    assert said == expected
