@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-FLOAT, HALF = 4, 2  # bytes of a number
+DOUBLE, FLOAT, HALF = 8, 4, 2  # bytes of a number
+SPLINE_MARGIN = 12  # voxels by which scipy.ndimage.zoom extends an image on each side
 
 
 def starts(length: int, size: int, overlap: float) -> list[int]:
@@ -50,12 +51,16 @@ def prediction_bytes(shape: Sequence[int], grid: Sequence[int], channels: int, g
     sliding = FLOAT * seen * (2 * channels + groups + 1)  # image, padded, sums, their weights
     # image and sums, and on the case's own grid a group in three steps, and the masks
     coming_back = FLOAT * seen * (channels + groups) + (3 * FLOAT + 2 * groups) * case
-    return max(sliding, coming_back)
+    return max(sliding, coming_back) + HALF * channels * seen  # the mapped file
 
 
 def preparation_bytes(shape: Sequence[int], grid: Sequence[int], channels: int) -> int:
-    """The same while it is prepared: the image as it is read, one channel scaled and resampled, and
-    what is kept of all.
+    """The same while it is prepared: the image as it is read, and one channel that is scaled and
+    resampled (by splines, whose coefficients are float64 and reach beyond the image), into what is
+    kept of all.
     """
-    case, seen = math.prod(shape), math.prod(grid)
-    return FLOAT * case * (2 * channels + 2) + (FLOAT + HALF * channels) * seen
+    case, seen, kept = math.prod(shape), math.prod(grid), HALF * channels * math.prod(grid)
+    if tuple(shape) == tuple(grid):
+        return FLOAT * case * (channels + 3) + kept
+    padded = math.prod(n + 2 * SPLINE_MARGIN for n in shape)
+    return FLOAT * case * (channels + 1) + (FLOAT + DOUBLE) * padded + FLOAT * seen + kept
