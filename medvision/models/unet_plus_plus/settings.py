@@ -10,12 +10,15 @@ from pydantic import Field, PositiveInt
 from medvision.models.arithmetic import Layer, convolution, linear, norm
 from medvision.models.bottleneck import BottleneckSettings
 from medvision.models.sizes import Sizes
+from medvision.settings import Since
 
 MULTIPLE, LEAST = 16, 32  # voxels of a padded image along each axis
 
 
 class UNetPlusPlusSettings(BottleneckSettings):
-    """UNet++ (Zhou et al. 2018), MONAI's BasicUNetPlusPlus without deep supervision."""
+    """UNet++ (Zhou et al. 2018), MONAI's BasicUNetPlusPlus; deep supervision, which its paper has,
+    where it is set.
+    """
 
     code = "medvision.models.unet_plus_plus.network:unet_plus_plus"
     gpu_rates = (6e13, 9.5e13)  # nnU-Net's; convolutions of the same kind, not measured
@@ -23,6 +26,11 @@ class UNetPlusPlusSettings(BottleneckSettings):
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=6, max_length=6)] = Field(
         default=(32, 32, 64, 128, 256, 32),
         description="channels of the five levels, then of the last node",
+    )
+    deep_supervision: Annotated[bool, Since("0.2", before=False)] = Field(
+        default=False,
+        description="in training, the three nodes before the last one have outputs, too, all at "
+        "full resolution; each counts half of the one after it",
     )
 
     def coarsest(self, sizes: Sizes) -> tuple[int, int]:
@@ -32,6 +40,8 @@ class UNetPlusPlusSettings(BottleneckSettings):
     def layers(self, sizes: Sizes) -> Iterator[Layer]:
         """The encoder's levels, then the nested nodes of the decoder."""
         voxels, widths = sizes.voxels(MULTIPLE, LEAST), self.features
+        for _ in range(3 if self.deep_supervision else 0):  # parameters; used in training only
+            yield Layer((widths[0] + 1) * sizes.out_channels, 0)
         yield from _two(sizes.in_channels, widths[0], voxels)
         for level in range(1, 5):
             yield from _two(widths[level - 1], widths[level], voxels // 8**level)

@@ -108,6 +108,22 @@ def test_a_network_with_deep_supervision_learns_by_the_strong_recipe() -> None:
     assert found.epoch == 1 + int(np.argmax(smoothed))
 
 
+def test_unet_plus_plus_has_outputs_of_all_its_nodes_in_training() -> None:
+    features = (4, 4, 4, 8, 8, 4)
+    options = {"image_size": SIZE, "patch_size": (4, 4, 4), "out_channels": 2}
+    torch.manual_seed(0)
+    model = build_model("UNet++", **options, features=features, deep_supervision=True)
+    settings = resolve_settings("UNet++", features=features, deep_supervision=True)
+    sizes = Sizes(SIZE, (4, 4, 4), out_channels=2)
+    assert settings.parameters(sizes) == sum(part.numel() for part in model.parameters())
+    images = torch.rand((2, 1, *SIZE))
+    outputs = model(images)
+    assert outputs.shape == (2, 4, 2, *SIZE)
+    torch.testing.assert_close(outputs[:, 0], model.eval()(images))
+    model.train()(images).square().sum().backward()
+    assert all(part.grad is not None and part.grad.any() for part in model.parameters())
+
+
 def test_a_dice_of_the_batch_is_not_computed_in_parts() -> None:
     recipe = Training(epochs=1, batch_size=2, dice="batch")
     with pytest.raises(TrainingError, match="needs the 2 samples of a step in one piece"):
