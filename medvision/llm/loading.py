@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -130,28 +131,19 @@ def _assemble(
 ) -> FrozenBlock:
     """The module, with the tensors as its parameters and no copy of them."""
     factors = tensors.pop("rope_factors", None)
+    options: dict[str, Any] = {
+        "rope": rope,
+        "causal": causal,
+        "final_norm": final_norm,
+        "fingerprint": stored.fingerprint,
+    }
     with torch.device("meta"):
         block: FrozenBlock
         if stored.native:
-            block = NativeBlock(
-                stored.config,
-                stored.layers,
-                rope=rope,
-                causal=causal,
-                final_norm=final_norm,
-                fingerprint=stored.fingerprint,
-            )
+            block = NativeBlock(stored.config, stored.layers, **options)
         else:
-            block = RowBlock(
-                FAMILIES[stored.family],
-                stored.config,
-                stored.layers,
-                rope=rope,
-                causal=causal,
-                final_norm=final_norm,
-                fingerprint=stored.fingerprint,
-                rope_factors=factors,
-            )
+            family = FAMILIES[stored.family]
+            block = RowBlock(family, stored.config, stored.layers, rope_factors=factors, **options)
     wanted = {
         name: tensor
         for name, tensor in tensors.items()

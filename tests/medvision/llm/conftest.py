@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from medvision import assets
 from tests.medvision.llm.checkpoint_files import WRITERS
 
 SIZES = {
@@ -275,3 +276,22 @@ def write_gguf(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write_model
+
+
+@pytest.fixture(scope="module")
+def fetched() -> Callable[[str], Path]:
+    """`fetched(name)`: a real asset, looked up before a test sets its own cache folder."""
+    places: dict[str, Path | str] = {}
+    for name in ("minilm-l6", "smollm2-135m"):
+        try:
+            places[name] = assets.locate(name) or ""
+        except assets.AssetError as error:
+            places[name] = str(error)
+
+    def find(name: str) -> Path:
+        place = places[name]
+        if isinstance(place, str):
+            pytest.skip(place)
+        return place
+
+    return find

@@ -4,15 +4,12 @@ model.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from medvision import assets
 from medvision.llm import BlockError, describe_block, load_block
 
 
@@ -131,18 +128,8 @@ def test_unpermuted_rows_rotate_by_halves_as_the_stored_ones_by_pairs(heads, hal
     torch.testing.assert_close(by_halves.reshape(-1), unpermute(by_pairs, heads))
 
 
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    """The real SmolLM2, looked up before a test sets its own cache folder."""
-    try:
-        path = assets.locate("smollm2-135m")
-    except assets.AssetError as error:
-        pytest.skip(str(error))
-    assert path is not None
-    return path
-
-
-def test_real_smollm2_block(smollm2):
+def test_real_smollm2_block(fetched):
+    smollm2 = fetched("smollm2-135m")
     assert describe_block(smollm2) == {
         "family": "llama",
         "hidden_size": 576,
@@ -166,12 +153,13 @@ def test_real_smollm2_block(smollm2):
 
 
 @pytest.mark.slow
-def test_real_smollm2_whole_model_out_of_blocks(smollm2):
+def test_real_smollm2_whole_model_out_of_blocks(fetched):
     """All 30 layers in a row are transformers' model and predict English; permuted they do
     worse.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    smollm2 = fetched("smollm2-135m")
     folder, file = str(smollm2.parent), smollm2.name
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
