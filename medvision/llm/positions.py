@@ -46,6 +46,7 @@ _REASONS = {
     "per_layer_input": "an embedding of the words for each layer",
     "cross_attention_states": "the states of an image encoder",
     "cu_seqlens": "the lengths of packed images",
+    "interpolate_pos_encoding": "the image's size, for biases of the places in it",
     "cache_params": "the state of a recurrence",
 }
 

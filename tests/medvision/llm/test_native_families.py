@@ -101,8 +101,9 @@ def test_the_table_is_what_is_proven():
 def test_what_cannot_work_is_refused_with_the_reason(name, tmp_path):
     NOT_LOADED[name].make().save_pretrained(tmp_path)
     wanted = f"a layer of {name.partition(' ')[0]} cannot stand alone: it takes '.*' [(]"
-    with pytest.raises(BlockError, match=wanted):
+    with pytest.raises(BlockError, match=wanted) as refused:
         load_block(tmp_path)
+    assert "which only its whole model" not in str(refused.value)  # but what it is
 
 
 def edit(folder: Path, **values: Any) -> None:
