@@ -4,6 +4,7 @@ memory that is used again and again, pinned for a GPU.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from medvision.data.patches import cut_into
 from medvision.data.views.base import PreprocessedCase
 from medvision.training.batches import Draw
 
+_log = logging.getLogger(__name__)
 RESERVE = 0.1  # of what this process may take of a GPU: what later steps may want more
 
 
@@ -49,6 +51,7 @@ class Feed:
         self.cases, self.device = cases, device
         self._kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._buffers = (_Buffer(device), _Buffer(device))
+        self._full = False  # it was tried
 
     def keep(self, ids: Sequence[str], room: int) -> bool:
         """Keep these cases on the device, as they are stored, if they take no more bytes than
@@ -58,9 +61,17 @@ class Feed:
         arrays = [(self.cases[name].image, self.cases[name].masks) for name in wanted]
         if sum(image.nbytes + masks.nbytes for image, masks in arrays) > room:
             return False
-        for name, pair in zip(wanted, arrays, strict=True):
-            image, masks = (torch.tensor(array).to(self.device) for array in pair)
-            self._kept[name] = image, masks
+        if self._full:
+            return False
+        try:
+            for name, pair in zip(wanted, arrays, strict=True):
+                image, masks = (torch.tensor(array).to(self.device) for array in pair)
+                self._kept[name] = image, masks
+        except torch.OutOfMemoryError:  # others on this GPU were faster, or it is in pieces
+            self._kept.clear()
+            self._full = True
+            _log.warning("cases do not stay on %s: there is no room after all", self.device)
+            return False
         return True
 
     def batch(self, draws: Sequence[Draw]) -> tuple[torch.Tensor, torch.Tensor]:

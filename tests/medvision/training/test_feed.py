@@ -72,6 +72,28 @@ def test_cases_are_kept_where_they_fit_to_the_byte() -> None:
     assert feed.keep(IDS[:3], 0)  # they are there
 
 
+def test_where_there_is_no_room_after_all_the_files_are_read_and_the_log_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cases, copies, real = prepared(), list[int](), torch.tensor
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        copies.append(array.nbytes)
+        if len(copies) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(array)
+
+    feed, draws = Feed(cases, CPU), [Draw(IDS[0], 0)]
+    expected = feed.batch(draws)
+    monkeypatch.setattr(torch, "tensor", tensor)
+    assert [feed.keep(IDS, GIB) for _ in range(3)] == [False] * 3
+    assert len(copies) == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "cases do not stay on cpu: there is no room after all"
+    ]
+    assert all(map(torch.equal, feed.batch(draws), expected))
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
