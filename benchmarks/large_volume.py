@@ -24,6 +24,7 @@ import numpy as np
 from medvision.data.readers.base import Case
 from medvision.data.settings import Preparation
 from medvision.data.tiling import prediction_bytes, preparation_bytes, resampled_shape
+from record.arguments import amount, size
 from record.command import begin_command
 
 SHAPE, PATCH, SPACING = (512, 512, 400), (96, 96, 96), (0.8, 0.8, 1.0)
@@ -69,9 +70,9 @@ def stage(name: str, folder: Path, spacing: tuple[float, float, float]) -> None:
     shown = prepare(case, content_fingerprint(case), settings)
     if name == "prepare":
         return
-    size = {"embed_dim": 16, "depth": 1, "heads": 2}
+    small = {"embed_dim": 16, "depth": 1, "heads": 2}
     model = build_model(
-        "ViT_Baseline", image_size=PATCH, patch_size=(16, 16, 16), out_channels=1, **size
+        "ViT_Baseline", image_size=PATCH, patch_size=(16, 16, 16), out_channels=1, **small
     )
     if name == "train":
         recipe = Training(steps=STEPS, batch_size=BATCH)
@@ -98,22 +99,29 @@ def _measured(run: Callable[[], object]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "before": before, "peak": peak}
 
 
+def millimetres(text: str) -> tuple[float, float, float]:
+    """`X,Y,Z`, each above 0."""
+    parts = [amount(part.strip()) for part in text.split(",")]
+    if len(parts) != 3 or not all(parts):
+        raise argparse.ArgumentTypeError(f"expected three sizes such as 1,1,2, got {text[:40]!r}")
+    return parts[0], parts[1], parts[2]
+
+
 def main() -> None:
     """Print a line for each stage."""
     begin_command()
     parser = argparse.ArgumentParser(description="Memory of a large volume under patches.")
     add = parser.add_argument
-    add("--shape", nargs=3, type=int, default=SHAPE, metavar="N", help="voxels (512 512 400)")
-    add("--spacing", nargs=3, type=float, default=SPACING, metavar="MM", help="of the grid in mm")
-    add("--stage", choices=STAGES, help="run one in this process, on a folder (--folder)")
-    add("--folder", type=Path, help="where the case lies")
+    add("--shape", type=size, default=SHAPE, metavar="X,Y,Z", help="voxels (512,512,400)")
+    add("--spacing", type=millimetres, default=SPACING, metavar="X,Y,Z", help="of the grid, in mm")
+    add("--one", nargs=2, metavar=("STAGE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    spacing = tuple(arguments.spacing)
-    if arguments.stage:
-        found = _measured(lambda: stage(arguments.stage, arguments.folder, spacing))
-        print(json.dumps(found))
+    spacing = arguments.spacing
+    if arguments.one:
+        name, place = arguments.one
+        print(json.dumps(_measured(lambda: stage(name, Path(place), spacing))))
         return
-    shape, grid = tuple(arguments.shape), resampled_shape(arguments.shape, SPACING, spacing)
+    shape, grid = arguments.shape, resampled_shape(arguments.shape, SPACING, spacing)
     stated = {
         "prepare": preparation_bytes(shape, grid, 1),
         "segment": prediction_bytes(shape, grid, 1, 1),
@@ -122,8 +130,8 @@ def main() -> None:
         folder = Path(scratch)
         write_case(folder, shape)
         for name in STAGES:
-            command = [sys.executable, "-m", "benchmarks.large_volume", "--stage", name]
-            command += ["--folder", scratch, "--spacing", *map(str, spacing)]
+            command = [sys.executable, "-m", "benchmarks.large_volume", "--one", name, scratch]
+            command += ["--spacing", ",".join(map(str, spacing))]
             environment = os.environ | {"MEDVISION_CACHE": str(folder / "cache")}
             done = subprocess.run(
                 command, env=environment, check=True, capture_output=True, text=True
