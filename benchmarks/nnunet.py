@@ -94,7 +94,7 @@ def main() -> int:
     file = options.folder / "nnunet.yaml"
     file.write_text(yaml.safe_dump(spec(options), sort_keys=False))
     code = run([str(file), "--in-process", "--quiet"])
-    if code != 2:  # the spec is refused, as without nnunetv2 or data
+    if code in (0, 1):  # not stopped, nor refused, as without nnunetv2 or data
         study = StoredStudy.opened(Store(str(options.folder.resolve() / "nnunet")))
         print("\n".join([*table(study), json.dumps({"exit code": code})]))
     return code
