@@ -60,7 +60,8 @@ def contents_of(study: StoredStudy) -> Page:
     plan, commits = study.plan, study.finished.commits
     rows = study.rows(paths.CASES)
     rows = with_patients(rows, {task: split.patients for task, split in study.splits.items()})
-    frozen, against = study.frozen, _against(study)
+    frozen = study.frozen
+    against = Exploratory(frozen.analysis, Analysis.of(plan, claim_hashes())) if frozen else None
     table = pd.DataFrame(columns=list(COLUMNS))
     compares = bool(plan.comparisons) and not rows.empty
     if compares:
@@ -93,7 +94,7 @@ def contents_of(study: StoredStudy) -> Page:
     begun = Page(plan.name, sections, facts, said, banner)
     if rows.empty:
         return replace(begun, sections=[*sections, provenance_section(study, table)])
-    return _with_scores(study, rows, history, table, floor, begun)
+    return _with_scores(study, rows, history, table, floor, against, begun)
 
 
 def _with_scores(
@@ -102,6 +103,7 @@ def _with_scores(
     history: pd.DataFrame,
     table: pd.DataFrame,
     floor: NoiseFloor | None,
+    against: Exploratory | None,
     begun: Page,
 ) -> Page:
     """The page with all that needs a finished trial."""
@@ -125,7 +127,7 @@ def _with_scores(
         sections.append(gaps_section(table, history, plan, commits))
     optional = (groups_section(rows, plan), nsd_section(rows, plan, commits))
     sections += [part for part in optional if part is not None]
-    if not table.empty and (parts := subgroups_section(rows, plan, commits, _against(study))):
+    if not table.empty and (parts := subgroups_section(rows, plan, commits, against)):
         sections.append(parts)
     if not compared_only(plan):
         sections.append(ablations_section(means, plan, commits))
@@ -136,7 +138,6 @@ def _with_scores(
     if floor:
         sections.append(self_section(floor, plan))
     evidence = study_of(plan, commits, table, scores, means, history, focus_rows(arrays))
-    against = _against(study)
     judgements = []
     for path in sorted(FOLDER.glob("*.yaml")):
         judged = read_claims(path)
@@ -172,14 +173,6 @@ def _with_scores(
         ],
         paper=paper_figures(Drawn(plan, rows, history, arrays, masks), names),
     )
-
-
-def _against(study: StoredStudy) -> Exploratory | None:
-    """The frozen analysis against that of the report, None where none was frozen."""
-    frozen = study.frozen
-    if frozen is None:
-        return None
-    return Exploratory(frozen.analysis, Analysis.of(study.plan, claim_hashes()))
 
 
 def _reliance(study: StoredStudy, rows: pd.DataFrame) -> Section | None:

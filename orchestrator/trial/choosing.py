@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from medvision.evaluation import predict
 from medvision.inference import Inference
 from medvision.postprocess import tidied
 from medvision.training.ranks import Ranks
-from medvision.training.watch import Interrupted, Watch
+from medvision.training.watch import Watch
 from orchestrator.trial.context import TrialContext
+from orchestrator.trial.scoring import own_share, predicted
 from record import paths
 
 Way = tuple[bool, bool, bool]  # with mirror images, largest components, a least volume
@@ -32,14 +32,9 @@ def inference_of(context: TrialContext, model: nn.Module, ranks: Ranks, watch: W
     if not evaluation.choose or not cases:
         return evaluation.inference
     scores: dict[Way, list[np.ndarray]] = {way: [] for way in _ways(evaluation.choose)}
-    for place in range(0, len(cases), ranks.world):
-        watch.beat()
-        if ranks.any(watch.stop()):
-            raise Interrupted("stopped while predicting; the training is kept")
-        if place + ranks.rank < len(cases):
-            case = cases[place + ranks.rank]
-            for way, dice in _scored(context, model, ranks, case, list(scores)):
-                scores[way].append(dice)
+    for case in own_share(cases, ranks, watch):
+        for way, dice in _scored(context, model, ranks, case, list(scores)):
+            scores[way].append(dice)
     shares = ranks.gather(scores)
     every = {way: [dice for share in shares for dice in share[way]] for way in scores}
     return chosen(every, list(context.groups), evaluation.inference)
@@ -79,18 +74,11 @@ def _scored(
     context: TrialContext, model: nn.Module, ranks: Ranks, case: str, ways: Sequence[Way]
 ) -> Iterator[tuple[Way, np.ndarray]]:
     """Dice of a case in each way, [G]; it is predicted once with mirror images and once without."""
-    truth, training = context.truth(case), context.spec.training
+    truth = context.truth(case)
     groups, voxel = list(context.groups), float(np.prod(truth.spacing))
     for _, alike in itertools.groupby(ways, key=lambda way: way[0]):
         same = [(way, restricted(context.spec.evaluation.inference, groups, way)) for way in alike]
-        masks = predict(
-            model,
-            context.prepared(case),
-            device=ranks.device,
-            precision=training.precision,
-            output=training.output,
-            inference=same[0][1],
-        )
+        masks = predicted(context, model, ranks, case, same[0][1])
         for way, how in same:
             yield way, _dice(tidied(masks, groups, voxel, how), truth.masks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,25 +45,41 @@ def predict_and_score(
     """
     scored: list[ScoredCase | None] = []
     with Behind[ScoredCase]() as scoring:
-        for position in range(0, len(context.roles.test), ranks.world):
-            watch.beat()
-            if ranks.any(watch.stop()):
-                raise Interrupted("stopped while predicting; the training is kept")
-            if position + ranks.rank >= len(context.roles.test):
-                break
-            case = context.roles.test[position + ranks.rank]
-            mask = predict(
-                model,
-                context.prepared(case),
-                device=ranks.device,
-                precision=context.spec.training.precision,
-                output=context.spec.training.output,
-                inference=inference,
-            )
+        for case in own_share(context.roles.test, ranks, watch):
+            mask = predicted(context, model, ranks, case, inference)
             score_it = functools.partial(_scored, context, case, mask, inference)
             scored.append(scoring.start(score_it))
         scored.append(scoring.wait())
     return [one for one in scored if one is not None]
+
+
+def own_share(cases: Sequence[str], ranks: Ranks, watch: Watch) -> Iterator[str]:
+    """The cases that this rank predicts, as long as no rank is asked to stop.
+
+    Raises:
+        Interrupted: `watch.stop` asked for it, on any rank.
+    """
+    for position in range(0, len(cases), ranks.world):
+        watch.beat()
+        if ranks.any(watch.stop()):
+            raise Interrupted("stopped while predicting; the training is kept")
+        if position + ranks.rank < len(cases):
+            yield cases[position + ranks.rank]
+
+
+def predicted(
+    context: TrialContext, model: nn.Module, ranks: Ranks, case: str, inference: Inference
+) -> np.ndarray:
+    """What a network finds in a case, bool [G, X, Y, Z], not yet tidied."""
+    training = context.spec.training
+    return predict(
+        model,
+        context.prepared(case),
+        device=ranks.device,
+        precision=training.precision,
+        output=training.output,
+        inference=inference,
+    )
 
 
 def _scored(context: TrialContext, case: str, mask: np.ndarray, inference: Inference) -> ScoredCase:
