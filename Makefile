@@ -43,7 +43,7 @@ null-studies: $(READY)
 	MEDVISION_NULL_STUDIES=2000 $(BIN)/python -m pytest -m slow tests/reports/sections/test_null_studies.py
 
 any-study: $(READY)
-	MEDVISION_STUDIES=100 $(BIN)/python -m pytest tests/reports/test_any_study.py
+	MEDVISION_STUDIES=100 $(BIN)/python -m pytest --hypothesis-profile default tests/reports/test_any_study.py
 
 kills: $(READY)
 	MEDVISION_KILLS=all $(BIN)/python -m pytest -m slow tests/record/test_kills.py tests/record/test_s3_faults.py \

@@ -40,6 +40,7 @@ from tests.reports.any_study import AnyStudy, studies
 
 STUDIES = int(os.environ.get("MEDVISION_STUDIES", "0"))
 Run = tuple[str, int, int]  # case, fold and seed
+NAMES = dict.fromkeys(("task", "baseline", "candidate", "family"), str)  # a model may be called 0
 
 few = settings(
     max_examples=STUDIES or 6,
@@ -102,7 +103,9 @@ def check_numbers(study: AnyStudy, report: Mapping[str, bytes]) -> None:
     """The p of the printed table are those of the tests, of scores that are put together here."""
     if not study.plan.comparisons or not study.rows:
         return
-    table = pd.read_csv(io.BytesIO(report["significance.csv"]))
+    table = pd.read_csv(
+        io.BytesIO(report["significance.csv"]), dtype=NAMES, keep_default_na=False, na_values=[""]
+    )
     for row in table.to_dict("records"):
         if str(row["verdict"]).startswith("incomplete"):
             assert math.isnan(row["p_methods"])
