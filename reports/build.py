@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from record import paths
 from record.command import begin_command
@@ -13,6 +14,9 @@ from record.index import write_index
 from record.store import Store, StoreError
 from record.study import StoredStudy
 from record.terminal import say
+
+if TYPE_CHECKING:
+    from reports.render.html import Page
 
 # Of reports.figures.paper.FIGURES, which takes seconds to import.
 FIGURE_NAMES = ("few-shot", "activations", "qualitative")
@@ -42,41 +46,18 @@ def build_report(study: StoredStudy) -> Report:
         StoreError: a file of the study is damaged, or the storage is out of reach.
     """
     from reports.contents import contents_of
-    from reports.render.html import page, wide
-    from reports.render.latex import full_latex, latex_document, to_latex
-    from reports.render.layout import has_failed, to_csv, to_markdown
+    from reports.figures.printing import printed_beside
+    from reports.render.layout import to_markdown
 
     store, plan, missing = study.store, study.plan, study.missing
-    of = contents_of(study)
-    contents: dict[str, bytes] = {}
-    markdown = ""
-    for section in of.sections:
-        above: Sequence[tuple[str, str]] = ()
-        if f"{section.name}.md" == paths.SIGNIFICANCE:
-            above, markdown = of.banner, to_markdown(section, plan.name)
-        contents[f"{section.name}.md"] = to_markdown(section, plan.name, above).encode()
-        if section.tables:
-            contents[f"{section.name}.tex"] = to_latex(section, plan.name).encode()
-        if section.tables or not section.data.empty:
-            contents[f"{section.name}.csv"] = to_csv(section.data).encode()
-        if section.column:
-            contents[f"{section.name}_full.tex"] = full_latex(section, plan.name).encode()
-    for figure in of.figures:
-        contents |= {f"{figure.name}.png": figure.png, f"{figure.name}.pdf": figure.pdf}
-    shown = [section for section in of.sections if section.tables and section.place != "file"]
-    said = tuple(f"{mark}: {text}" for mark, text in of.banner)
-    opening = tuple(paragraph for section in of.sections for paragraph in section.opening)
-    contents["report.tex"] = latex_document(
-        plan.name,
-        [*said, *opening] if has_failed(of.banner) else [*opening, *said],
-        [section.name for section in shown if section.place == "shown"],
-        [(f"{figure.name}.pdf", figure.caption) for figure in wide(of.figures)],
-        [
-            *(f"{section.name}_full" for section in shown if section.column),
-            *(section.name for section in shown if section.place == "folded"),
-        ],
-    ).encode()
-    contents[paths.HTML] = page(of).encode()
+    with printed_beside(len(plan.trials)):
+        of = contents_of(study)
+        contents = _files(of)
+    markdown = next(
+        to_markdown(section, plan.name)
+        for section in of.sections
+        if f"{section.name}.md" == paths.SIGNIFICANCE
+    )
     for name, content in contents.items():
         store.write(paths.report(name), content)
     write_index(study, [(mark == "failed", text) for mark, text in of.banner])
@@ -85,7 +66,46 @@ def build_report(study: StoredStudy) -> Report:
         for trial in missing
         if trial.eval_id in study.finished.damaged
     ]
-    return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged), said)
+    return Report(markdown, tuple(sorted(contents)), not missing, tuple(damaged), _said(of))
+
+
+def _files(of: Page) -> dict[str, bytes]:
+    """Every file of the report by name."""
+    from reports.render.html import page, wide
+    from reports.render.latex import full_latex, latex_document, to_latex
+    from reports.render.layout import has_failed, to_csv, to_markdown
+
+    contents: dict[str, bytes] = {}
+    for section in of.sections:
+        above = of.banner if f"{section.name}.md" == paths.SIGNIFICANCE else ()
+        contents[f"{section.name}.md"] = to_markdown(section, of.study, above).encode()
+        if section.tables:
+            contents[f"{section.name}.tex"] = to_latex(section, of.study).encode()
+        if section.tables or not section.data.empty:
+            contents[f"{section.name}.csv"] = to_csv(section.data).encode()
+        if section.column:
+            contents[f"{section.name}_full.tex"] = full_latex(section, of.study).encode()
+    shown = [section for section in of.sections if section.tables and section.place != "file"]
+    opening = [paragraph for section in of.sections for paragraph in section.opening]
+    contents["report.tex"] = latex_document(
+        of.study,
+        [*_said(of), *opening] if has_failed(of.banner) else [*opening, *_said(of)],
+        [section.name for section in shown if section.place == "shown"],
+        [(f"{figure.name}.pdf", figure.caption) for figure in wide(of.figures)],
+        [
+            *(f"{section.name}_full" for section in shown if section.column),
+            *(section.name for section in shown if section.place == "folded"),
+        ],
+    ).encode()
+    for figure in of.figures:
+        contents |= {f"{figure.name}.{suffix}": content for suffix, content in figure.files.items()}
+    contents[paths.HTML] = page(of).encode()
+    return contents
+
+
+def _said(of: Page) -> tuple[str, ...]:
+    """The banner's lines."""
+    return tuple(f"{mark}: {text}" for mark, text in of.banner)
 
 
 def build_figures(study: StoredStudy, names: Sequence[str]) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from record.store import StoreError
 from record.study import StoredStudy
 from reports.figures.activations import activation_figures
 from reports.figures.canvas import new_figure
-from reports.figures.curves import PALETTE, STYLES, finish
+from reports.figures.curves import PALETTE, STYLES
 from reports.figures.panels import qualitative_panels
+from reports.figures.printing import finish
 from reports.figures.saved import saved_arrays
 from reports.render.layout import spread, to_csv
 

@@ -10,7 +10,8 @@ import pandas as pd
 from medvision.metrics.definitions import METRICS
 from orchestrator.planning.design import Alternative, Wanted
 from reports.figures.canvas import new_figure
-from reports.figures.curves import finish, marker, style
+from reports.figures.curves import marker, style
+from reports.figures.printing import finish
 from reports.render.html import Figure
 from reports.render.layout import Cell, Section, Table, number
 

@@ -37,7 +37,7 @@ def new_figure(
         sharey: whether the axes of a row share theirs.
         heights: of the rows, relative to each other; equal without them.
     """
-    _import_matplotlib()
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -76,7 +76,7 @@ def as_written(figure: Figure) -> None:
             text.set_parse_math(False)
 
 
-def _import_matplotlib() -> None:
+def import_matplotlib() -> None:
     """A notebook names its own backend in MPLBACKEND for all that it starts, and where that is not
     installed matplotlib refuses to be imported, although nothing here asks for a backend.
     """

@@ -4,7 +4,6 @@ training data.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from record.schema import StudyPlan
-from reports.figures.canvas import as_written, new_figure
+from reports.figures.canvas import new_figure
+from reports.figures.printing import finish
 from reports.render.html import Figure
 from reports.render.layout import share
 from reports.render.tex import file_part
@@ -38,26 +38,6 @@ def style(index: int) -> dict[str, Any]:
 def marker(index: int) -> str:
     """Marker of the model at this place of the plan."""
     return MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
-
-
-def finish(figure: Any, name: str, caption: str, dpi: int = 150) -> Figure:
-    """Save a figure as PNG and PDF, without dates, so that the same results give the same bytes."""
-    as_written(figure)
-    if layout := figure.get_layout_engine():  # once, instead of for each file
-        figure.set_dpi(dpi)
-        layout.execute(figure)
-        figure.set_layout_engine("none")
-    files = {}
-    for suffix in ("png", "pdf"):
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer,
-            format=suffix,
-            dpi=dpi,
-            metadata={"CreationDate": None} if suffix == "pdf" else None,
-        )
-        files[suffix] = buffer.getvalue()
-    return Figure(name, caption, files["png"], files["pdf"], figure.get_size_inches()[0])
 
 
 def training_curves(history: pd.DataFrame, plan: StudyPlan) -> list[Figure]:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from record.schema import StudyPlan
 from reports.figures.canvas import new_figure, right_is_better
-from reports.figures.curves import PALETTE, finish
+from reports.figures.curves import PALETTE
+from reports.figures.printing import finish
 from reports.render.html import Figure
 from reports.render.layout import share
 from reports.render.tex import file_part

@@ -14,7 +14,8 @@ import pandas as pd
 
 from record.schema import StudyPlan
 from reports.figures.canvas import TURNED, new_figure
-from reports.figures.curves import PALETTE, finish
+from reports.figures.curves import PALETTE
+from reports.figures.printing import finish
 from reports.figures.widths import DPI, FONT, WIDTHS
 from reports.render.html import Figure
 from reports.render.layout import share

@@ -11,8 +11,8 @@ import pandas as pd
 
 from record.schema import StudyPlan
 from reports.figures.canvas import new_figure
-from reports.figures.curves import finish
 from reports.figures.masks import draw_image, fill, key, outline, scores_text, warn
+from reports.figures.printing import finish
 from reports.figures.saved import Arrays, Saved, case_dice, predicted_masks
 from reports.render.html import Figure
 from reports.render.tex import file_part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.figures.curves import finish
+from reports.figures.printing import finish
 from reports.render.html import Figure
 
 WIDTHS = {"column": 3.35, "page": 7.0}  # inches: 85 and 178 mm

@@ -5,7 +5,7 @@ what stands behind them; every figure embedded.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jinja2
@@ -30,16 +30,25 @@ PAGE, COLUMN = "_page", "_column"  # how a figure that is drawn at two widths is
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure's file name without suffix, its caption, its two files, its width, and whether it
-    goes on with what the figure before it began.
+    """A figure's file name without suffix, its caption, its files by suffix (png and pdf), its
+    width, and whether it goes on with what the figure before it began.
     """
 
     name: str
     caption: str
-    png: bytes
-    pdf: bytes
+    files: Mapping[str, bytes]
     inches: float = 0.0
     follows: bool = False
+
+    @property
+    def png(self) -> bytes:
+        """The picture."""
+        return self.files["png"]
+
+    @property
+    def pdf(self) -> bytes:
+        """The same as vectors."""
+        return self.files["pdf"]
 
     @property
     def data(self) -> str:

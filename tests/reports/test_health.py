@@ -35,7 +35,7 @@ from tests.reports.health_studies import (
 
 def _filled_share(png: bytes) -> list[float]:
     """Filled part of the tiles of each of the two models, the truth's column left out."""
-    picture = pixels(Figure("", "", png, b""))
+    picture = pixels(Figure("", "", {"png": png}))
     tiles = columns(picture[: int(0.9 * len(picture))], 3)[1:]
     return [float(filled(tile).mean()) for tile in tiles]
 

@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import os, sys
 from reports.figures.canvas import new_figure
-from reports.figures.curves import finish
+from reports.figures.printing import finish
 figure, axes = new_figure(2, 1, columns=2)
 axes[0, 1].plot([1, 2])
 made = finish(figure, "name", "caption")

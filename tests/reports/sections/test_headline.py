@@ -225,7 +225,7 @@ def test_a_long_comparison_opens_with_the_most_data_and_one_figure() -> None:
 
 
 def figure(name: str, *, follows: bool = False) -> Figure:
-    return Figure(name, "", b"", b"", follows=follows)
+    return Figure(name, "", {}, follows=follows)
 
 
 def test_every_comparison_has_its_figure_on_top_and_the_summary_says_what_is_folded() -> None:
