@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from medvision.behind import Behind
 from medvision.data.nifti import Truth
 from medvision.evaluation import predict
 from medvision.inference import Inference
+from medvision.metrics.settings import Scoring
 from medvision.postprocess import tidied
 from medvision.scoring import score
 from medvision.training.ranks import Ranks
@@ -21,6 +23,8 @@ from medvision.training.watch import Interrupted, Watch
 from orchestrator.planning.identity import split_and_metric
 from orchestrator.trial.context import TrialContext
 from record.masks import Packed, packed, unpack_masks
+
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,30 @@ class ScoredCase:
 def predict_and_score(
     context: TrialContext, model: nn.Module, ranks: Ranks, watch: Watch, inference: Inference
 ) -> list[ScoredCase]:
-    """This rank's share of the test cases, segmented as `inference` says. A case is scored while
-    the next one is predicted.
+    """This rank's share of the test cases, segmented as `inference` says. Cases are scored while
+    the next ones are predicted (`scored_at_once`).
 
     Raises:
         Interrupted: `watch.stop` asked for it.
     """
     scored: list[ScoredCase | None] = []
-    with Behind[ScoredCase]() as scoring:
+    at_once = scored_at_once(ranks.device, torch.get_num_threads(), context.spec.evaluation)
+    with Behind[ScoredCase](at_once) as scoring:
         for case in own_share(context.roles.test, ranks, watch):
             mask = predicted(context, model, ranks, case, inference)
             score_it = functools.partial(_scored, context, case, mask, inference)
             scored.append(scoring.start(score_it))
-        scored.append(scoring.wait())
+        scored += [scoring.wait() for _ in range(at_once)]
     return [one for one in scored if one is not None]
+
+
+def scored_at_once(device: torch.device, threads: int, scoring: Scoring) -> int:
+    """How many cases are scored beside the prediction: on a GPU, which would wait for them, as many
+    as there are threads, up to a number whose masks and distances need little memory. One where
+    prediction has the cores, and where a metric is the user's own code, which may not know threads.
+    """
+    alone = device.type == "cpu" or bool(scoring.own)
+    return 1 if alone else max(1, min(AT_ONCE, threads))
 
 
 def own_share(cases: Sequence[str], ranks: Ranks, watch: Watch) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 
@@ -38,6 +39,20 @@ def test_one_call_at_a_time_is_under_way() -> None:
         for _ in range(50):
             behind.start(work)
     assert most == [1]
+
+
+def test_as_many_calls_as_may_are_under_way_and_the_first_is_waited_for() -> None:
+    together = threading.Barrier(3)
+    found: list[int | None] = []
+
+    def work(number: int) -> int:
+        together.wait(30)  # three at once, or it breaks
+        return number
+
+    with Behind[int](3) as behind:
+        found += [behind.start(functools.partial(work, number)) for number in range(6)]
+        found += [behind.wait() for _ in range(3)]
+    assert found == [None, None, None, 0, 1, 2, 3, 4, 5]
 
 
 def failing(message: str) -> None:

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from medvision.inference import Inference
+from medvision.metrics.settings import Scoring
 from medvision.training.ranks import Ranks
 from medvision.training.watch import Interrupted, Watch
 from orchestrator.trial import scoring
-from orchestrator.trial.scoring import scores_of_all
+from orchestrator.trial.scoring import scored_at_once, scores_of_all
 
 CASES = ["a", "b", "c", "d"]
 
@@ -29,7 +30,7 @@ def context() -> Any:
         groups=["organ"],
         spec=SimpleNamespace(
             training=SimpleNamespace(precision="fp32", output="sigmoid"),
-            evaluation=SimpleNamespace(inference=None),
+            evaluation=SimpleNamespace(inference=None, own=()),
         ),
     )
 
@@ -73,6 +74,31 @@ def test_a_case_is_scored_while_the_next_one_is_predicted(
     found = scored_by()
     assert [one.case for one in found] == CASES
     assert [one.rows[0]["dice"] for one in found] == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_a_gpu_waits_for_no_scores_as_long_as_there_are_threads(
+    stand_ins: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first case is scored until the last one is predicted."""
+    last = threading.Event()
+    stand_ins(
+        lambda case: last.set() if case == CASES[-1] else None,
+        lambda case: put_off(case == CASES[0], last),
+    )
+    monkeypatch.setattr(scoring, "scored_at_once", lambda *_: 4)
+    assert [one.rows[0]["dice"] for one in scored_by()] == [1.0, 0.0, 1.0, 0.0]
+
+
+def put_off(really: bool, until: threading.Event) -> None:
+    assert not really or until.wait(60)
+
+
+def test_how_many_cases_are_scored_at_once() -> None:
+    gpu, cpu, plain = torch.device("cuda"), torch.device("cpu"), Scoring()
+    assert [scored_at_once(gpu, threads, plain) for threads in (1, 2, 4, 16)] == [1, 2, 4, 4]
+    assert scored_at_once(cpu, 16, plain) == 1
+    own = Scoring.model_construct(own=("somebody's metric",))
+    assert scored_at_once(gpu, 16, own) == 1
 
 
 def broken(at: str) -> Callable[[str], None]:
