@@ -24,6 +24,7 @@ COMMANDS = {
     "reliance": ("orchestrator.reliance", "is the block used? finished trials without their block"),
     "splits": ("orchestrator.splits", "a study's folds for other tools"),
     "merge": ("orchestrator.merge", "studies of one spec that were run at different places"),
+    "publish": ("orchestrator.publish", "a study's numbers as a small folder, and back"),
     "design": ("orchestrator.design", "the folds and seeds that a study needs, and their cost"),
     "status": ("orchestrator.status", "the state of a study"),
     "view": ("orchestrator.view", "a study's cases in a browser, with truth and masks"),

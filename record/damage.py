@@ -185,6 +185,7 @@ def _named(store: Store, marker: Commit, kind: str) -> str:
     if kind not in marker.files or kind not in marker.sha256:
         place = store.path(paths.commit(marker.eval_id))
         raise _damaged(place, f"names no {kind} with a checksum")
+    store.path(marker.files[kind])  # which refuses what lies elsewhere
     return marker.files[kind]
 
 

@@ -39,7 +39,13 @@ class Files:
         )
 
     def path(self, relative: str) -> str:
-        """Full path of a file, as the file system knows it."""
+        """Full path of a file, as the file system knows it.
+
+        Raises:
+            DamagedError: it leads out of the study, as a marker of somebody else's study may.
+        """
+        if ".." in relative and ".." in relative.split("/"):
+            raise DamagedError(f"{self.uri}: a file of it names {relative!r}, which lies elsewhere")
         return f"{self.root}/{relative}"
 
     def read(self, relative: str) -> bytes | None:

@@ -22,6 +22,9 @@ attempts write, and what is made for people:
     data/TASK/dataset.json          the case list of the official command line
     design/design.md ...            what designs would see and cost (`orchestrator.design`)
     report/ logs/ tracking/ mlartifacts/     tables and figures, logs, MLflow's journal and files
+
+A published study (`record.published`) has a table of all its trials and their markers instead of
+commits/ and trials/: cases.parquet, history.parquet, published.json.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ EXTERNAL = "external.json"
 RELIANCE = "reliance.json"
 SPENT = "spent.json"
 SPENT_AT = "spent_at.json"
+PUBLISHED = "published.json"
 SPEC = "spec.json"  # of MLflow's artifacts: the resolved spec out of study.json
 
 SPLITS = "splits"
@@ -153,6 +157,11 @@ def is_failure(place: str) -> bool:
 def damaged(eval_id: str, number: int) -> str:
     """The folder of what was left of a damaged result."""
     return f"{DAMAGED}/{eval_id[:16]}-{number}"
+
+
+def published_table(kind: str) -> str:
+    """The CASES or HISTORY of all trials of a published study."""
+    return f"{kind}.parquet"
 
 
 def search(search_id: str) -> str:
