@@ -10,7 +10,7 @@ if ! command -v "$control" >/dev/null || ! nvidia-smi --list-gpus >/dev/null 2>&
     echo "MPS: not on $(hostname), trials on one GPU take turns"
 elif ! { (umask 077 && mkdir -p "$pipe/log") && [ -O "$pipe" ]; }; then
     echo "MPS: $pipe on $(hostname) is another user's, trials on one GPU take turns"
-elif echo get_server_list | "$control" >/dev/null 2>&1; then
+elif "$control" <<<get_server_list >/dev/null 2>&1; then
     echo "MPS: runs on $(hostname) already"
 elif "$control" -d; then
     echo "MPS: started on $(hostname)"
