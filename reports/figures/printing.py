@@ -71,16 +71,18 @@ class _Printer:
         )
 
     def take(self, drawing: Drawing, dpi: int) -> Mapping[str, bytes]:
-        """Have a figure printed."""
-        sent, number = pickle.dumps((drawing, dpi)), self.taken
-        self.taken += 1
+        """Have a figure printed, or print it here where it cannot be sent or the process has
+        ended.
+        """
         entrance = cast("IO[bytes]", self.process.stdin)
         try:
+            sent = pickle.dumps((drawing, dpi))
             entrance.write(sent)
             entrance.flush()
-        except OSError:  # it is dead, or was told to end
+        except (pickle.PicklingError, AttributeError, TypeError, OSError, ValueError):
             return _saved(drawing, dpi)
-        return _Taken(self, number, drawing, dpi)
+        self.taken += 1
+        return _Taken(self, self.taken - 1, drawing, dpi)
 
     def wait(self) -> None:
         """Until every figure is printed, or the process is dead."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,16 +47,38 @@ def test_a_report_is_the_same_whoever_prints_its_figures(
     assert len(begun) == 1
 
 
+def drawn(number: int) -> tuple[Any, Any]:
+    drawing, axes = new_figure(2, 1)
+    axes[0, 0].plot([0, number])
+    return drawing, axes[0, 0]
+
+
+@pytest.mark.usefixtures("begun")
+def test_figures_are_printed_here_where_they_cannot_be_sent() -> None:
+    def formatted(value: float, place: int | None) -> str:  # of no module, so not to be pickled
+        return f"{value:.1f}"
+
+    def with_formatter() -> Any:
+        drawing, axis = drawn(1)
+        axis.xaxis.set_major_formatter(formatted)
+        return drawing
+
+    figures = with_formatter, lambda: drawn(2)[0], lambda: drawn(3)[0]
+    here = [printing.finish(figure(), "", "").files for figure in figures]
+    with printing.printed_beside(1):
+        made = [dict(printing.finish(figure(), "", "").files) for figure in figures[:2]]
+        made.append(dict(printing.finish(figures[2](), "", "").files))  # it has ended, as asked for
+    assert made == here
+
+
 @pytest.mark.parametrize("after", [0, 1, 2])  # figures: none, the first, both are taken
 def test_figures_are_printed_here_when_the_process_dies(
     begun: list[printing._Printer], after: int
 ) -> None:
-    def drawn(number: int) -> printing.Figure:
-        drawing, axes = new_figure(2, 1)
-        axes[0, 0].plot([0, number])
-        return printing.finish(drawing, f"figure {number}", "")
+    def finished(number: int) -> printing.Figure:
+        return printing.finish(drawn(number)[0], f"figure {number}", "")
 
-    here = [drawn(number).files for number in range(2)]
+    here = [finished(number).files for number in range(2)]
     with printing.printed_beside(1):
         made = []
         for number in range(3):
@@ -63,5 +86,5 @@ def test_figures_are_printed_here_when_the_process_dies(
                 begun[0].process.kill()
                 begun[0].process.wait()
             if number < 2:
-                made.append(drawn(number))
+                made.append(finished(number))
         assert [dict(figure.files) for figure in made] == here
