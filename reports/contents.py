@@ -54,10 +54,15 @@ from reports.statistics.scores import case_scores, run_scores_of, task_means
 def contents_of(study: StoredStudy) -> Page:
     """The report's page, which names every table and figure of it.
 
+    Figures are drawn as soon as they can be: another process may print them (`printed_beside`)
+    while tables are computed.
+
     Raises:
         StoreError: a file of the study is damaged, or the storage is out of reach.
     """
     plan, commits = study.plan, study.finished.commits
+    history = study.rows(paths.HISTORY)
+    curves = training_curves(history, plan)
     rows = study.rows(paths.CASES)
     rows = with_patients(rows, {task: split.patients for task, split in study.splits.items()})
     frozen = study.frozen
@@ -74,7 +79,6 @@ def contents_of(study: StoredStudy) -> Page:
     ]
     remarks = [*notes(study, rows, table, floor), *of_plan]
     facts = [("trials", f"{len(plan.trials) - len(study.missing)} of {len(plan.trials)}")]
-    history = study.rows(paths.HISTORY)
     findings = health(plan, commits, rows, history)
     said: list[Headline] = []
     if compares:
@@ -91,7 +95,8 @@ def contents_of(study: StoredStudy) -> Page:
         opening = [f"No table: {reason}."]
         sections = [Section("significance", "Significance", [], table, remarks, opening)]
     banner = [(line.mark, line.text) for line in in_lines(findings)]
-    begun = Page(plan.name, sections, facts, said, banner)
+    first: list[Figure] = [] if table.empty else forest_plots(table, plan)
+    begun = Page(plan.name, sections, facts, said, banner, first, curves)
     if rows.empty:
         return replace(begun, sections=[*sections, provenance_section(study, table)])
     return _with_scores(study, rows, history, table, floor, against, begun)
@@ -108,7 +113,9 @@ def _with_scores(
 ) -> Page:
     """The page with all that needs a finished trial."""
     store, plan, commits = study.store, study.plan, study.finished.commits
+    noise = noise_figure(floor, table, plan)
     scores = case_scores(rows, plan, commits)
+    paired = [] if table.empty else paired_differences(scores, table, plan)
     runs = run_scores_of(rows, plan, commits, "dice")
     means = task_means(scores)
     ranking = rank_models(scores, means, plan, runs=runs)
@@ -156,21 +163,15 @@ def _with_scores(
         sections.append(cost_section(plan, commits))
     sections.append(provenance_section(study, table))
     names = [name for name in FIGURES if name != "activations" or readable_tokens(arrays)]
-    first: list[Figure] = [] if table.empty else forest_plots(table, plan)
     return replace(
         begun,
         sections=sections,
-        first=first,
         pictures=[
             *qualitative_panels(arrays, masks, rows, plan),
-            *training_curves(history, plan),
+            *begun.pictures,
             *few_shot_curves(few_shot.data, plan),
         ],
-        more=[
-            *critical_difference_diagram(ranking),
-            *([] if table.empty else paired_differences(scores, table, plan)),
-            *noise_figure(floor, table, plan),
-        ],
+        more=[*critical_difference_diagram(ranking), *paired, *noise],
         paper=paper_figures(Drawn(plan, rows, history, arrays, masks), names),
     )
 
