@@ -31,7 +31,7 @@ test: check
 
 test-slow: $(READY)
 	$(BIN)/python -m medvision.assets fetch --all
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=20
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m slow tests/cluster
