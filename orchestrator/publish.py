@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="medvision publish",
         description="Write what a study's tables are made of into a small folder: plan, spec, "
         "folds, scores of every test case, curves, costs and versions. No image, mask or weight, "
-        "no folder of this machine. Changes nothing in the study.",
+        "no folder of data or results. Changes nothing in the study.",
         epilog="example: medvision publish runs/full --into paper/full\n"
         "a reader makes the report of it: medvision publish --back paper/full --into runs/theirs "
         "&& medvision report runs/theirs",

@@ -54,8 +54,8 @@ class Published(Stored):
 
 
 def publish(study: StoredStudy, into: Store) -> Published:
-    """Write the study's finished trials, and nothing of where they ran: no folder of the machine,
-    no log, no failed attempt. What was published there before is written anew.
+    """Write the study's finished trials, and nothing of where they ran: no folder of data or
+    results, no log, no failed attempt. What was published there before is written anew.
 
     Raises:
         StoreError: nothing has finished, the study cannot be read, or the folder cannot be written.
