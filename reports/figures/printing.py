@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from pickle import PicklingError
+from typing import TYPE_CHECKING
 
 from reports.figures.canvas import as_written, import_matplotlib
 from reports.render.html import Figure
@@ -53,40 +55,42 @@ def printed_beside(trials: int) -> Iterator[None]:
 
 
 class _Printer:
-    """The other process: takes figures through its input, leaves files in a folder."""
+    """The other process: takes figures through a pipe, leaves files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.taken = folder, 0
+        there, self.entrance = Pipe(duplex=False)
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 "-c",
                 "from reports.figures import printing; printing.serve()",
                 folder,
+                str(there.fileno()),
             ],
-            stdin=subprocess.PIPE,
+            pass_fds=[there.fileno()],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
+        there.close()  # so that writing fails, and does not wait, once the process has ended
 
     def take(self, drawing: Drawing, dpi: int) -> Mapping[str, bytes]:
         """Have a figure printed, or print it here where it cannot be sent or the process has
         ended.
         """
-        entrance = cast("IO[bytes]", self.process.stdin)
         try:
-            sent = pickle.dumps((drawing, dpi))
-            entrance.write(sent)
-            entrance.flush()
-        except (pickle.PicklingError, AttributeError, TypeError, OSError, ValueError):
+            self.entrance.send((drawing, dpi))
+        except (PicklingError, AttributeError, TypeError, OSError, ValueError):
             return _saved(drawing, dpi)
         self.taken += 1
         return _Taken(self, self.taken - 1, drawing, dpi)
 
     def wait(self) -> None:
         """Until every figure is printed, or the process is dead."""
-        self.process.communicate()
+        self.entrance.close()
+        self.process.wait()
 
 
 class _Taken(Mapping[str, bytes]):
@@ -130,12 +134,13 @@ def _saved(drawing: Drawing, dpi: int) -> dict[str, bytes]:
 
 
 def serve() -> None:
-    """Print the figures that come through the input, each into a folder that appears whole."""
+    """Print the figures that come through the pipe, each into a folder that appears whole."""
     import_matplotlib()
     folder, number = Path(sys.argv[1]), 0
+    entrance = Connection(int(sys.argv[2]), writable=False)
     while True:
         try:
-            drawing, dpi = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that began this one
+            drawing, dpi = entrance.recv()
         except EOFError:
             return
         begun = folder / f"{number}.begun"
