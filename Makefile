@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+BESIDE := -n 2 --dist loadfile # two processes: a test waits for half of its time, and most machines have two cores
 
 .PHONY: setup quickstart check test test-slow test-cluster chaos null-studies any-study kills schema clean
 .DEFAULT_GOAL := quickstart
@@ -27,11 +28,11 @@ check: $(READY)
 
 test: check
 	$(BIN)/python -m medvision.assets fetch --all
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(BESIDE)
 
 test-slow: $(READY)
 	$(BIN)/python -m medvision.assets fetch --all
-	$(BIN)/python -m pytest -m slow --durations=20
+	$(BIN)/python -m pytest -m slow $(BESIDE) --durations=20
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m slow tests/cluster
