@@ -45,12 +45,12 @@ def build_report(study: StoredStudy) -> Report:
     Raises:
         StoreError: a file of the study is damaged, or the storage is out of reach.
     """
+    from reports.beside import second_process
     from reports.contents import contents_of
-    from reports.figures.printing import printed_beside
     from reports.render.layout import to_markdown
 
     store, plan, missing = study.store, study.plan, study.missing
-    with printed_beside(len(plan.trials)):
+    with second_process(len(plan.trials)):
         of = contents_of(study)
         contents = _files(of)
     markdown = next(

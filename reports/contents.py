@@ -12,6 +12,7 @@ from record.frozen import Analysis, Trainings
 from record.reliance import knocked_of
 from record.study import StoredStudy
 from record.tables import rows_of
+from reports.beside import later
 from reports.figures.activations import readable_tokens
 from reports.figures.curves import few_shot_curves, training_curves
 from reports.figures.diagrams import critical_difference_diagram, paired_differences
@@ -54,24 +55,26 @@ from reports.statistics.scores import case_scores, run_scores_of, task_means
 def contents_of(study: StoredStudy) -> Page:
     """The report's page, which names every table and figure of it.
 
-    Figures are drawn as soon as they can be: another process may print them (`printed_beside`)
-    while tables are computed.
+    What another process may do (`reports.beside`) is named as early as can be: it reads the
+    history, tests the models against themselves and prints figures while tables are computed.
 
     Raises:
         StoreError: a file of the study is damaged, or the storage is out of reach.
     """
     plan, commits = study.plan, study.finished.commits
-    history = study.rows(paths.HISTORY)
-    curves = training_curves(history, plan)
+    history_read = later(rows_of, study.store, paths.HISTORY, plan.finished(commits))
     rows = study.rows(paths.CASES)
     rows = with_patients(rows, {task: split.patients for task, split in study.splits.items()})
+    floor_found = None if rows.empty else later(noise_floor, rows, plan, commits)
+    history = history_read()
+    curves = training_curves(history, plan)
     frozen = study.frozen
     against = Exploratory(frozen.analysis, Analysis.of(plan, claim_hashes())) if frozen else None
     table = pd.DataFrame(columns=list(COLUMNS))
     compares = bool(plan.comparisons) and not rows.empty
     if compares:
         table = significance_table(rows, plan, commits, against)
-    floor = None if rows.empty else noise_floor(rows, plan, commits)
+    floor = floor_found and floor_found()
     of_plan = [
         *frozen_notes(frozen, against, table),
         *added_notes(study.planned, frozen),
