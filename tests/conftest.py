@@ -25,6 +25,25 @@ EDGE = 16
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
+# Slow tests that start several nodes or lanes of Ray: one after the other, or two cores have a
+# hundred processes to run.
+CROWDED = (
+    "tests/chaos/",
+    "tests/cluster/",
+    "tests/orchestrator/executors/",
+    "tests/orchestrator/test_real_parts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process of pytest-xdist runs in order (`--dist loadgroup`): the tests of a file, and
+    all slow ones that are CROWDED.
+    """
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        crowded = item.get_closest_marker("slow") and file.startswith(CROWDED)
+        item.add_marker(pytest.mark.xdist_group("crowded" if crowded else file))
+
 
 @pytest.fixture(scope="session")
 def assets_cache() -> str:
