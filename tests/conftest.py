@@ -35,6 +35,7 @@ CROWDED = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What one process of pytest-xdist runs in order (`--dist loadgroup`): the tests of a file, and
     all slow ones that are CROWDED.
