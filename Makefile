@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
-BESIDE := -n 2 --dist loadgroup # two processes: a test waits for half of its time, and most machines have two cores
+BESIDE := -n 2 --dist loadfile # two processes: a test waits for half of its time, and most machines have two cores
 
 .PHONY: setup quickstart check test test-slow test-cluster chaos null-studies any-study kills schema clean
 .DEFAULT_GOAL := quickstart

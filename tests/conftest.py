@@ -13,6 +13,8 @@ import nibabel
 import numpy as np
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.waiting import Barrier, put
 
@@ -35,15 +37,16 @@ CROWDED = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process of pytest-xdist runs in order (`--dist loadgroup`): the tests of a file, and
-    all slow ones that are CROWDED.
-    """
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        crowded = item.get_closest_marker("slow") and file.startswith(CROWDED)
-        item.add_marker(pytest.mark.xdist_group("crowded" if crowded else file))
+class OneCrowd(LoadFileScheduling):
+    """A process of pytest-xdist takes a file, or all that is CROWDED."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "crowded" if nodeid.startswith(CROWDED) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """How the slow tests are shared out (`make test-slow`)."""
+    return OneCrowd(config, log) if config.getoption("markexpr") == "slow" else None
 
 
 @pytest.fixture(scope="session")
