@@ -44,6 +44,7 @@ class OneCrowd(LoadFileScheduling):
         return "crowded" if nodeid.startswith(CROWDED) else super()._split_scope(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
     """How the slow tests are shared out (`make test-slow`)."""
     return OneCrowd(config, log) if config.getoption("markexpr") == "slow" else None
