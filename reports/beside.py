@@ -120,13 +120,15 @@ class _Helper:
         self.answers.close()
 
     def _read(self) -> None:
-        """Answers as they come, so that the other process never waits; at its end all that it owes
-        is given up.
+        """Answers as they come, so that the other process never waits; at its end, or after an
+        answer that cannot be read, all that it owes is given up.
         """
-        with suppress(EOFError, OSError):
+        with suppress(Exception):
             while True:
                 answer = self.answers.recv()
                 self.owed.popleft().set_result(answer)
+        self.process.kill()  # before that, so that nothing more can be asked
+        self.process.wait()
         while self.owed:
             self.owed.popleft().set_result((False, None))
 
